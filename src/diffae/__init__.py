@@ -1,0 +1,39 @@
+"""diffae: a meaningful and decodable representation of your images (diffusion autoencoders, CVPR 2022).
+
+Names are imported on first use, so that `import diffae` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from diffae.autoencoder import Code as Code
+    from diffae.autoencoder import DiffusionAutoencoder as DiffusionAutoencoder
+    from diffae.config import DiffusionConfig as DiffusionConfig
+    from diffae.config import ModelConfig as ModelConfig
+    from diffae.config import NetworkConfig as NetworkConfig
+    from diffae.config import Sampling as Sampling
+    from diffae.config import TrainingConfig as TrainingConfig
+    from diffae.config import presets as presets
+
+_HOMES = {
+    "Code": "diffae.autoencoder",
+    "DiffusionAutoencoder": "diffae.autoencoder",
+    "DiffusionConfig": "diffae.config",
+    "ModelConfig": "diffae.config",
+    "NetworkConfig": "diffae.config",
+    "Sampling": "diffae.config",
+    "TrainingConfig": "diffae.config",
+    "presets": "diffae.config",
+}
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'diffae' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,7 @@
+"""`python -m diffae`."""
+
+import sys
+
+from diffae.cli import main
+
+sys.exit(main())

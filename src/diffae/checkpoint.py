@@ -1,0 +1,125 @@
+"""A run folder on disk: what is in it, how it is read, and how it is written so that a crash never spoils it.
+
+    config.json         model and training settings, and the version that wrote them; unknown keys are an error
+    model.safetensors   EMA weights: all that inference needs
+    training/           the full state for resuming (`diffae.training.state`)
+    metrics.jsonl  samples/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from diffae import __version__
+from diffae.config import ModelConfig, from_dict
+from diffae.errors import CheckpointError, ConfigError, TrainingError
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+
+@contextlib.contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends well, removed when it does not.
+
+    Raises:
+        TrainingError: the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise TrainingError(f"cannot write {path}: {error.strerror or error}; free some space and try again") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, whole or not at all."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with written_beside(path) as temporary:
+        try:
+            save_file(plain, temporary, dict(metadata))
+        except SafetensorError as error:
+            raise TrainingError(f"cannot write {path}: {error}; free some space and try again") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a safetensors file, and its metadata.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or not safetensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist: name a run folder made by `diffae train`")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        return load_file(path), metadata
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): copy it again, or restore it from a backup") from error
+
+
+def write_config(folder: Path, model: ModelConfig, **more: Any) -> None:
+    """Write config.json: the model's settings, whatever else is named, and the version."""
+    settings = {"diffae": __version__, "model": dataclasses.asdict(model), **more}
+    with written_beside(folder / CONFIG) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json as plain values.
+
+    Raises:
+        CheckpointError: it is missing or not JSON.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise CheckpointError(f"{folder} is not a run folder: it has no {CONFIG}; make one with `diffae train`")
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}): restore it from a backup") from error
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """The model's settings from config.json.
+
+    Raises:
+        CheckpointError: a key is missing or unknown, or a value is not allowed.
+    """
+    try:
+        return from_dict(ModelConfig, read_config(folder)["model"])
+    except KeyError as error:
+        raise CheckpointError(f"{folder / CONFIG} has no {error}: it was not written by diffae") from error
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Put weights into a module of exactly the same names and shapes.
+
+    Raises:
+        CheckpointError: names or shapes differ; says which.
+    """
+    expected = module.state_dict()
+    for name in sorted(expected.keys() ^ weights.keys()):
+        which = "lacks" if name in expected else "has an unknown"
+        raise CheckpointError(f"{source} {which} tensor {name!r}: it belongs to a model of another configuration")
+    for name, tensor in weights.items():
+        if tensor.shape != expected[name].shape:
+            shapes = f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
+            raise CheckpointError(f"{source}: {name!r} is {shapes}: it belongs to a model of another configuration")
+    module.load_state_dict(dict(weights))

@@ -1,0 +1,78 @@
+"""The `diffae` command. Nothing heavy is imported before a command runs, so that `diffae --help` answers at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from diffae.errors import DiffaeError
+
+FAILED = 2
+INTERRUPTED = 130
+
+DESCRIPTION = """Diffusion autoencoders: learn from a folder of images a representation that is meaningful and decodable.
+
+Start with `diffae train PHOTOS --out runs/photos`, or see it work with `diffae demo --out demo`."""
+
+
+class Command(Protocol):
+    """A parsed command line."""
+
+    def run(self) -> int:
+        """Do it; returns the exit code."""
+        ...
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        args: the words after `diffae`; those of the process when None.
+
+    Returns:
+        0 when done; 2 on bad input, named in one line on standard error; 130 when interrupted. Wrong usage exits
+        with 2, after the parser's own message.
+    """
+    logging.getLogger("diffae").addHandler(logging.NullHandler())  # commands print what users should see
+    try:
+        return _parse(args).run()
+    except DiffaeError as error:
+        if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+            print(f"diffae: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("diffae: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parse(args: Sequence[str] | None) -> Command:
+    import tyro
+
+    from diffae.cli.codes import Decode, Encode
+    from diffae.cli.demo import Demo
+    from diffae.cli.explore import DenoisePath, Interpolate, Vary
+    from diffae.cli.info import Info
+    from diffae.cli.reconstruct import Reconstruct
+    from diffae.cli.train import Train
+
+    commands: dict[str, Any] = {
+        "train": Train,
+        "reconstruct": Reconstruct,
+        "encode": Encode,
+        "decode": Decode,
+        "interpolate": Interpolate,
+        "vary": Vary,
+        "denoise-path": DenoisePath,
+        "info": Info,
+        "demo": Demo,
+    }
+    return tyro.extras.subcommand_cli_from_dict(
+        commands,
+        prog="diffae",
+        description=DESCRIPTION,
+        args=args,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+    )

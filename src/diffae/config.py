@@ -1,0 +1,271 @@
+"""Frozen settings: what is computed (`NetworkConfig`, `DiffusionConfig`), how it is trained, how it is sampled.
+
+Every value is checked when the object is made; a `ConfigError` names the field, the value and the rule.
+Presets reproduce the paper's Table 5 (Preechakul et al., CVPR 2022), beside two smaller ones for modest machines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args
+
+from diffae.errors import ConfigError
+
+Schedule = Literal["linear", "cosine", "constant"]
+Prediction = Literal["eps", "v"]
+Weighting = Literal["uniform", "min_snr"]
+Grid = Literal["leading", "trailing"]
+Inversion = Literal["exact", "explicit", "official"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def require(ok: bool, name: str, value: object, rule: str) -> None:
+    """Raise `ConfigError` naming the field, its value and the rule, unless `ok`."""
+    if not ok:
+        raise ConfigError(f"{name} is {value!r}: {rule}")
+
+
+def require_choice(name: str, value: object, choices: Any) -> None:
+    """Raise `ConfigError` unless `value` is one of the alternatives of the `Literal` type `choices`."""
+    require(value in get_args(choices), name, value, f"choose one of {', '.join(map(str, get_args(choices)))}")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Shapes of the UNet and of the semantic encoder (paper Table 5)."""
+
+    image_size: int = 64
+    """Height and width of the images in pixels; every halving must be exact."""
+    image_channels: int = 3
+    """Channels of the images: 1 gray, 3 colour, any number."""
+    model_channels: int = 64
+    """Width of the first level ("base channels")."""
+    channel_mult: tuple[int, ...] = (1, 2, 4, 8)
+    """Width of each level as a multiple of `model_channels`; one halving between levels."""
+    res_blocks: int = 2
+    """Residual blocks per level."""
+    attention_resolutions: tuple[int, ...] = (16,)
+    """Sizes in pixels of the feature maps that get self-attention."""
+    heads: int = 1
+    """Attention heads."""
+    time_channels: int = 512
+    """Width of the embedding of the level t."""
+    dropout: float = 0.1
+    """Dropout inside the UNet's residual blocks, 0 to 1."""
+    z_sem_channels: int = 512
+    """Size of z_sem; 0 builds the UNet without an encoder, the paper's DDIM baseline."""
+    encoder_channel_mult: tuple[int, ...] = (1, 2, 4, 8, 8)
+    """Width of each level of the semantic encoder."""
+    encoder_res_blocks: int = 2
+    """Residual blocks per level of the semantic encoder."""
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "image_channels", "model_channels", "res_blocks", "heads", "encoder_res_blocks"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        require(self.model_channels % 2 == 0, "model_channels", self.model_channels, "must be even")
+        require(self.time_channels >= 1, "time_channels", self.time_channels, "must be at least 1")
+        require(self.z_sem_channels >= 0, "z_sem_channels", self.z_sem_channels, "must be 0 (no encoder) or more")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "must lie in [0, 1)")
+        require(len(self.channel_mult) >= 1, "channel_mult", self.channel_mult, "needs at least one level")
+        levels = len(self.channel_mult)
+        if self.has_encoder:
+            require(len(self.encoder_channel_mult) >= 1, "encoder_channel_mult", (), "needs at least one level")
+            levels = max(levels, len(self.encoder_channel_mult))
+        factor = 2 ** (levels - 1)
+        rule = f"must be divisible by {factor}, because the network halves it {levels - 1} times"
+        require(self.image_size % factor == 0, "image_size", self.image_size, rule)
+        for mult in (*self.channel_mult, *self.encoder_channel_mult):
+            require(mult >= 1, "channel_mult", mult, "every multiplier must be at least 1")
+            width = mult * self.model_channels
+            require(width % self.heads == 0, "heads", self.heads, f"must divide every level's width, here {width}")
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether images are conditioned on z_sem (False: the paper's DDIM baseline)."""
+        return self.z_sem_channels > 0
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The forward process and what the network predicts."""
+
+    schedule: Schedule = "linear"
+    """How alpha_bar falls with the level; "constant" is the prior's beta = 0.008."""
+    levels: int = 1000
+    """T, the number of noise levels."""
+    prediction: Prediction = "eps"
+    """What the network's output means: eps (paper, Eq. 6), or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0
+    (Salimans & Ho, "Progressive distillation", 2022). `predict_noise` returns eps either way."""
+
+    def __post_init__(self) -> None:
+        require_choice("schedule", self.schedule, Schedule)
+        require_choice("prediction", self.prediction, Prediction)
+        require(self.levels >= 2, "levels", self.levels, "must be at least 2")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that must be known to rebuild a model and read its weights."""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained. Lengths are in images, so that they mean the same at every batch size."""
+
+    images: int = 250_000
+    """Length of training: images seen."""
+    batch_size: int = 64
+    """Images per optimiser step, over all processes and accumulation steps."""
+    accumulation: int = 1
+    """Parts into which each process splits its share of the batch, to bound memory."""
+    learning_rate: float = 1e-4
+    """Adam's step size; no weight decay (paper Table 5)."""
+    warmup_images: int = 0
+    """Images over which the learning rate rises linearly from 0."""
+    weighting: Weighting = "uniform"
+    """Weight of each level in the loss: uniform in what the network predicts (Eq. 6), or min-SNR-5
+    (Hang et al., 2023)."""
+    ema_decay: float = 0.9999
+    """Decay of the exponential moving average of the weights, per step."""
+    ema_warmup: bool = True
+    """Let the decay grow as (1 + n) / (10 + n) with the step n, so that short runs do not keep their random start."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    flip: bool = True
+    """Mirror every other image, at random."""
+    precision: Precision = "auto"
+    """bfloat16 mixed precision where the machine is faster with it ("auto"), or stated."""
+    seed: int = 0
+    """Start of every random number of the run."""
+    val_images: int = 256
+    """Held-out images (never trained on) for validation; at most a tenth of the data."""
+    validate_every: int = 25_000
+    """Images between validations, with their pictures."""
+    save_every: int = 25_000
+    """Images between checkpoints."""
+
+    def __post_init__(self) -> None:
+        require_choice("weighting", self.weighting, Weighting)
+        require_choice("precision", self.precision, Precision)
+        for name in ("images", "batch_size", "accumulation", "validate_every", "save_every"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        require(self.val_images >= 2, "val_images", self.val_images, "must be at least 2")
+        require(self.warmup_images >= 0, "warmup_images", self.warmup_images, "must not be negative")
+        require(
+            math.isfinite(self.learning_rate) and self.learning_rate > 0,
+            "learning_rate",
+            self.learning_rate,
+            "must be positive",
+        )
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "must lie in [0, 1)")
+        require(self.clip_norm > 0, "clip_norm", self.clip_norm, "must be positive")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps that see `images` images, the last batch counted whole."""
+        return math.ceil(self.images / self.batch_size)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the decoder's ODE is solved, downwards to decode and upwards to encode."""
+
+    steps: int = 20
+    """Solver steps, 1 to T."""
+    grid: Grid = "trailing"
+    """Where the levels lie: "trailing" ends at T, "leading" starts at 1 (the published code's)."""
+    inversion: Inversion = "exact"
+    """How x_T is found: "exact" solves each step of the decoder; "explicit" is the textbook reverse DDIM on the same
+    grid; "official" is the published one, on its shifted grid."""
+    clip_x0: bool = False
+    """Clamp x0_hat to [-1, 1] in every step, as the published code does. Clipped steps cannot be inverted exactly."""
+    tolerance: float = 2e-5
+    """Exact inversion stops when a step's residual (root mean square, images in [-1, 1]) is below this."""
+    max_iterations: int = 30
+    """Network calls that exact inversion may spend on one step."""
+
+    def __post_init__(self) -> None:
+        require_choice("grid", self.grid, Grid)
+        require_choice("inversion", self.inversion, Inversion)
+        require(self.steps >= 1, "steps", self.steps, "must be at least 1")
+        require(self.tolerance > 0, "tolerance", self.tolerance, "must be positive")
+        require(self.max_iterations >= 1, "max_iterations", self.max_iterations, "must be at least 1")
+        rule = 'clipped steps have no inverse; set clip_x0=False, or inversion="official"'
+        require(not (self.clip_x0 and self.inversion == "exact"), "inversion", self.inversion, rule)
+
+    @classmethod
+    def official(cls, steps: int = 20) -> Sampling:
+        """The setting that reproduces the published numbers: its grids, its clipping, its explicit inversion."""
+        return cls(steps=steps, grid="leading", inversion="official", clip_x0=True)
+
+
+Settings = TypeVar("Settings")
+
+
+def from_dict(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """Build a settings dataclass from plain values (as in config.json).
+
+    Raises:
+        ConfigError: a key that `kind` does not have, or a value that its rules forbid.
+    """
+    known = {f.name: f for f in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(f"{kind.__name__} has no setting {unknown[0]!r}: known are {', '.join(sorted(known))}")
+    nested = {"network": NetworkConfig, "diffusion": DiffusionConfig}
+    plain = {}
+    for name, value in values.items():
+        if name in nested:
+            plain[name] = from_dict(nested[name], value)
+        else:
+            plain[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**plain)
+
+
+def _paper(size: int, width: int, mult: tuple[int, ...], batch: int, images: int) -> tuple[ModelConfig, TrainingConfig]:
+    """A column of Table 5: linear schedule, eps, Adam 1e-4, EMA 0.9999; the encoder adds one level to the UNet's."""
+    network = NetworkConfig(size, 3, width, mult, encoder_channel_mult=(*mult, mult[-1]))
+    training = TrainingConfig(images=images, batch_size=batch, ema_warmup=False, val_images=1024)
+    return ModelConfig(network), training
+
+
+def _small(size: int, mult: tuple[int, ...]) -> tuple[ModelConfig, TrainingConfig]:
+    """Networks that a laptop trains, with the schedule of learning that a short run needs (docs/training.md)."""
+    network = NetworkConfig(
+        size,
+        3,
+        32,
+        mult,
+        res_blocks=1,
+        attention_resolutions=(8,),
+        time_channels=128,
+        dropout=0.0,
+        z_sem_channels=128,
+        encoder_channel_mult=(*mult, mult[-1]),
+        encoder_res_blocks=1,
+    )
+    training = TrainingConfig(learning_rate=3e-4, warmup_images=10_000)
+    return ModelConfig(network, DiffusionConfig(prediction="v")), training
+
+
+def presets() -> dict[str, tuple[ModelConfig, TrainingConfig]]:
+    """Named settings: two small ones, and the paper's Table 5.
+
+    The lengths of training in the paper's presets are the published templates'.
+    """
+    return {
+        "small32": _small(32, (1, 2, 2)),
+        "small64": _small(64, (1, 2, 2, 4)),
+        "celeba64": _paper(64, 64, (1, 2, 4, 8), 128, 72_000_000),
+        "ffhq64": _paper(64, 64, (1, 2, 4, 8), 128, 72_000_000),
+        "ffhq128": _paper(128, 128, (1, 1, 2, 3, 4), 128, 130_000_000),
+        "horse128": _paper(128, 128, (1, 1, 2, 3, 4), 128, 130_000_000),
+        "bedroom128": _paper(128, 128, (1, 1, 2, 3, 4), 128, 120_000_000),
+        "ffhq256": _paper(256, 128, (1, 1, 2, 2, 4, 4), 64, 200_000_000),
+    }

@@ -1,0 +1,36 @@
+"""Where images and labels come from. Names are imported on first use, so that `import diffae` stays quick."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffae.data.batches import Batch, BatchStream
+    from diffae.data.build import build_pack
+    from diffae.data.labels import LabelTable
+    from diffae.data.pack import Pack
+    from diffae.data.sketch import sketch_faces
+    from diffae.data.sources import open_source
+
+__all__ = ["Batch", "BatchStream", "LabelTable", "Pack", "build_pack", "open_source", "sketch_faces"]
+
+_HOME = {
+    "Batch": "batches",
+    "BatchStream": "batches",
+    "LabelTable": "labels",
+    "Pack": "pack",
+    "build_pack": "build",
+    "open_source": "sources",
+    "sketch_faces": "sketch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,271 @@
+"""What is known about images: one table, from a CSV or from CelebA's text files."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import math
+import os
+import posixpath
+import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from diffae.errors import DataError
+
+KINDS = ("binary", "number", "class")
+MOST_CLASSES = 100  # a text column with more different values is not a class
+_FILE_COLUMNS = ("file", "filename", "file_name", "image", "name", "path")
+_UNKNOWN = ("", "nan", "na", "n/a", "null", "none", "?")
+_WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+_LISTED = 3  # names given in an error
+_SEVERAL = -2  # where an image is, when several are called the same
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """One row for each labelled image, one column for each thing known about it.
+
+    Raises:
+        DataError: shapes that do not agree, an unknown kind, or a name or column given twice.
+    """
+
+    names: tuple[str, ...]
+    """The image files, as relative paths or file names."""
+    columns: tuple[str, ...]
+    """Names of the columns."""
+    values: Float64[np.ndarray, "n columns"]
+    """NaN where unknown; binary columns hold 0 and 1, class columns the position in `classes`."""
+    kinds: dict[str, str]
+    """"binary", "number" or "class" for each column."""
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of the classes of each class column."""
+
+    def __post_init__(self) -> None:
+        if self.values.shape != (len(self.names), len(self.columns)):
+            wanted = f"{len(self.names)} names and {len(self.columns)} columns"
+            raise DataError(f"label values have shape {self.values.shape}, there are {wanted}; give one value for each")
+        _refuse_repeats(self.names, "names the image", "remove one row")
+        _refuse_repeats(self.columns, "have the column", "rename one")
+        for column in self.columns:
+            kind = self.kinds.get(column)
+            if kind not in KINDS or (kind == "class" and column not in self.classes):
+                rule = f"must be one of {', '.join(KINDS)}, a class with its classes"
+                raise DataError(f"label column {column!r} is of kind {kind!r}, it {rule}; set kinds and classes")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def read(cls, path: str | Path) -> LabelTable:
+        """Read a table.
+
+        A CSV (separated by commas, semicolons or tabs) has a first line with the names of the columns. The column
+        called file, filename, file_name, image, name or path holds the files, else the first one does. 0/1, -1/1,
+        true/false and yes/no are binary, numbers are numbers, other words classes; nothing, NA, NaN or ? is unknown.
+
+        CelebA's text files (list_attr_celeba.txt and CelebA-HQ's) have the number of rows on the first line, the
+        names of the columns on the second, then a row for each image.
+
+        Raises:
+            DataError: a file that cannot be read, rows of differing length, a wrong count, repeated images or
+                columns, or a text column of more than 100 different values.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"labels {path}: cannot be read as text ({error}); give a CSV in UTF-8") from None
+        first = text.lstrip().partition("\n")[0].strip()
+        columns, rows = _split_celeba(text, path) if first.isdecimal() else _split_csv(text, path)
+        if not rows:
+            raise DataError(f"labels {path}: no labels found, at least one row is needed; check the file")
+        parsed = {name: _parse(name, [row[1 + place] for row in rows], path) for place, name in enumerate(columns)}
+        values = [parsed[name].values for name in columns]
+        return cls(
+            names=tuple(row[0] for row in rows),
+            columns=tuple(columns),
+            values=np.stack(values, axis=1) if values else np.zeros((len(rows), 0)),
+            kinds={name: parsed[name].kind for name in columns},
+            classes={name: parsed[name].classes for name in columns if parsed[name].kind == "class"},
+        )
+
+    def column(self, name: str) -> Float64[np.ndarray, " n"]:
+        """The values of one column, NaN where unknown.
+
+        Raises:
+            DataError: no such column.
+        """
+        if name not in self.columns:
+            near = difflib.get_close_matches(name, self.columns, 1, 0.5)
+            remedy = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(self.columns)}"
+            raise DataError(f"label column {name!r} does not exist; {remedy}")
+        return self.values[:, self.columns.index(name)]
+
+    def align(self, names: Sequence[str], absent: Collection[str] = ()) -> Float64[np.ndarray, "images columns"]:
+        """The values in the order of these images; NaN for images without labels.
+
+        Labels find their image by its relative path, else by its file name, else by its file name without suffix.
+
+        Args:
+            names: the images, for instance `Pack.names`.
+            absent: images that labels may name though they are not among them, for instance those a pack skipped.
+        Raises:
+            DataError: labels for files that are in neither, or a file name that several images have.
+        """
+        places = np.full(len(self.names), -1)
+        for key in (_whole, posixpath.basename, _stem):
+            rest = np.flatnonzero(places == -1)
+            if len(rest):
+                found = _places(names, key)
+                places[rest] = [found.get(key(self.names[row]), -1) for row in rest]
+        left_out = {_stem(name) for name in absent}
+        missing = [self.names[row] for row in np.flatnonzero(places == -1) if _stem(self.names[row]) not in left_out]
+        if missing:
+            some = ", ".join(missing[:_LISTED]) + (", ..." if len(missing) > _LISTED else "")
+            count = f"{len(missing)} of {len(self)} labels name files"
+            raise DataError(f"{count} that are not among the {len(names)} images: {some}; correct or remove them")
+        self._refuse_confusion(places)
+        values = np.full((len(names), len(self.columns)), np.nan)
+        values[places[places >= 0]] = self.values[places >= 0]
+        return values
+
+    def _refuse_confusion(self, places: Int64[np.ndarray, " n"]) -> None:
+        """One label for several images, or several labels for one."""
+        used, counts = np.unique(places[places >= 0], return_counts=True)
+        unclear = (places == _SEVERAL) | np.isin(places, used[counts > 1])
+        if unclear.any():
+            name = self.names[np.flatnonzero(unclear)[0]]
+            raise DataError(f"labels name {name!r}, which fits several images or rows; name images by relative path")
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write what `read` reads back as the same table. Written beside and renamed.
+
+        Raises:
+            DataError: a place that cannot be written.
+        """
+        path = Path(path)
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["file", *self.columns])
+        for name, row in zip(self.names, self.values.tolist(), strict=True):
+            writer.writerow([name, *map(self._format, self.columns, row)])
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            beside.write_text(buffer.getvalue(), encoding="utf-8")
+            os.replace(beside, path)
+        except OSError as error:
+            raise DataError(f"labels {path}: cannot be written ({error.strerror}); choose another folder") from None
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _format(self, column: str, value: float) -> str:
+        if math.isnan(value):
+            return ""
+        if self.kinds[column] == "class":
+            return self.classes[column][int(value)]
+        return str(int(value)) if value.is_integer() else repr(value)
+
+
+@dataclass(frozen=True)
+class _Column:
+    values: Float64[np.ndarray, " n"]
+    kind: str
+    classes: tuple[str, ...] = ()
+
+
+def _split_csv(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
+    """Columns without that of the files, and rows with the file first."""
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    lines = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
+    try:
+        table = [[sys.intern(cell.strip()) for cell in line] for line in lines if line]
+    except csv.Error as error:
+        raise DataError(f"labels {path}: is not a CSV ({error} near line {lines.line_num}); correct it") from None
+    if not table:
+        return [], []
+    header = table[0]
+    _check_lengths(table, len(header), path, "the first line")
+    lowered = [name.lower() for name in header]
+    place = next((lowered.index(name) for name in _FILE_COLUMNS if name in lowered), 0)
+    rows = [[row[place], *row[:place], *row[place + 1 :]] for row in table]
+    _refuse_repeats(rows[0][1:], "have the column", "rename one")
+    return rows[0][1:], rows[1:]
+
+
+def _split_celeba(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
+    table = [[sys.intern(cell) for cell in line.split()] for line in text.splitlines() if line.strip()]
+    count, columns, rows = int(table[0][0]), table[1] if len(table) > 1 else [], table[2:]
+    if len(rows) != count:
+        raise DataError(f"labels {path}: the first line says {count} rows, there are {len(rows)}; get the whole file")
+    _check_lengths(rows, len(columns) + 1, path, "the second line")
+    _refuse_repeats(columns, "have the column", "rename one")
+    return columns, rows
+
+
+def _check_lengths(rows: list[list[str]], length: int, path: Path, where: str) -> None:
+    for row in rows:
+        if len(row) != length:
+            rule = f"{where} asks for {length}"
+            raise DataError(f"labels {path}: the row of {row[0]!r} has {len(row)} values, {rule}; correct it")
+
+
+def _parse(name: str, cells: list[str], path: Path) -> _Column:
+    """The kind follows from the different values of a column, each of which is looked at once."""
+    distinct = sorted(set(cells))
+    known = [cell for cell in distinct if cell.lower() not in _UNKNOWN]
+    numbers = {cell: _number(cell) for cell in known}
+    if None not in numbers.values():
+        found = set(numbers.values())
+        kind = "binary" if found and (found <= {0.0, 1.0} or found <= {-1.0, 1.0}) else "number"
+        codes = {cell: float(value == 1) if kind == "binary" else value for cell, value in numbers.items()}
+        classes = ()
+    else:
+        kind, classes = "class", tuple(known)
+        codes = {cell: float(code) for code, cell in enumerate(known)}
+        mixed = any(value is not None and cell.lower() not in _WORDS for cell, value in numbers.items())
+        if mixed or len(known) > MOST_CLASSES:
+            word = next(cell for cell in known if numbers[cell] is None)
+            rule = f"must hold numbers alone, or at most {MOST_CLASSES} different words"
+            raise DataError(f"labels {path}: column {name!r} {rule}, it holds {word!r}; correct or remove it")
+    values = np.fromiter((codes.get(cell, math.nan) for cell in cells), np.float64, len(cells))
+    return _Column(values, kind, classes)
+
+
+def _number(cell: str) -> float | None:
+    if cell.lower() in _WORDS:
+        return _WORDS[cell.lower()]
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _places(names: Iterable[str], key: Callable[[str], str]) -> dict[str, int]:
+    """Where each key is, or _SEVERAL."""
+    places: dict[str, int] = {}
+    for place, name in enumerate(names):
+        short = key(name)
+        places[short] = _SEVERAL if short in places else place
+    return places
+
+
+def _whole(name: str) -> str:
+    return name.removeprefix("./")
+
+
+def _stem(name: str) -> str:
+    return posixpath.splitext(posixpath.basename(name))[0]
+
+
+def _refuse_repeats(names: Sequence[str], what: str, remedy: str) -> None:
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))
+        raise DataError(f"labels {what} {twice!r} twice; {remedy}")

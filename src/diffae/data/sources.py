@@ -1,0 +1,214 @@
+"""Where images come from: a folder, a .zip, an .npy or .npz array, or a pack made earlier.
+
+Each is a list of names and a `read(index, spec)`, sorted by name (code point by code point: "10.png" before "9.png").
+All can be pickled and read from several threads and processes at once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt
+
+from diffae.data.rows import ArrayFile, NameList
+from diffae.errors import DataError
+from diffae.image_files import from_array
+from diffae.images import SUFFIXES, ImageSpec, decode_image, fit_picture
+
+_MOST_BYTES = 2**30  # of one image file, compressed or not
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Images that can be listed and read one by one."""
+
+    names: Sequence[str]
+    """Paths relative to the source, with forward slashes, sorted; for arrays the index as eight digits."""
+
+    def read(self, index: int, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+        """The image called names[index], made to the specification.
+
+        Raises:
+            DataError: it is damaged or cannot be made so.
+        """
+        ...
+
+    def fingerprint(self) -> Iterator[tuple]:
+        """What changes when the content changes: name, size, and modification time or checksum of each part."""
+        ...
+
+
+def open_source(path: str | Path) -> Source:
+    """List the images of a folder (with the folders in it), a .zip, an .npy or .npz array, or a pack.
+
+    An .npy holds (n, h, w) or (n, h, w, c) of uint8 or uint16 and is read row by row; of an .npz the array "images",
+    or else the first, is unpacked into memory. Hidden files, __MACOSX and packs inside a folder are passed over.
+
+    Raises:
+        DataError: nothing there, something else, or no images in it.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return _open_pack(path) if is_pack(path) else FolderSource(path)
+    if not path.is_file():
+        raise DataError(f"images {path}: there is no such file or folder; check the path")
+    if suffix == ".zip":
+        return ZipSource(path)
+    if suffix == ".npy":
+        return ArraySource(path, ArrayFile(path))
+    if suffix == ".npz":
+        return ArraySource(path, _unpack(path))
+    raise DataError(f"images {path}: must be a folder, .zip, .npy, .npz or .pack; give the folder the file is in")
+
+
+def is_pack(folder: Path) -> bool:
+    """Whether a folder is a pack (see diffae.data.pack)."""
+    return all((folder / part).is_file() for part in ("images.npy", "names.txt", "index.json"))
+
+
+class FolderSource:
+    """Image files in a folder and the folders in it; links are followed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names: Sequence[str] = sorted(self._list())
+        _need_images(self.names, path)
+
+    def _list(self) -> Iterator[str]:
+        seen = set()
+        for folder, folders, files in os.walk(self.path, followlinks=True):
+            here = Path(folder)
+            identity = (here.stat().st_dev, here.stat().st_ino)
+            if identity in seen:  # a link to a folder above
+                folders.clear()
+                continue
+            seen.add(identity)
+            folders[:] = [name for name in folders if not is_pack(here / name)]
+            relative = here.relative_to(self.path)
+            for name in files:
+                item = (relative / name).as_posix()
+                if _is_image(item):
+                    yield item
+
+    def read(self, index: int, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+        """See Source."""
+        name = self.names[index]
+        try:
+            with (self.path / name).open("rb") as file:
+                data = file.read(_MOST_BYTES + 1)
+        except OSError as error:
+            raise DataError(f"image {name}: cannot be opened ({error.strerror}); mend or remove it") from None
+        _check_bytes(len(data), name)
+        return decode_image(data, name, spec)
+
+    def fingerprint(self) -> Iterator[tuple]:
+        """Name, size and modification time in nanoseconds of each file."""
+        for name in self.names:
+            facts = (self.path / name).stat()
+            yield name, facts.st_size, facts.st_mtime_ns
+
+
+class ZipSource:
+    """Image files in a .zip; each process opens the archive for itself."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open: tuple[int, zipfile.ZipFile] | None = None
+        self._lock = threading.Lock()
+        infos = {info.filename: info for info in self._archive().infolist() if not info.is_dir()}
+        self.names: Sequence[str] = sorted(name for name in infos if _is_image(name))
+        self._facts = [(name, infos[name].file_size, infos[name].CRC) for name in self.names]
+        _need_images(self.names, path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    def _archive(self) -> zipfile.ZipFile:
+        with self._lock:
+            if self._open is None or self._open[0] != os.getpid():  # a forked process must not share the position
+                try:
+                    self._open = os.getpid(), zipfile.ZipFile(self.path)
+                except (OSError, zipfile.BadZipFile) as error:
+                    raise DataError(f"images {self.path}: is not a whole .zip ({error}); make it again") from None
+            return self._open[1]
+
+    def read(self, index: int, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+        """See Source."""
+        name, size, _ = self._facts[index]
+        _check_bytes(size, name)
+        archive = self._archive()
+        try:
+            data = archive.read(name)
+        except Exception as error:  # wrong checksum, unknown compression, password, damaged stream
+            raise DataError(f"image {name}: cannot be unpacked ({error}); make the archive again") from error
+        return decode_image(data, name, spec)
+
+    def fingerprint(self) -> Iterator[tuple]:
+        """Name, size and CRC-32 of each file: copies of an archive are the same."""
+        return iter(self._facts)
+
+
+class ArraySource:
+    """Rows of an array (n, h, w) or (n, h, w, c), on disk or in memory."""
+
+    def __init__(self, path: Path, rows: ArrayFile | np.ndarray, names: Sequence[str] | None = None) -> None:
+        if len(rows.shape) not in (3, 4):
+            raise DataError(f"images {path}: has shape {rows.shape}, it must be (n, h, w) or (n, h, w, c); reshape it")
+        if rows.dtype not in (np.uint8, np.uint16):
+            rule = "pixels must be uint8 or uint16"
+            raise DataError(f"images {path}: holds {rows.dtype}, {rule}; scale to 0..255 or 0..65535 and convert")
+        self.path = path
+        self.rows = rows
+        self.names: Sequence[str] = [f"{index:08d}" for index in range(len(rows))] if names is None else names
+
+    def read(self, index: int, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+        """See Source."""
+        return fit_picture(from_array(self.rows[index]), self.names[index], spec)
+
+    def fingerprint(self) -> Iterator[tuple]:
+        """Size and modification time in nanoseconds of the file."""
+        file = self.rows.path if isinstance(self.rows, ArrayFile) else self.path
+        facts = file.stat()
+        yield self.path.name, facts.st_size, facts.st_mtime_ns
+
+
+def _open_pack(path: Path) -> ArraySource:
+    rows = ArrayFile(path / "images.npy")
+    return ArraySource(path, rows, NameList(path / "names.txt", len(rows)))
+
+
+def _unpack(path: Path) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["images" if "images" in arrays.files else arrays.files[0]]
+    except IndexError:
+        raise DataError(f"images {path}: holds no array; save one with numpy.savez(path, images=array)") from None
+    except Exception as error:  # numpy and zipfile raise many kinds on damage
+        raise DataError(f"images {path}: is not a whole .npz ({error}); make it again") from error
+
+
+def _is_image(name: str) -> bool:
+    parts = name.split("/")
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return not hidden and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _check_bytes(size: int, name: str) -> None:
+    if size > _MOST_BYTES:
+        raise DataError(f"image {name}: has more than the limit of {_MOST_BYTES} bytes; shrink or remove it")
+
+
+def _need_images(names: Sequence[str], path: Path) -> None:
+    if not names:
+        kinds = " ".join(SUFFIXES)
+        raise DataError(f"images {path}: no images found, at least one file must end in {kinds}; check the path")

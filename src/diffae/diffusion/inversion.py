@@ -1,0 +1,157 @@
+"""Exact inversion of the DDIM decoder: find the x_T that decodes to the given image.
+
+Decoding steps from level t to s by x_s = a x_t + b eps_hat(x_t, t). Its inverse is implicit: x_t is the fixed point of
+
+    g(x_t) = (x_s - b eps_hat(x_t, t)) / a.
+
+Plain iteration of g contracts with rate about (1 - sigma_s / sigma_t) ||I - J||, J the denoiser's Jacobian; here it is
+accelerated by Anderson's method and stopped, image by image, on the residual of the step it inverts,
+||a x_t + b eps_hat(x_t, t) - x_s||, which is what the decoder will be off by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from diffae.diffusion.solvers import coefficients
+
+PredictNoiseOf = Callable[[Tensor, int, Tensor], Tensor]
+"""(x, t, rows): the rows say which images of the batch x holds, so that finished ones cost nothing."""
+
+MEMORY = 4
+"""Earlier iterates that Anderson acceleration mixes."""
+
+
+@dataclass
+class Inverted:
+    """What exact inversion returns."""
+
+    x_T: Tensor
+    """The stochastic code, as x_0."""
+    residual: Float[Tensor, " b"]
+    """Largest residual over the steps, root mean square, images in [-1, 1]."""
+    calls: Int[Tensor, " b"]
+    """Network calls spent on each image."""
+
+
+def rms(x: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+    """Root mean square of each row."""
+    return x.square().mean(dim=1).sqrt()
+
+
+class Anderson:
+    """Anderson acceleration of a fixed-point iteration, for every row of a batch by itself (Walker & Ni 2011).
+
+    Holds up to `MEMORY` differences of iterates and of residuals; `update` returns the next iterate.
+    """
+
+    def __init__(self) -> None:
+        self.x: list[Tensor] = []
+        self.f: list[Tensor] = []
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget the rows that are finished."""
+        self.x = [x[rows] for x in self.x]
+        self.f = [f[rows] for f in self.f]
+
+    def update(self, x: Float[Tensor, "b d"], f: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """From iterate x with f = g(x) - x: the x + f of plain iteration, less its best fit by past differences."""
+        self.x, self.f = [*self.x[-MEMORY:], x], [*self.f[-MEMORY:], f]
+        if len(self.f) == 1:
+            return x + f
+        d_f = torch.stack([b - a for a, b in zip(self.f, self.f[1:], strict=False)], dim=2)
+        d_x = torch.stack([b - a for a, b in zip(self.x, self.x[1:], strict=False)], dim=2)
+        gram = d_f.mT @ d_f
+        size = torch.diagonal(gram, dim1=1, dim2=2).mean(dim=1)[:, None, None]
+        ridge = 1e-8 * (size + torch.finfo(f.dtype).tiny) * torch.eye(gram.shape[-1], dtype=f.dtype, device=f.device)
+        gamma = torch.linalg.solve(gram + ridge, d_f.mT @ f[..., None])
+        return x + f - ((d_x + d_f) @ gamma)[..., 0]
+
+
+@dataclass
+class _Step:
+    """The state of inverting one step: the best iterate so far of every image in the batch."""
+
+    x: Float[Tensor, "b d"]
+    eps: Float[Tensor, "b d"]
+    residual: Float[Tensor, " b"]
+    calls: Int[Tensor, " b"]
+
+    @classmethod
+    def start(cls, x: Float[Tensor, "b d"]) -> _Step:
+        residual = torch.full_like(x[:, 0], torch.inf)
+        return cls(x.clone(), torch.zeros_like(x), residual, torch.zeros_like(residual, dtype=torch.int64))
+
+    def offer(self, rows: Tensor, x: Tensor, eps: Tensor, residual: Tensor) -> None:
+        """Take the iterates of these rows where their residual is the smallest yet."""
+        self.calls[rows] += 1
+        better = residual < self.residual[rows]
+        where = rows[better]
+        self.x[where], self.eps[where], self.residual[where] = x[better], eps[better], residual[better]
+
+
+def invert_step(
+    eps_hat: Callable[[Tensor, Tensor], Tensor],
+    x_s: Float[Tensor, "b d"],
+    guess: Float[Tensor, "b d"],
+    a: float,
+    b: float,
+    tolerance: float,
+    max_iterations: int,
+) -> _Step:
+    """Solve x_s = a x_t + b eps_hat(x_t) for x_t, for each row until its residual is below the tolerance.
+
+    `eps_hat(x, rows)` evaluates the network. The only wait for the device is the test for unfinished rows.
+    """
+    best = _Step.start(guess)
+    rows, x, mix = torch.arange(len(x_s), device=x_s.device), guess, Anderson()
+    for _ in range(max_iterations):
+        eps = eps_hat(x, rows)
+        f = (x_s[rows] - b * eps) / a - x
+        residual = a * rms(f)
+        best.offer(rows, x, eps, residual)
+        unfinished = (residual > tolerance).nonzero()[:, 0]
+        if len(unfinished) == 0:
+            break
+        x = mix.update(x, f)
+        if len(unfinished) < len(rows):
+            rows, x = rows[unfinished], x[unfinished]
+            mix.keep(unfinished)
+    return best
+
+
+def encode_exact(
+    predict_noise: PredictNoiseOf,
+    x_0: Float[Tensor, "b *shape"],
+    levels: Sequence[int],
+    alpha_bar: np.ndarray,
+    *,
+    tolerance: float,
+    max_iterations: int,
+) -> Inverted:
+    """x_0 to the x_T from which `solvers.decode`, on the same levels and without clipping, returns to x_0.
+
+    Each step starts from the explicit step along the eps_hat just found at its lower end, which costs no call.
+    A residual above the tolerance is returned as it is: the caller reports it.
+    """
+    x = x_0.flatten(1)
+    eps = torch.zeros_like(x)
+    residual = torch.zeros_like(x[:, 0])
+    calls = torch.zeros_like(residual, dtype=torch.int64)
+    for s, t in zip(levels[:-1], levels[1:], strict=True):
+        a, b = coefficients(alpha_bar[t], alpha_bar[s])
+
+        def eps_hat(x: Tensor, rows: Tensor, t: int = t) -> Tensor:
+            return predict_noise(x.view(-1, *x_0.shape[1:]), t, rows).flatten(1)
+
+        found = invert_step(eps_hat, x, (x - b * eps) / a, a, b, tolerance, max_iterations)
+        x, eps = found.x, found.eps
+        residual = torch.maximum(residual, found.residual)
+        calls += found.calls
+    return Inverted(x.view_as(x_0), residual, calls)

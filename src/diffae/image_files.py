@@ -1,0 +1,268 @@
+"""Image files to upright pixel arrays and back: the formats, their bit depths and their damage.
+
+Formats: JPEG, PNG, WebP, TIFF and BMP by Pillow; TIFF of any number of channels by tifffile; one image as .npy.
+8-bit samples come out as uint8 [0, 255], 16-bit samples as uint16 [0, 65535]; colour profiles are not applied.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt
+from PIL import Image
+
+from diffae.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".npy")
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
+_ORIENTATION = 0x0112  # the EXIF tag
+_WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
+
+# What Pillow's modes become; with transparency, L becomes LA and RGB becomes RGBA.
+_BANDS = {
+    **{"1": "L", "L": "L", "LA": "LA", "La": "LA"},
+    **{"P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA", "RGBa": "RGBA"},
+    **{"CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB"},
+}
+
+# Warning filters belong to the whole process, so threads that open files take turns (only headers are read).
+_OPEN_LOCK = threading.Lock()
+
+
+class Picture(NamedTuple):
+    """A decoded image, upright."""
+
+    pixels: UInt[np.ndarray, "h w c"]
+    """uint8 or uint16."""
+    bands: str
+    """What the channels are: "L", "LA", "RGB", "RGBA", or "" where they have no meaning as colours."""
+
+
+def read_picture(data: bytes, name: str, channels: int = 3, smallest: int | None = None) -> Picture:
+    """Decode the bytes of one image file.
+
+    Args:
+        data: the file's content.
+        name: what error messages call it.
+        channels: how many channels the caller wants; it decides how TIFF files of several channels are read.
+        smallest: the shorter side that will be enough; a JPEG is then decoded at no less than twice that, which is
+            several times faster for photographs. None decodes every pixel.
+    Raises:
+        DataError: not an image, damaged, too many pixels, or samples that are neither 8 nor 16 bits wide.
+    """
+    try:
+        if data[:6] == b"\x93NUMPY":
+            return from_array(np.load(BytesIO(data), allow_pickle=False))
+        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return _read_tiff(data, channels)
+        return _read_with_pillow(data, smallest)
+    except DataError as error:
+        raise DataError(f"image {name}: {error}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataError(f"image {name}: {_too_many_pixels()}") from None
+    except Image.UnidentifiedImageError:
+        rule = "is not a JPEG, PNG, WebP, TIFF, BMP or npy image"
+        raise DataError(f"image {name}: {rule}; remove it or save it as one of these") from None
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        raise DataError(f"image {name}: is damaged or truncated ({error}); replace or remove it") from error
+
+
+def from_array(array: np.ndarray) -> Picture:
+    """(h, w) or (h, w, c) of uint8 or uint16 as a picture: 1 channel is gray, 3 are RGB, others have no colours.
+
+    Raises:
+        DataError: another type or number of dimensions.
+    """
+    if array.dtype.kind != "u" or array.dtype.itemsize > 2:
+        rule = "pixels must be uint8 or uint16"
+        raise DataError(f"samples are {array.dtype}, {rule}; scale them to 0..255 or 0..65535 and convert")
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise DataError(f"array has shape {array.shape}, an image is (h, w) or (h, w, channels); reshape it")
+    pixels = array[..., None] if array.ndim == 2 else array
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    return Picture(pixels, {1: "L", 3: "RGB"}.get(pixels.shape[2], ""))
+
+
+def from_pillow(image: Image.Image) -> Picture:
+    """A Pillow image as an upright picture: EXIF orientation applied, palettes and CMYK made RGB, alpha kept.
+
+    Raises:
+        DataError: samples that are neither 8 nor 16 bits wide, or too many pixels.
+    """
+    _check_pixels(image.width * image.height)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            span = f"{pixels.min()}..{pixels.max()}"
+            raise DataError(f"samples span {span}, at most 16 bits are read; scale them to 0..65535")
+        return _upright(Picture(pixels.astype(np.uint16)[..., None], "L"), image)
+    bands = _BANDS.get(image.mode)
+    if bands is None:
+        raise DataError(f"pixels are of Pillow's mode {image.mode!r}, which is not read; convert them to 8 or 16 bits")
+    if "transparency" in image.info:
+        bands = {"L": "LA", "RGB": "RGBA"}.get(bands, bands)
+    pixels = np.asarray(image if image.mode == bands else image.convert(bands))
+    return _upright(Picture(pixels[..., None] if pixels.ndim == 2 else pixels, bands), image)
+
+
+def _read_with_pillow(data: bytes, smallest: int | None = None) -> Picture:
+    with _open(data) as image:
+        _check_pixels(image.width * image.height)
+        rawmode = _rawmode(image)
+        if ";16" in rawmode and not image.mode.startswith("I"):
+            return _read_16bit_colour(data, rawmode)
+        if smallest is not None and image.format in ("JPEG", "MPO"):  # MPO: JPEG files of some telephones
+            image.draft("", (2 * smallest, 2 * smallest))
+        image.load()
+        return from_pillow(image)
+
+
+def _open(data: bytes) -> Any:  # Any: `tile`, which 16-bit colour needs, is not in Pillow's type of an image
+    with _OPEN_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks on damaged headers; decoding says whether they matter
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(BytesIO(data), formats=_FORMATS)
+
+
+def _check_pixels(count: int) -> None:
+    if Image.MAX_IMAGE_PIXELS is not None and count > Image.MAX_IMAGE_PIXELS:
+        raise DataError(_too_many_pixels())
+
+
+def _too_many_pixels() -> str:
+    rule = f"has more than the limit of {Image.MAX_IMAGE_PIXELS} pixels (a decompression bomb?)"
+    return f"{rule}; shrink it, or set PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+
+
+def _rawmode(image: Any) -> str:
+    """How the samples lie in the file, in Pillow's words, for instance "RGB;16B"."""
+    if not image.tile:
+        return ""
+    args = image.tile[0][3]
+    first = args[0] if isinstance(args, tuple) and args else args
+    return first if isinstance(first, str) else ""
+
+
+def _read_16bit_colour(data: bytes, rawmode: str) -> Picture:
+    """16-bit RGB, RGBA or gray with alpha. Pillow keeps one byte of each sample, so the file is decoded once for each.
+
+    Told that the samples lie the other way round, Pillow returns the low bytes instead of the high ones.
+    """
+    layout, _, order = rawmode.partition(";16")
+    if rawmode == "LA;16B":  # four bytes per pixel, as 8-bit RGBA has: all of them in one go
+        image = _load_as(data, "RGBA")
+        octets = np.asarray(image).astype(np.uint16)
+        return _upright(Picture(octets[..., 0::2] << 8 | octets[..., 1::2], "LA"), image)
+    if layout not in ("RGB", "RGBA", "RGBX"):
+        raise DataError(f"is a 16-bit image of layout {layout}, which is not read; save it as 16-bit RGB")
+    if order == "N":
+        order = "L" if sys.byteorder == "little" else "B"
+    high = _load_as(data, rawmode)
+    low = _load_as(data, f"{layout};16{'B' if order == 'L' else 'L'}")
+    pixels = np.asarray(high).astype(np.uint16) << 8 | np.asarray(low)
+    return _upright(Picture(pixels, high.mode), high)
+
+
+def _load_as(data: bytes, rawmode: str) -> Any:
+    image = _open(data)
+    codec, box, offset, args = image.tile[0]
+    args = (rawmode, *args[1:]) if isinstance(args, tuple) else rawmode
+    image.tile = [type(image.tile[0])(codec, box, offset, args)]
+    image.load()
+    return image
+
+
+def _upright(picture: Picture, image: Image.Image) -> Picture:
+    """Turn and mirror as the EXIF orientation 1..8 says (Pillow has done so already for TIFF)."""
+    pixels = picture.pixels
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    if orientation in (5, 6, 7, 8):  # stored on its side
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return picture._replace(pixels=pixels)
+
+
+def _read_tiff(data: bytes, channels: int) -> Picture:
+    """Ordinary pictures by Pillow (it knows more compressions), stacks and many channels by tifffile."""
+    import tifffile
+
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        page: Any = file.pages[0]
+        alpha = page.samplesperpixel == 4 and tuple(page.extrasamples) in ((1,), (2,))
+        ordinary = len(file.pages) == 1 and page.samplesperpixel <= 4
+        if ordinary and (channels in (1, 3) or (channels == 4 and alpha)):
+            try:
+                return _read_with_pillow(data)
+            except Image.UnidentifiedImageError:  # an unusual combination of samples
+                pass
+        return _read_with_tifffile(file.series[0], channels, alpha)
+
+
+def _read_with_tifffile(series: Any, channels: int, alpha: bool) -> Picture:
+    """One plane of any number of channels, which may lie before or after the rows and columns, or on pages."""
+    _check_pixels(int(np.prod(series.shape)) // max(channels, 4))
+    others = [axis for axis, letter in enumerate(series.axes) if letter not in "YX"]
+    if len(others) > 1 or "Y" not in series.axes or "X" not in series.axes:
+        raise DataError(f"has axes {series.axes}, one plane of channels is read; save one plane to a file")
+    try:
+        array = series.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        raise DataError("its compression is not read for this layout; save it uncompressed or with deflate") from None
+    picture = from_array(np.transpose(array, (series.axes.index("Y"), series.axes.index("X"), *others)))
+    colours = series.keyframe.photometric == 2  # RGB
+    bands = "RGBA" if colours and alpha else picture.bands
+    return picture._replace(bands=bands if colours or bands == "L" else "")
+
+
+def write_image(path: str | Path, pixels: UInt[np.ndarray, "h w *c"]) -> None:
+    """Write an image; its suffix names the format. Written beside and renamed, so never half-written.
+
+    8-bit gray, RGB and RGBA go into any format that holds them; 16-bit gray into PNG, TIFF or npy; 16-bit colour
+    and other numbers of channels into TIFF or npy.
+
+    Raises:
+        DataError: a suffix that is not written, or one whose format cannot hold these pixels.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in _WRITABLE:
+        raise DataError(f"cannot write {path.name}: the suffix must be one of {', '.join(_WRITABLE)}; rename it")
+    picture = from_array(pixels)
+    beside = path.with_name(f".{path.stem}-{os.getpid()}-{threading.get_ident()}{suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _write(beside, suffix, picture.pixels)
+        os.replace(beside, path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error}; change the suffix, the folder or free some space") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write(path: Path, suffix: str, pixels: UInt[np.ndarray, "h w c"]) -> None:
+    channels, sixteen = pixels.shape[2], pixels.dtype == np.uint16
+    by_pillow = channels == 1 if sixteen else channels in (1, 3, 4)
+    if suffix == ".npy":
+        np.save(path, pixels)
+    elif by_pillow and not (sixteen and suffix not in (".png", ".tif", ".tiff")):
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        image.save(path, quality=95)  # of JPEG and WebP; the others are lossless
+    elif suffix in (".tif", ".tiff"):
+        import tifffile
+
+        tifffile.imwrite(path, pixels, photometric="rgb" if channels == 3 else "minisblack", planarconfig="contig")
+    else:
+        what = f"{pixels.dtype} with {channels} channels"
+        raise DataError(f"cannot write {what} to a {suffix} file: it holds less; use .tif or .npy")

@@ -1,0 +1,156 @@
+"""The parts of the UNet and of the semantic encoder (Dhariwal & Nichol 2021; paper Section 3, Fig. 7).
+
+Shapes: b images, c channels, h and w pixels of a feature map, n = h * w positions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+Resample = Literal["down", "up"]
+
+
+def zeroed(layer: nn.Module) -> nn.Module:
+    """The layer with all parameters at zero, so that the block it ends starts as the identity."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm in 32 groups, or fewer where the channels ask for it."""
+    return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+def sinusoidal_embedding(time: Int[Tensor, " b"], channels: int) -> Float[Tensor, "b channels"]:
+    """Cosines, then sines, of the time index at wavelengths from 2 pi to 10000 * 2 pi (Vaswani et al. 2017)."""
+    half = channels // 2
+    frequency = torch.exp(torch.arange(half, device=time.device, dtype=torch.float32) * (-math.log(10_000) / half))
+    angle = time.float()[:, None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+def resample(x: Float[Tensor, "b c h w"], how: Resample | None) -> Float[Tensor, "b c h2 w2"]:
+    """Halve by averaging 2x2 pixels, double by repeating them, or return x as it is."""
+    if how == "down":
+        return F.avg_pool2d(x, 2)
+    if how == "up":
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    return x
+
+
+class TimeEmbedding(nn.Sequential):
+    """Time index (b,) -> embedding (b, channels)."""
+
+    def __init__(self, sinusoids: int, channels: int) -> None:
+        super().__init__(nn.Linear(sinusoids, channels), nn.SiLU(), nn.Linear(channels, channels))
+        self.sinusoids = sinusoids
+
+    def forward(self, input: Int[Tensor, " b"]) -> Float[Tensor, "b channels"]:
+        return super().forward(sinusoidal_embedding(input, self.sinusoids).to(self[0].weight.dtype))
+
+
+class AdaGN(nn.Module):
+    """Group normalisation modulated by the level and by z_sem (paper Eq. 7).
+
+    AdaGN(h, t, z_sem) = z_scale * (t_scale * GroupNorm(h) + t_shift), the scales stored as offsets from 1.
+    With `z_channels` = 0 there is no z_scale (the DDIM baseline).
+    """
+
+    def __init__(self, channels: int, time_channels: int, z_channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.time = nn.Linear(time_channels, 2 * channels)
+        self.z = nn.Linear(z_channels, channels) if z_channels else None
+
+    def forward(
+        self, h: Float[Tensor, "b c h w"], time: Float[Tensor, "b dt"], z: Float[Tensor, "b dz"] | None
+    ) -> Float[Tensor, "b c h w"]:
+        t_scale, t_shift = self.time(time).chunk(2, dim=1)
+        scale, shift = 1 + t_scale, t_shift
+        if self.z is not None:
+            z_scale = 1 + self.z(z)
+            scale, shift = z_scale * scale, z_scale * shift  # multiplied out: one pass over h instead of two
+        return torch.addcmul(shift[..., None, None], scale[..., None, None], self.norm(h))
+
+
+class ResBlock(nn.Module):
+    """Residual block, optionally halving or doubling the feature map.
+
+    The UNet's blocks have a second convolution behind AdaGN; the encoder's, which know neither t nor z_sem, end after
+    the first (`time_channels` = 0), as in the published code.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        *,
+        time_channels: int = 0,
+        z_channels: int = 0,
+        dropout: float = 0.0,
+        how: Resample | None = None,
+    ) -> None:
+        super().__init__()
+        self.how: Resample | None = how
+        self.norm1 = group_norm(channels)
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.modulation: AdaGN | None = None
+        if time_channels:
+            self.modulation = AdaGN(out_channels, time_channels, z_channels)
+            self.dropout = nn.Dropout(dropout)
+            self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        time: Float[Tensor, "b dt"] | None = None,
+        z: Float[Tensor, "b dz"] | None = None,
+    ) -> Float[Tensor, "b c2 h2 w2"]:
+        h = self.conv1(resample(F.silu(self.norm1(x)), self.how))
+        if self.modulation is not None:
+            assert time is not None
+            h = self.conv2(self.dropout(F.silu(self.modulation(h, time, z))))
+        return self.skip(resample(x, self.how)) + h
+
+
+class Attention(nn.Module):
+    """Self-attention over the positions of a feature map, with a residual connection.
+
+    `qkv` holds, head after head, that head's queries, keys and values: the published layout.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = group_norm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = zeroed(nn.Linear(channels, channels))
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], time: Tensor | None = None, z: Tensor | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        b, c, h, w = x.shape
+        positions = self.norm(x).flatten(2).transpose(1, 2)
+        qkv = self.qkv(positions).view(b, h * w, self.heads, 3, c // self.heads)
+        q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)
+        return x + self.out(attended).transpose(1, 2).view(b, c, h, w)
+
+
+class Stage(nn.ModuleList):
+    """One entry of a path through the network: blocks called in turn, all with the same t and z_sem."""
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], time: Tensor | None = None, z: Tensor | None = None
+    ) -> Float[Tensor, "b c2 h2 w2"]:
+        for block in self:
+            x = block(x, time, z)
+        return x

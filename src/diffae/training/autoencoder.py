@@ -1,0 +1,177 @@
+"""Training the autoencoder, or the paper's DDIM baseline: the loss of Eq. 6, validation, pictures, the run folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from jaxtyping import Float
+from rich.console import Console
+from torch import Tensor, nn
+
+from diffae import checkpoint
+from diffae.config import ModelConfig, TrainingConfig, from_dict
+from diffae.data.batches import Batch, BatchStream
+from diffae.data.pack import Pack
+from diffae.diffusion.process import Scales
+from diffae.diffusion.schedules import alpha_bar_of
+from diffae.errors import CheckpointError, DataError
+from diffae.images import to_float
+from diffae.networks.autoencoder import AutoencoderNetworks
+from diffae.training.journal import Journal
+from diffae.training.loop import train
+from diffae.training.validation import Validation
+
+MINIMUM_IMAGES = 10
+"""Fewer images than this are refused: one of ten is held out, and nothing can be learnt from the rest."""
+
+
+def held_out(pack: Pack, config: TrainingConfig) -> tuple[Any, Any]:
+    """Indices of the training and of the validation images: `val_images`, but at most a tenth."""
+    if len(pack) < MINIMUM_IMAGES:
+        raise DataError(f"{len(pack)} images are too few to train on: give at least {MINIMUM_IMAGES}")
+    return pack.split(val_fraction=min(0.1, 2 * config.val_images / len(pack)), max_val=config.val_images)
+
+
+class AutoencoderTask:
+    """What the loop needs to know of training on images (a `diffae.training.loop.Task`)."""
+
+    def __init__(self, model: ModelConfig, config: TrainingConfig, pack: Pack, folder: Path) -> None:
+        self.model, self.config, self.pack, self.folder = model, config, pack, folder
+        torch.manual_seed(config.seed)  # PyTorch initialises weights from its global generator; nothing else uses it
+        self.networks = AutoencoderNetworks(model.network)
+        self.alpha_bar = alpha_bar_of(model.diffusion)
+        self.train_rows, val_rows = held_out(pack, config)
+        self.validation = Validation(model, pack.fetch(val_rows), config.seed, folder / "samples")
+
+    def batches(self, start: int, rank: int, world_size: int) -> Iterator[Batch]:
+        """This process's rows of the batches from step `start` on."""
+        config = self.config
+        stream = BatchStream(
+            self.pack, self.train_rows, config.batch_size, config.seed, config.flip, rank, world_size
+        )
+        return stream.iterate(start)
+
+    def losses(self, networks: nn.Module, batch: Batch, step: int, device: torch.device, parts: int) -> Iterator[Tensor]:
+        """Eq. 6 on each part of the batch.
+
+        Levels and noise are drawn for the whole global batch from (seed, step), of which this process takes its rows:
+        so the number of processes changes nothing, and a resumed run draws what an uninterrupted one does.
+        """
+        generator = torch.Generator(device).manual_seed(_mix(self.config.seed, step))
+        x_0 = to_float(batch.images.to(device, non_blocking=True))
+        shape = (self.config.batch_size, *x_0.shape[1:])
+        rows = torch.from_numpy(batch.rows).to(device)
+        t = torch.randint(1, len(self.alpha_bar), shape[:1], generator=generator, device=device)[rows]
+        eps = torch.randn(shape, generator=generator, device=device)[rows]
+        if self.model.network.dropout:
+            torch.manual_seed(_mix(self.config.seed, step) + int(batch.rows[0]))  # dropout has no generator argument
+        for x, level, noise in zip(x_0.chunk(parts), t.chunk(parts), eps.chunk(parts), strict=True):
+            yield self._loss(networks, x, level, noise)
+
+    def _loss(self, networks: nn.Module, x_0: Tensor, t: Tensor, eps: Tensor) -> Float[Tensor, ""]:
+        prediction = self.model.diffusion.prediction
+        scales = Scales.at(self.alpha_bar, t, x_0.dim())
+        x_t = scales.add_noise(x_0, eps)
+        output = networks(x_t, t - 1, x_0).float()
+        # Eq. 6: || eps_theta(x_t, t, z_sem) - eps ||^2, or the same of v
+        error = (output - scales.target(prediction, x_0, eps)).square()
+        return (scales.loss_weight(prediction, self.config.weighting) * error).mean()
+
+    def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
+        """Validation loss with right and shuffled z_sem, reconstruction from z_sem; pictures into samples/."""
+        assert isinstance(networks, AutoencoderNetworks)
+        return self.validation.measure(networks, images)
+
+    def export(self, networks: nn.Module) -> None:
+        """model.safetensors: the averaged weights."""
+        checkpoint.write_tensors(self.folder / checkpoint.WEIGHTS, networks.state_dict(), {})
+
+
+def _mix(seed: int, step: int) -> int:
+    """One number for (seed, step), different for every pair that occurs."""
+    return seed * 1_000_003_000_000 + step * 1_000
+
+
+def prepare_folder(
+    folder: Path, model: ModelConfig, config: TrainingConfig, data: dict[str, Any], *, resume: bool, overwrite: bool
+) -> None:
+    """Make the run folder with its config.json, or check that the one there can be resumed with these settings.
+
+    Raises:
+        CheckpointError: a folder that exists without `resume` or `overwrite`; settings that differ from its own.
+    """
+    if resume:
+        there = checkpoint.read_config(folder)
+        _refuse_differences(folder, asdict(model), asdict(checkpoint.read_model_config(folder)))
+        lengths = {"images": config.images, "save_every": config.save_every, "validate_every": config.validate_every}
+        old = asdict(from_dict(TrainingConfig, there["training"])) | lengths
+        _refuse_differences(folder, asdict(config), old)
+    elif folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            raise CheckpointError(f"{folder} exists already: continue it with --resume, or replace it with --overwrite")
+        if not (folder / checkpoint.CONFIG).is_file():
+            raise CheckpointError(f"{folder} is not a run folder, so --overwrite does not touch it: choose another --out")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_config(folder, model, training=asdict(config), data=data)
+
+
+def _refuse_differences(folder: Path, wanted: dict[str, Any], there: dict[str, Any]) -> None:
+    for name, value in wanted.items():
+        if isinstance(value, dict):
+            _refuse_differences(folder, value, there[name])
+        elif value != there[name]:
+            raise CheckpointError(f"{folder} was trained with {name} = {there[name]}, not {value}: resume it unchanged")
+
+
+def train_autoencoder(
+    pack: Pack,
+    folder: str | Path,
+    model: ModelConfig,
+    config: TrainingConfig,
+    *,
+    data: dict[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    tensorboard: bool = False,
+    console: Console | None = None,
+) -> bool:
+    """Train on the images of a pack, in a run folder that `DiffusionAutoencoder.from_pretrained` reads.
+
+    Args:
+        pack: the images; `val_images` of them, chosen by name, are held out.
+        folder: the run folder.
+        model: what to train; its size and channels must be the pack's.
+        config: how.
+        data: what to note of the data in config.json.
+        resume: continue from the state last saved; the result is that of an uninterrupted run.
+        overwrite: replace a run folder that exists.
+        tensorboard: also write TensorBoard events.
+        console: where progress goes; by default standard error.
+    Returns:
+        True at the end; False when interrupted by Ctrl-C, with the state saved.
+    Raises:
+        DataError: too few images, or of another size or number of channels.
+        CheckpointError: see `prepare_folder`.
+        TrainingError: the loss is not finite, or the disk is full.
+    """
+    folder, console = Path(folder), console or Console(stderr=True)
+    shape = (model.network.image_channels, model.network.image_size)
+    if (pack.channels, pack.size) != shape:
+        raise DataError(f"images are {pack.channels} x {pack.size} pixels: the model is made for {shape[0]} x {shape[1]}")
+    held_out(pack, config)
+    state = PartialState()
+    if state.is_main_process:
+        prepare_folder(folder, model, config, data or {}, resume=resume, overwrite=overwrite)
+    else:
+        console.quiet = True
+    state.wait_for_everyone()
+    task = AutoencoderTask(model, config, pack, folder)
+    journal = Journal(folder, config.images, console, tensorboard=tensorboard and state.is_main_process)
+    return train(task, config, folder, journal, resume=resume)

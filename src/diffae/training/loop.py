@@ -1,0 +1,216 @@
+"""The training loop: one for every network; what is trained, and on what, is a `Task`.
+
+Adam without weight decay, gradients clipped, an exponential moving average of the weights, data-parallel through
+accelerate. Nothing in a step waits for the device: losses are collected there and read every LOG_EVERY steps.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from diffae.config import TrainingConfig
+from diffae.errors import ConfigError, TrainingError
+from diffae.training.journal import Journal
+from diffae.training.state import load_state, save_state
+
+LOG_EVERY = 20
+"""Steps between two lines of metrics.jsonl, and between two looks at the losses on the device."""
+
+
+class Task(Protocol):
+    """What differs between one trained network and another."""
+
+    networks: nn.Module
+
+    def batches(self, start: int, rank: int, world_size: int) -> Iterator[Any]:
+        """This process's share of the batches of steps `start`, `start + 1`, ..., as a context-free iterator."""
+        ...
+
+    def losses(self, networks: nn.Module, batch: Any, step: int, device: torch.device, parts: int) -> Iterator[Tensor]:
+        """The mean loss of each of `parts` equal parts of the batch."""
+        ...
+
+    def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
+        """Metrics of the averaged networks; draws pictures where it has some."""
+        ...
+
+    def export(self, networks: nn.Module) -> None:
+        """Write the averaged networks for inference."""
+        ...
+
+
+def use_bfloat16(config: TrainingConfig, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: where stated, or where the machine has arithmetic for it."""
+    if config.precision != "auto":
+        return config.precision == "bfloat16"
+    if device.type == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@contextmanager
+def interruptible() -> Iterator[list[bool]]:
+    """Ctrl-C only sets the flag, so that a step is finished and saved; a second one interrupts at once."""
+    stop = [False]
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop[0] = True
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Trainer:
+    """A run in progress: networks, their average, the optimiser, and how many steps were taken."""
+
+    def __init__(self, task: Task, config: TrainingConfig, folder: Path, journal: Journal, accelerator: Accelerator):
+        self.task, self.config, self.folder, self.journal, self.accelerator = task, config, folder, journal, accelerator
+        share = accelerator.num_processes * config.accumulation
+        if config.batch_size % share:
+            raise ConfigError(f"batch_size is {config.batch_size}: must be divisible by processes x accumulation, {share}")
+        device = accelerator.device
+        task.networks.to(device, memory_format=torch.channels_last if device.type == "cuda" else None)
+        self.bfloat16 = use_bfloat16(config, device)
+        self.step = 0
+        self.ema = AveragedModel(task.networks, multi_avg_fn=self._average)
+        self.ema.module.requires_grad_(False)
+        optimizer = torch.optim.Adam(task.networks.parameters(), lr=config.learning_rate, fused=device.type != "mps")
+        self.networks, self.optimizer = accelerator.prepare(task.networks, optimizer)
+
+    @torch.no_grad()
+    def _average(self, averaged: Any, current: Any, _: object) -> None:
+        """EMA: averaged <- decay averaged + (1 - decay) current, with a decay that grows while the run is young."""
+        warm = (1 + self.step) / (10 + self.step) if self.config.ema_warmup else 1.0
+        torch._foreach_lerp_(averaged, current, 1 - min(self.config.ema_decay, warm))
+
+    @property
+    def images(self) -> int:
+        """Images seen so far."""
+        return min(self.step * self.config.batch_size, self.config.images)
+
+    def take_step(self, batch: Any) -> Tensor:
+        """One optimiser step; returns the mean loss over this process's share, still on the device."""
+        warmup = max(self.config.warmup_images / self.config.batch_size, 1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * min(1.0, (self.step + 1) / warmup)
+        parts = self.config.accumulation
+        total = torch.zeros((), device=self.accelerator.device)
+        losses = self.task.losses(self.networks, batch, self.step, self.accelerator.device, parts)
+        for part in range(parts):
+            last = part == parts - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.networks):
+                with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bfloat16):
+                    loss = next(losses)
+                self.accelerator.backward(loss / parts)
+            total += loss.detach() / parts
+        self.accelerator.clip_grad_norm_(self.networks.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update_parameters(self.task.networks)
+        self.step += 1
+        return total
+
+    def check(self, losses: list[Tensor]) -> float:
+        """Mean of the losses of the latest steps, over all processes.
+
+        Raises:
+            TrainingError: one of them is not finite; the run folder keeps the last good state.
+        """
+        every = self.accelerator.reduce(torch.stack(losses), reduction="mean").tolist()  # type: ignore[union-attr]
+        for behind, loss in enumerate(reversed(every)):
+            if not torch.isfinite(torch.tensor(loss)):
+                first = self.step - behind
+                remedy = "resume from the last saved state with a lower --learning-rate, or with --precision float32"
+                raise TrainingError(f"the loss of step {first} is {loss}: training diverged; {remedy}")
+        return sum(every) / len(every)
+
+    def save(self) -> None:
+        """Write the state for resuming, and the averaged networks for use."""
+        if self.accelerator.is_main_process:
+            networks = self.accelerator.unwrap_model(self.networks)
+            save_state(self.folder, networks, self.ema.module, self.optimizer, self.step)
+            self.task.export(self.ema.module)
+
+    def validate(self) -> None:
+        """Measure the averaged networks, on the main process."""
+        if self.accelerator.is_main_process:
+            self.journal.report(self.step, self.images, **self.task.validate(self.ema.module, self.images))
+        self.accelerator.wait_for_everyone()
+
+    def due(self, every: int) -> bool:
+        """Whether the latest step passed a multiple of `every` images."""
+        batch = self.config.batch_size
+        return self.step * batch // every > (self.step - 1) * batch // every
+
+    def stopping(self, flag: bool) -> bool:
+        """Whether any process was interrupted. Several agree only when they meet for logging, to stop together."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        if self.step % LOG_EVERY:
+            return False
+        votes = self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device))
+        return bool(votes > 0)  # type: ignore[operator]
+
+    def run(self) -> bool:
+        """Train to the end; returns False when interrupted (the state is saved either way)."""
+        losses: list[Tensor] = []
+        start, first = time.monotonic(), self.images
+        batches = self.task.batches(self.step, self.accelerator.process_index, self.accelerator.num_processes)
+        with interruptible() as stop:
+            while self.step < self.config.steps:
+                losses.append(self.take_step(next(batches)))
+                last = self.step == self.config.steps
+                save, validate = last or self.due(self.config.save_every), last or self.due(self.config.validate_every)
+                if save or validate or self.step % LOG_EVERY == 0:
+                    mean, losses = self.check(losses), []
+                    rate = (self.images - first) / (time.monotonic() - start)
+                    self._tell(mean, rate)
+                if validate:
+                    self.validate()
+                interrupted = not last and self.stopping(stop[0])
+                if save or interrupted:
+                    if losses:
+                        self.check(losses)
+                    self.save()
+                if interrupted:
+                    return False
+        return True
+
+    def _tell(self, loss: float, rate: float) -> None:
+        if self.accelerator.is_main_process:
+            self.journal.report(self.step, self.images, loss=loss, images_per_second=rate)
+            self.journal.show(self.images, loss, rate)
+
+
+def train(task: Task, config: TrainingConfig, folder: Path, journal: Journal, *, resume: bool) -> bool:
+    """Train a task's networks in a run folder; returns whether it reached its end (False: interrupted and saved).
+
+    Raises:
+        ConfigError: a batch that the processes cannot share evenly.
+        CheckpointError: nothing to resume from, or a state of another configuration.
+        TrainingError: the loss is not finite, or the disk is full.
+    """
+    trainer = Trainer(task, config, folder, journal, Accelerator(mixed_precision="no"))
+    if resume:
+        trainer.step = load_state(folder, task.networks, trainer.ema.module, trainer.optimizer)
+        trainer.ema.n_averaged.fill_(trainer.step)  # at 0 it would start from the weights again
+        journal.forget_after(trainer.step)
+        journal.resume_at(trainer.images)
+    with journal:
+        return trainer.run()
