@@ -59,20 +59,29 @@ def train(pack: Pack, rows: np.ndarray, out: Path, arguments: argparse.Namespace
 def reconstruction(model: DiffusionAutoencoder, x_0: torch.Tensor) -> list[dict[str, object]]:
     """MSE and SSIM from (z_sem, x_T) by each way of inversion, and from z_sem alone."""
     rows: list[dict[str, object]] = []
-    settings = {
-        f"explicit, trailing, T={steps}": Sampling(steps, inversion="explicit") for steps in (20, 100)
-    } | {f"explicit, leading, T={steps}": Sampling(steps, "leading", "explicit") for steps in (20, 100)}
+    settings = {f"explicit, trailing, T={steps}": Sampling(steps, inversion="explicit") for steps in (20, 100)} | {
+        f"explicit, leading, T={steps}": Sampling(steps, "leading", "explicit") for steps in (20, 100)
+    }
     settings |= {f"official, T={steps}": Sampling.official(steps) for steps in (20, 100)} | {"exact, T=20": Sampling()}
     for name, sampling in settings.items():
         code = model.encode(x_0, sampling)
         quality = reconstruction_quality(to_unit(x_0), to_unit(model.decode(code, sampling=sampling)))
         assert code.calls is not None
         calls = float(code.calls.double().mean()) + sampling.steps
-        rows.append({"what": name, "calls": calls, "mse": quality.mse.mean().item(), "ssim": quality.ssim.mean().item()})
+        rows.append(
+            {"what": name, "calls": calls, "mse": quality.mse.mean().item(), "ssim": quality.ssim.mean().item()}
+        )
     z_sem = model.encode_semantic(x_0)
     x = model.decode(z_sem=z_sem, generator=torch.Generator().manual_seed(0))
     quality = reconstruction_quality(to_unit(x_0), to_unit(x))
-    rows.append({"what": "random x_T, T=20", "calls": 20.0, "mse": quality.mse.mean().item(), "ssim": quality.ssim.mean().item()})
+    rows.append(
+        {
+            "what": "random x_T, T=20",
+            "calls": 20.0,
+            "mse": quality.mse.mean().item(),
+            "ssim": quality.ssim.mean().item(),
+        }
+    )
     return rows
 
 
@@ -80,7 +89,9 @@ def auroc(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: 
     """Area under the ROC curve of a linear classifier per attribute, its regularisation by cross-validation."""
     areas = []
     for y, y_test in zip(train_y.T, test_y.T, strict=True):
-        fit = LogisticRegressionCV(Cs=[1e-3, 1e-2, 1e-1], cv=3, scoring="roc_auc", max_iter=500, l1_ratios=(0,), use_legacy_attributes=False)
+        fit = LogisticRegressionCV(
+            Cs=[1e-3, 1e-2, 1e-1], cv=3, scoring="roc_auc", max_iter=500, l1_ratios=(0,), use_legacy_attributes=False
+        )
         classifier = make_pipeline(StandardScaler(), fit).fit(train_x, y)
         areas.append(float(roc_auc_score(y_test, classifier.decision_function(test_x))))
     return areas
@@ -96,9 +107,7 @@ def classify(
     codes = [model.encode_semantic(x).numpy() for x in (x_train, x_test)]
     pixels = [torch.nn.functional.avg_pool2d(x, 2).flatten(1).numpy() for x in (x_train, x_test)]
     pair = labels[train_rows], labels[test_rows]
-    return {
-        name: auroc(a, pair[0], b, pair[1]) for name, (a, b) in {"z_sem": codes, "16x16 pixels": pixels}.items()
-    }
+    return {name: auroc(a, pair[0], b, pair[1]) for name, (a, b) in {"z_sem": codes, "16x16 pixels": pixels}.items()}
 
 
 def show(results: dict[str, object]) -> None:

@@ -121,7 +121,9 @@ def test_latent(shared: Path, name: str) -> None:
     config, batch = case.config, case.about["batch"]
     net = SkipMLP(config["z_sem_channels"], config["hidden_channels"], config["layers"], config["time_embed_channels"])
     net.load_state_dict(our_latent_weights(case.weights()))
-    z_T = torch.from_numpy(np.random.default_rng(3).standard_normal((batch, config["z_sem_channels"])).astype(np.float32))
+    z_T = torch.from_numpy(
+        np.random.default_rng(3).standard_normal((batch, config["z_sem_channels"])).astype(np.float32)
+    )
     if "eps" in case.expected:
         t = torch.from_numpy(case.expected["t"]).long().expand(batch)
         case.check("eps", net(z_T, t), ONE_CALL)

@@ -6,6 +6,7 @@ Shapes: b images of c channels and size x size pixels, d = z_sem's size. Images 
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,10 @@ from diffae import checkpoint, official
 from diffae.config import ModelConfig, Sampling
 from diffae.diffusion import inversion, solvers
 from diffae.diffusion.grids import levels_of
+from diffae.diffusion.paths import lerp, slerp
 from diffae.diffusion.process import Scales
 from diffae.diffusion.schedules import alpha_bar_of
-from diffae.errors import CheckpointError, ConfigError, DataError
+from diffae.errors import ConfigError, DataError
 from diffae.images import as_batch
 from diffae.networks.autoencoder import AutoencoderNetworks
 
@@ -54,22 +56,6 @@ class Code:
         return Code(*(None if x is None else x[rows] for x in (self.z_sem, self.x_T, self.residual, self.calls)))
 
 
-def lerp(a: Tensor, b: Tensor, weight: Float[Tensor, " n"]) -> Tensor:
-    """Straight line from a to b (each (1, ...)) at the weights (n,)."""
-    w = weight.view(-1, *[1] * (a.dim() - 1))
-    return (1 - w) * a + w * b
-
-
-def slerp(a: Tensor, b: Tensor, weight: Float[Tensor, " n"]) -> Tensor:
-    """Great arc from a to b (each (1, ...)) at the weights (n,), which keeps x_T's norm (Shoemake 1985)."""
-    cosine = torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).clamp(-1, 1)
-    angle = torch.acos(cosine).item()
-    if angle < 1e-4:
-        return lerp(a, b, weight)
-    w = weight.view(-1, *[1] * (a.dim() - 1))
-    return (torch.sin((1 - w) * angle) * a + torch.sin(w * angle) * b) / torch.sin(torch.tensor(angle))
-
-
 class DiffusionAutoencoder:
     """A trained model: encodes images, decodes codes, and everything between (paper Section 3).
 
@@ -96,16 +82,14 @@ class DiffusionAutoencoder:
         """
         folder = Path(source)
         if not folder.exists() and str(source).count("/") == 1 and not str(source).startswith((".", "~")):
-            folder = _download(str(source))
+            folder = checkpoint.download(str(source))
         model = cls(checkpoint.read_model_config(folder))
         weights, _ = checkpoint.read_tensors(folder / checkpoint.WEIGHTS)
         checkpoint.load_weights(model.networks, weights, folder / checkpoint.WEIGHTS)
         return model.to(device if device is not None else default_device())
 
     @classmethod
-    def from_official(
-        cls, path: str | Path, num_heads: int = 1, image_size: int | None = None
-    ) -> DiffusionAutoencoder:
+    def from_official(cls, path: str | Path, num_heads: int = 1, image_size: int | None = None) -> DiffusionAutoencoder:
         """Read a checkpoint published by the paper's authors; no pickled code is run.
 
         Args:
@@ -127,16 +111,10 @@ class DiffusionAutoencoder:
         checkpoint.write_tensors(Path(folder) / checkpoint.WEIGHTS, self.networks.state_dict(), {})
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Upload the model to the Hugging Face Hub; returns its address there."""
-        import tempfile
-
-        from huggingface_hub import HfApi
-
-        api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
+        """Upload the model to the Hugging Face Hub as "owner/name"; returns its address there."""
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+            return checkpoint.upload(Path(folder), repo_id, private=private, token=token)
 
     def to(self, device: str | torch.device) -> DiffusionAutoencoder:
         """Move the networks; returns self."""
@@ -267,9 +245,7 @@ class DiffusionAutoencoder:
         for rows in _parts(len(x_T)):
             given = self._given(None if z_sem is None else z_sem[rows])
             levels = self._levels(sampling)
-            parts.append(
-                solvers.decode(given, x_T[rows], levels, self.alpha_bar, clip=sampling.clip_x0, watch=watch)
-            )
+            parts.append(solvers.decode(given, x_T[rows], levels, self.alpha_bar, clip=sampling.clip_x0, watch=watch))
         return torch.cat(parts)
 
     def interpolate(
@@ -339,14 +315,3 @@ def _concatenate(codes: list[Code]) -> Code:
         return None if parts[0] is None else torch.cat(parts)
 
     return Code(join("z_sem"), join("x_T"), join("residual"), join("calls"))
-
-
-def _download(repo_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repo_id, allow_patterns=["*.json", "*.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{repo_id!r} is neither a folder nor to be had from the Hub ({reason})") from error

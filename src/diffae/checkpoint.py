@@ -1,9 +1,9 @@
 """A run folder on disk: what is in it, how it is read, and how it is written so that a crash never spoils it.
 
-    config.json         model and training settings, and the version that wrote them; unknown keys are an error
-    model.safetensors   EMA weights: all that inference needs
-    training/           the full state for resuming (`diffae.training.state`)
-    metrics.jsonl  samples/
+config.json         model and training settings, and the version that wrote them; unknown keys are an error
+model.safetensors   EMA weights: all that inference needs
+training/           the full state for resuming (`diffae.training.state`)
+metrics.jsonl  samples/
 """
 
 from __future__ import annotations
@@ -123,3 +123,28 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path)
             shapes = f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
             raise CheckpointError(f"{source}: {name!r} is {shapes}: it belongs to a model of another configuration")
     module.load_state_dict(dict(weights))
+
+
+def upload(folder: Path, repo_id: str, *, private: bool, token: str | None) -> str:
+    """Put a folder on the Hugging Face Hub; returns its address."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+
+
+def download(repo_id: str) -> Path:
+    """The local copy of a repository of the Hugging Face Hub.
+
+    Raises:
+        CheckpointError: there is no such repository, or it cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=["*.json", "*.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{repo_id!r} is neither a folder nor to be had from the Hub ({reason})") from error

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, isfinite
 
 from diffae import checkpoint
 from diffae.config import Sampling, from_dict
@@ -83,4 +83,7 @@ def load_codes(path: str | Path) -> StoredCodes:
         raise CheckpointError(f"{path} is damaged ({error}): encode the images again") from error
     if not {"z_sem", "x_T"} & tensors.keys() or any(len(value) != len(names) for value in tensors.values()):
         raise CheckpointError(f"{path} is damaged (names and codes differ in number): encode the images again")
+    for name, value in tensors.items():
+        if not bool(isfinite(value).all()):
+            raise CheckpointError(f"{path} is damaged ({name} is not finite): encode the images again")
     return codes

@@ -178,14 +178,15 @@ class Sampling:
 
     steps: int = 20
     """Solver steps, 1 to T."""
-    grid: Grid = "trailing"
-    """Where the levels lie: "trailing" ends at T, "leading" starts at 1 (the published code's)."""
+    grid: Grid = "leading"
+    """Where the levels lie: "leading" starts at 1, as the published code's, and is easier to invert (docs/design.md);
+    "trailing" ends at T."""
     inversion: Inversion = "exact"
     """How x_T is found: "exact" solves each step of the decoder; "explicit" is the textbook reverse DDIM on the same
     grid; "official" is the published one, on its shifted grid."""
     clip_x0: bool = False
     """Clamp x0_hat to [-1, 1] in every step, as the published code does. Clipped steps cannot be inverted exactly."""
-    tolerance: float = 2e-5
+    tolerance: float = 5e-5
     """Exact inversion stops when a step's residual (root mean square, images in [-1, 1]) is below this."""
     max_iterations: int = 30
     """Network calls that exact inversion may spend on one step."""

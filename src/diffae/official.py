@@ -75,7 +75,9 @@ def network_config(published: Mapping[str, Tensor], image_size: int, heads: int)
             raise KeyError("time_embed.0.weight")
         width = time.shape[1]
         stages = _count(published, "input_blocks")
-        levels = 1 + sum(f"output_blocks.{i}.{j}.in_layers.0.weight" in published for i in range(stages) for j in (1, 2))
+        levels = 1 + sum(
+            f"output_blocks.{i}.{j}.in_layers.0.weight" in published for i in range(stages) for j in (1, 2)
+        )
         res_blocks = stages // levels - 1
         mult = _mult(published, "", levels, res_blocks, width)
         attended = {
@@ -95,7 +97,9 @@ def network_config(published: Mapping[str, Tensor], image_size: int, heads: int)
             heads=heads,
             time_channels=time.shape[0],
             z_sem_channels=published["encoder.out.3.weight"].shape[0] if has_encoder else 0,
-            encoder_channel_mult=_mult(published, "encoder.", encoder_levels, res_blocks, width) if has_encoder else mult,
+            encoder_channel_mult=_mult(published, "encoder.", encoder_levels, res_blocks, width)
+            if has_encoder
+            else mult,
             encoder_res_blocks=res_blocks,
         )
     except (KeyError, ZeroDivisionError) as error:
@@ -143,6 +147,10 @@ def _state_dict(path: Path) -> dict[str, Any]:
         return dict(content["state_dict"])
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} holds more than tensors and plain values, so it is not read: {reason}") from error
+        raise CheckpointError(
+            f"{path} holds more than tensors and plain values, so it is not read: {reason}"
+        ) from error
     except (RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or not a published checkpoint ({error}): download it again") from error
+        raise CheckpointError(
+            f"{path} is damaged or not a published checkpoint ({error}): download it again"
+        ) from error

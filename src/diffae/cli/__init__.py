@@ -13,7 +13,7 @@ from diffae.errors import DiffaeError
 FAILED = 2
 INTERRUPTED = 130
 
-DESCRIPTION = """Diffusion autoencoders: learn from a folder of images a representation that is meaningful and decodable.
+DESCRIPTION = """Diffusion autoencoders: a representation of your images that is meaningful and decodable.
 
 Start with `diffae train PHOTOS --out runs/photos`, or see it work with `diffae demo --out demo`."""
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -128,7 +129,7 @@ def invert_step(
 
 def encode_exact(
     predict_noise: PredictNoiseOf,
-    x_0: Float[Tensor, "b *shape"],
+    x_0: Float[Tensor, "b ..."],
     levels: Sequence[int],
     alpha_bar: np.ndarray,
     *,
@@ -144,7 +145,7 @@ def encode_exact(
     eps = torch.zeros_like(x)
     residual = torch.zeros_like(x[:, 0])
     calls = torch.zeros_like(residual, dtype=torch.int64)
-    for s, t in zip(levels[:-1], levels[1:], strict=True):
+    for s, t in pairwise(levels):
         a, b = coefficients(alpha_bar[t], alpha_bar[s])
 
         def eps_hat(x: Tensor, rows: Tensor, t: int = t) -> Tensor:

@@ -48,7 +48,7 @@ class Scales:
     def eps_from_output(
         self, prediction: Prediction, output: Float[Tensor, "b ..."], x_t: Float[Tensor, "b ..."]
     ) -> Float[Tensor, "b ..."]:
-        """The noise that the network's output implies; from v: eps = sqrt(1 - alpha_bar_t) x_t + sqrt(alpha_bar_t) v."""
+        """The noise that the output implies; from v: eps = sqrt(1 - alpha_bar_t) x_t + sqrt(alpha_bar_t) v."""
         return output if prediction == "eps" else self.noise * x_t + self.signal * output
 
     def loss_weight(self, prediction: Prediction, weighting: Weighting) -> Tensor | float:

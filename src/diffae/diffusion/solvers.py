@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from torch import Tensor
@@ -69,7 +70,7 @@ def encode_explicit(
     Level 0, the clean image, is read by the network as level 1, the lowest it knows.
     """
     x = x_0
-    for s, t in zip(levels[:-1], levels[1:], strict=True):
+    for s, t in pairwise(levels):
         eps_hat = predict_noise(x, max(s, 1))
         if clip and s > 0:
             x_hat, eps_hat = clipped(x, eps_hat, alpha_bar[s])

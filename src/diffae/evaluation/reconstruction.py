@@ -56,7 +56,9 @@ def _check(x: Tensor, y: Tensor) -> None:
         rule = "must be the same (b, c, h, w), with at least one image"
         raise DataError(f"images have shapes {tuple(x.shape)} and {tuple(y.shape)}: they {rule}")
     if min(x.shape[-2:]) < SMALLEST:
-        raise DataError(f"images are {x.shape[-2]} x {x.shape[-1]}: SSIM needs at least {SMALLEST} pixels; enlarge them")
+        raise DataError(
+            f"images are {x.shape[-2]} x {x.shape[-1]}: SSIM needs at least {SMALLEST} pixels; enlarge them"
+        )
     for image in (x, y):
         low, high = (value.item() for value in image.aminmax())
         if not (low >= 0 and high <= 1):  # also false for NaN

@@ -53,7 +53,7 @@ class TimeEmbedding(nn.Sequential):
         self.sinusoids = sinusoids
 
     def forward(self, input: Int[Tensor, " b"]) -> Float[Tensor, "b channels"]:
-        return super().forward(sinusoidal_embedding(input, self.sinusoids).to(self[0].weight.dtype))
+        return super().forward(sinusoidal_embedding(input, self.sinusoids).to(next(self.parameters()).dtype))
 
 
 class AdaGN(nn.Module):

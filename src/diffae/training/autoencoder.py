@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from accelerate import PartialState
 from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from diffae.images import to_float
 from diffae.networks.autoencoder import AutoencoderNetworks
 from diffae.training.journal import Journal
 from diffae.training.loop import train
+from diffae.training.processes import processes
 from diffae.training.validation import Validation
 
 MINIMUM_IMAGES = 10
@@ -52,12 +53,12 @@ class AutoencoderTask:
     def batches(self, start: int, rank: int, world_size: int) -> Iterator[Batch]:
         """This process's rows of the batches from step `start` on."""
         config = self.config
-        stream = BatchStream(
-            self.pack, self.train_rows, config.batch_size, config.seed, config.flip, rank, world_size
-        )
+        stream = BatchStream(self.pack, self.train_rows, config.batch_size, config.seed, config.flip, rank, world_size)
         return stream.iterate(start)
 
-    def losses(self, networks: nn.Module, batch: Batch, step: int, device: torch.device, parts: int) -> Iterator[Tensor]:
+    def losses(
+        self, networks: nn.Module, batch: Batch, step: int, device: torch.device, parts: int
+    ) -> Iterator[Tensor]:
         """Eq. 6 on each part of the batch.
 
         Levels and noise are drawn for the whole global batch from (seed, step), of which this process takes its rows:
@@ -70,7 +71,7 @@ class AutoencoderTask:
         t = torch.randint(1, len(self.alpha_bar), shape[:1], generator=generator, device=device)[rows]
         eps = torch.randn(shape, generator=generator, device=device)[rows]
         if self.model.network.dropout:
-            torch.manual_seed(_mix(self.config.seed, step) + int(batch.rows[0]))  # dropout has no generator argument
+            torch.manual_seed(_mix(self.config.seed, step, int(batch.rows[0])))  # dropout has no generator argument
         for x, level, noise in zip(x_0.chunk(parts), t.chunk(parts), eps.chunk(parts), strict=True):
             yield self._loss(networks, x, level, noise)
 
@@ -93,9 +94,9 @@ class AutoencoderTask:
         checkpoint.write_tensors(self.folder / checkpoint.WEIGHTS, networks.state_dict(), {})
 
 
-def _mix(seed: int, step: int) -> int:
-    """One number for (seed, step), different for every pair that occurs."""
-    return seed * 1_000_003_000_000 + step * 1_000
+def _mix(*numbers: int) -> int:
+    """One seed from several numbers, well mixed."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 def prepare_folder(
@@ -112,14 +113,27 @@ def prepare_folder(
         lengths = {"images": config.images, "save_every": config.save_every, "validate_every": config.validate_every}
         old = asdict(from_dict(TrainingConfig, there["training"])) | lengths
         _refuse_differences(folder, asdict(config), old)
-    elif folder.exists() and any(folder.iterdir()):
-        if not overwrite:
-            raise CheckpointError(f"{folder} exists already: continue it with --resume, or replace it with --overwrite")
-        if not (folder / checkpoint.CONFIG).is_file():
-            raise CheckpointError(f"{folder} is not a run folder, so --overwrite does not touch it: choose another --out")
-        shutil.rmtree(folder)
+    else:
+        refuse_existing(folder, overwrite=overwrite)
+        if folder.exists():
+            shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write_config(folder, model, training=asdict(config), data=data)
+
+
+def refuse_existing(folder: Path, *, overwrite: bool) -> None:
+    """Raise `CheckpointError` where a new run must not be put: a file, or a folder that is not empty.
+
+    With `overwrite`, a run folder may be replaced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file: choose another --out, for a folder")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise CheckpointError(f"{folder} exists already: continue it with --resume, or replace it with --overwrite")
+    if not (folder / checkpoint.CONFIG).is_file():
+        raise CheckpointError(f"{folder} is not a run folder, so --overwrite does not touch it: choose another --out")
 
 
 def _refuse_differences(folder: Path, wanted: dict[str, Any], there: dict[str, Any]) -> None:
@@ -164,9 +178,11 @@ def train_autoencoder(
     folder, console = Path(folder), console or Console(stderr=True)
     shape = (model.network.image_channels, model.network.image_size)
     if (pack.channels, pack.size) != shape:
-        raise DataError(f"images are {pack.channels} x {pack.size} pixels: the model is made for {shape[0]} x {shape[1]}")
+        raise DataError(
+            f"images are {pack.channels} x {pack.size} pixels: the model is made for {shape[0]} x {shape[1]}"
+        )
     held_out(pack, config)
-    state = PartialState()
+    state = processes()
     if state.is_main_process:
         prepare_folder(folder, model, config, data or {}, resume=resume, overwrite=overwrite)
     else:

@@ -72,7 +72,9 @@ class Journal:
             self._last_line = time.monotonic()
             left = (self.total - images) / max(rate, 1e-9)
             minutes = f"{left / 60:.0f} min left"
-            self.console.print(f"{images:,} of {self.total:,} images · loss {loss:.4f} · {rate:.0f} images/s · {minutes}")
+            self.console.print(
+                f"{images:,} of {self.total:,} images · loss {loss:.4f} · {rate:.0f} images/s · {minutes}"
+            )
 
 
 def _step_of(line: str) -> float:

@@ -6,6 +6,7 @@ accelerate. Nothing in a step waits for the device: losses are collected there a
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -17,11 +18,12 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from diffae.config import TrainingConfig
 from diffae.errors import ConfigError, TrainingError
 from diffae.training.journal import Journal
+from diffae.training.processes import processes
 from diffae.training.state import load_state, save_state
 
 LOG_EVERY = 20
@@ -31,10 +33,13 @@ LOG_EVERY = 20
 class Task(Protocol):
     """What differs between one trained network and another."""
 
-    networks: nn.Module
+    @property
+    def networks(self) -> nn.Module:
+        """What is trained."""
+        ...
 
     def batches(self, start: int, rank: int, world_size: int) -> Iterator[Any]:
-        """This process's share of the batches of steps `start`, `start + 1`, ..., as a context-free iterator."""
+        """This process's share of the batches of steps `start`, `start + 1`, and so on, without end."""
         ...
 
     def losses(self, networks: nn.Module, batch: Any, step: int, device: torch.device, parts: int) -> Iterator[Tensor]:
@@ -83,9 +88,13 @@ class Trainer:
         self.task, self.config, self.folder, self.journal, self.accelerator = task, config, folder, journal, accelerator
         share = accelerator.num_processes * config.accumulation
         if config.batch_size % share:
-            raise ConfigError(f"batch_size is {config.batch_size}: must be divisible by processes x accumulation, {share}")
+            raise ConfigError(
+                f"batch_size is {config.batch_size}: must be divisible by processes x accumulation, {share}"
+            )
         device = accelerator.device
-        task.networks.to(device, memory_format=torch.channels_last if device.type == "cuda" else None)
+        # on CPUs group normalisation is slow in channels-last, which costs more than its convolutions gain
+        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        task.networks.to(device=device, memory_format=layout)  # pyright: ignore[reportCallIssue]
         self.bfloat16 = use_bfloat16(config, device)
         self.step = 0
         self.ema = AveragedModel(task.networks, multi_avg_fn=self._average)
@@ -97,7 +106,7 @@ class Trainer:
     def _average(self, averaged: Any, current: Any, _: object) -> None:
         """EMA: averaged <- decay averaged + (1 - decay) current, with a decay that grows while the run is young."""
         warm = (1 + self.step) / (10 + self.step) if self.config.ema_warmup else 1.0
-        torch._foreach_lerp_(averaged, current, 1 - min(self.config.ema_decay, warm))
+        get_ema_multi_avg_fn(min(self.config.ema_decay, warm))(averaged, current, None)
 
     @property
     def images(self) -> int:
@@ -133,11 +142,10 @@ class Trainer:
             TrainingError: one of them is not finite; the run folder keeps the last good state.
         """
         every = self.accelerator.reduce(torch.stack(losses), reduction="mean").tolist()  # type: ignore[union-attr]
-        for behind, loss in enumerate(reversed(every)):
-            if not torch.isfinite(torch.tensor(loss)):
-                first = self.step - behind
+        for step, loss in enumerate(every, start=self.step - len(every) + 1):
+            if not math.isfinite(loss):
                 remedy = "resume from the last saved state with a lower --learning-rate, or with --precision float32"
-                raise TrainingError(f"the loss of step {first} is {loss}: training diverged; {remedy}")
+                raise TrainingError(f"the loss of step {step} is {loss}: training diverged; {remedy}")
         return sum(every) / len(every)
 
     def save(self) -> None:
@@ -206,7 +214,9 @@ def train(task: Task, config: TrainingConfig, folder: Path, journal: Journal, *,
         CheckpointError: nothing to resume from, or a state of another configuration.
         TrainingError: the loss is not finite, or the disk is full.
     """
-    trainer = Trainer(task, config, folder, journal, Accelerator(mixed_precision="no"))
+    # precision is `take_step`'s business: accelerate's own setting can be made only once in a process
+    accelerator = Accelerator(cpu=processes().device.type == "cpu", mixed_precision="no")
+    trainer = Trainer(task, config, folder, journal, accelerator)
     if resume:
         trainer.step = load_state(folder, task.networks, trainer.ema.module, trainer.optimizer)
         trainer.ema.n_averaged.fill_(trainer.step)  # at 0 it would start from the weights again

@@ -1,0 +1,173 @@
+"""`diffae encode` and `diffae decode`: images to codes in one file, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from diffae.cli.common import (
+    RunArgument,
+    SamplingOptions,
+    check_space,
+    image_spec,
+    images,
+    open_model,
+    output_names,
+    progress,
+    read_image,
+    say,
+    seeded,
+    tell_residuals,
+    tell_skipped,
+)
+from diffae.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffae.autoencoder import Code, DiffusionAutoencoder
+    from diffae.config import Sampling
+    from diffae.images import ImageSpec
+
+_MANY = (".zip", ".npy", ".npz")
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Encode images: z_sem of each, and with --stochastic x_T, into one file."""
+
+    model: RunArgument
+    photos: Annotated[Path, Positional, arg(metavar="PHOTOS")]
+    """Images: a folder, .zip, .npy, .npz, or one image file."""
+    out: Path
+    """File to write, .safetensors."""
+    stochastic: bool = False
+    """Encode x_T too: with it `diffae decode` returns to the image, to the last detail."""
+    sampling: OmitArgPrefixes[SamplingOptions] = field(default_factory=SamplingOptions)
+
+    def run(self) -> int:
+        """Write the codes."""
+        from diffae.codes import StoredCodes, save_codes
+
+        sampling = self.sampling.sampling()
+        if self.out.suffix != ".safetensors":
+            raise DataError(f"cannot write {self.out.name}: the suffix must be .safetensors; rename it")
+        model = open_model(self.model)
+        if not self.stochastic and not model.config.network.has_encoder:
+            raise ConfigError("z_sem_channels is 0: this model has no encoder; add --stochastic to encode x_T alone")
+        photos = _Photos(self.photos, image_spec(self.model, model))
+        check_space(self.out, 4 * len(photos) * _numbers_per_image(model, self.stochastic))
+        code = self._encode(model, photos, sampling)
+        names = photos.names_read
+        parts = (code.z_sem, code.x_T, code.residual, code.calls)
+        save_codes(self.out, StoredCodes(names, model.fingerprint(), sampling, *parts))
+        tell_skipped(photos.skipped)
+        tell_residuals(code.residual, sampling)
+        what = "z_sem and x_T" if code.z_sem is not None and code.x_T is not None else "z_sem"
+        say(f"{what if code.z_sem is not None else 'x_T'} of {images(len(names))} written to {self.out}.")
+        return 0
+
+    def _encode(self, model: DiffusionAutoencoder, photos: _Photos, sampling: Sampling) -> Code:
+        import torch
+
+        from diffae.autoencoder import Code
+
+        parts: list[tuple[Tensor | None, ...]] = []
+        with progress("encoding", len(photos)) as done:
+            for seen, x in photos.batches():
+                code = model.encode(x, sampling) if self.stochastic else Code(model.encode_semantic(x))
+                fields = (code.z_sem, code.x_T, code.residual, code.calls)
+                parts.append(tuple(None if field is None else field.cpu() for field in fields))
+                done(seen)
+        if not parts:
+            raise DataError(f"images {self.photos}: none can be used, {photos.skipped[0][1]}")
+        return Code(*(None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Decode a file of codes into images, with the sampling they were encoded with."""
+
+    model: RunArgument
+    codes: Annotated[Path, Positional, arg(metavar="CODES")]
+    """File made by `diffae encode`."""
+    out: Path
+    """Folder for the images."""
+    seed: int = 0
+    """Of the x_T drawn for codes that have none."""
+
+    def run(self) -> int:
+        """Write the images."""
+        from diffae.autoencoder import Code
+        from diffae.codes import load_codes
+        from diffae.images import save_image, to_uint8
+
+        stored = load_codes(self.codes)
+        model = open_model(self.model)
+        stored.check_model(model.fingerprint(), self.codes)
+        generator = seeded(self.seed)
+        suffix = ".png" if model.image_shape[0] in (1, 3, 4) else ".tif"
+        paths = [self.out / name for name in output_names(stored.names, suffix)]
+        with progress("decoding", len(paths)) as done:
+            for start in range(0, len(paths), _BATCH):
+                code = Code(stored.z_sem, stored.x_T)[start : start + _BATCH]
+                x = model.decode(code, sampling=stored.sampling, generator=generator)
+                for path, pixels in zip(paths[start : start + _BATCH], to_uint8(x), strict=True):
+                    save_image(path, pixels)
+                done(start + len(x))
+        if stored.x_T is None:
+            say(f"The codes hold no x_T: it was drawn with --seed {self.seed}, so details are invented.")
+        say(f"{images(len(paths))} written to {self.out}.")
+        return 0
+
+
+def _numbers_per_image(model: DiffusionAutoencoder, stochastic: bool) -> int:
+    channels, size, _ = model.image_shape
+    return model.config.network.z_sem_channels + (channels * size * size if stochastic else 0)
+
+
+class _Photos:
+    """The images of a folder, archive, array or single file; those that cannot be read are noted and left out."""
+
+    def __init__(self, path: Path, spec: ImageSpec) -> None:
+        from diffae.data.sources import open_source
+        from diffae.images import SUFFIXES
+
+        self.path, self.spec = path, spec
+        single = path.is_file() and path.suffix.lower() in SUFFIXES and path.suffix.lower() not in _MANY
+        self.source = None if single else open_source(path)
+        self.names_read: list[str] = []
+        self.skipped: list[tuple[str, str]] = []
+
+    def __len__(self) -> int:
+        return 1 if self.source is None else len(self.source.names)
+
+    def batches(self) -> Iterator[tuple[int, Tensor]]:
+        """How many images were looked at so far, and those of the latest batch, in [-1, 1]."""
+        import torch
+
+        for start in range(0, len(self), _BATCH):
+            rows = range(start, min(start + _BATCH, len(self)))
+            batch = [x for index in rows if (x := self._read(index)) is not None]
+            if batch:
+                yield rows.stop, torch.cat(batch)
+
+    def _read(self, index: int) -> Tensor | None:
+        from diffae.images import to_tensor
+
+        if self.source is None:
+            self.names_read.append(self.path.name)
+            return read_image(self.path, self.spec)
+        name = self.source.names[index]
+        try:
+            x = to_tensor(self.source.read(index, self.spec))
+        except DataError as error:
+            self.skipped.append((name, str(error)))
+            return None
+        self.names_read.append(name)
+        return x

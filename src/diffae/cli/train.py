@@ -1,0 +1,267 @@
+"""`diffae train`: a folder of images becomes a run folder with a model."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from diffae.cli.common import error_console, last_validation, say, tell_skipped, warn
+from diffae.config import ModelConfig, Precision, TrainingConfig, presets
+from diffae.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from diffae.data.pack import Pack
+
+Preset = Literal["small32", "small64", "celeba64", "ffhq64", "ffhq128", "horse128", "bedroom128", "ffhq256"]
+_DEFAULT_PRESET = "small32"
+_WHITE = (255, 255, 255)
+_preset = arg(help_behavior_hint="(default: the preset's)")
+_optional = arg(help_behavior_hint="(optional)")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a diffusion autoencoder on your images. Ctrl-C saves; --resume continues, with the run's own settings."""
+
+    photos: Annotated[Path, Positional, arg(metavar="PHOTOS")]
+    """Images: a folder (with the folders in it), .zip, .npy or .npz."""
+    out: Path
+    """Run folder to make."""
+    preset: Annotated[Preset | None, arg(help_behavior_hint=f"(default: {_DEFAULT_PRESET})")] = None
+    """Named settings; the options below change them."""
+    image_size: Annotated[int | None, _preset] = None
+    """Side of the square images in pixels."""
+    channels: Annotated[int | None, _preset] = None
+    """1 gray, 3 colour, or as many as the files have."""
+    no_encoder: bool = False
+    """Train the UNet alone, without z_sem: the paper's DDIM baseline."""
+    z_sem_channels: Annotated[int | None, _preset] = None
+    """Size of z_sem."""
+    images: Annotated[int | None, _preset] = None
+    """Length of training: images seen."""
+    batch_size: Annotated[int | None, _preset] = None
+    """Images per step, over all processes."""
+    accumulation: Annotated[int | None, _preset] = None
+    """Parts into which a batch is split, to bound memory."""
+    learning_rate: Annotated[float | None, _preset] = None
+    """Adam's step size."""
+    seed: Annotated[int | None, _preset] = None
+    """Start of every random number."""
+    no_flip: bool = False
+    """Do not mirror images (presets mirror half of them)."""
+    precision: Annotated[Precision | None, _preset] = None
+    """bfloat16 where the machine is faster with it ("auto"), or stated."""
+    validate_every: Annotated[int | None, _preset] = None
+    """Images between validations, with their pictures."""
+    save_every: Annotated[int | None, _preset] = None
+    """Images between checkpoints."""
+    crop: Annotated[str | None, _optional] = None
+    """What to cut out of each image first: left,top,right,bottom in pixels, or celeba."""
+    background: Annotated[str | None, arg(help_behavior_hint="(default: 255,255,255)")] = None
+    """Colour red,green,blue behind transparent pixels."""
+    strict: bool = False
+    """Stop at an image that cannot be read, instead of leaving it out."""
+    cache: Annotated[Path | None, arg(help_behavior_hint="(default: ~/.cache/diffae/packs)")] = None
+    """Folder where the decoded images are kept."""
+    resume: bool = False
+    """Continue the run in --out from where it was saved."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+    tensorboard: bool = False
+    """Also write TensorBoard events."""
+
+    def run(self) -> int:
+        """Train; 130 when interrupted."""
+        if self.resume and self.overwrite:
+            raise ConfigError("resume and overwrite are both given: continue the run or replace it; drop one")
+        plan = _resumed(self) if self.resume else _fresh(self)
+        from diffae.training.autoencoder import refuse_existing, train_autoencoder
+        from diffae.training.processes import processes
+
+        if not self.resume:
+            refuse_existing(self.out, overwrite=self.overwrite)
+        state = processes()
+        with state.main_process_first():  # the others find the pack made
+            pack = _pack(self, plan, main=state.is_main_process)
+        if state.is_main_process:
+            _tell_start(self, plan, pack)
+        finished = train_autoencoder(
+            pack,
+            self.out,
+            plan.model,
+            plan.training,
+            data=plan.noted(self.photos, pack),
+            resume=self.resume,
+            overwrite=self.overwrite,
+            tensorboard=self.tensorboard,
+        )
+        if state.is_main_process:
+            _tell_end(self, pack, finished)
+        return 0 if finished else 130
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a command line, or a run that is resumed, asks for."""
+
+    preset: str
+    model: ModelConfig
+    training: TrainingConfig
+    crop: tuple[int, int, int, int] | Literal["celeba"] | None
+    background: tuple[int, int, int]
+    key: str | None = None
+    """Of the images that the run began with."""
+
+    def noted(self, photos: Path, pack: Pack) -> dict[str, Any]:
+        """What config.json says of the data."""
+        about = {"preset": self.preset, "crop": self.crop, "background": self.background}
+        return about | {"source": str(photos), "count": len(pack), "key": pack.index["key"]}
+
+
+def _fresh(command: Train) -> _Plan:
+    preset = command.preset or _DEFAULT_PRESET
+    model, training = presets()[preset]
+    model, training = _overridden(command, model, training)
+    return _Plan(preset, model, training, _crop(command.crop), _background(command.background) or _WHITE)
+
+
+def _resumed(command: Train) -> _Plan:
+    """The run's own settings; those given must be the same, which the training checks, as far as it can be resumed."""
+    from diffae import checkpoint
+    from diffae.config import from_dict
+
+    there = checkpoint.read_config(command.out)
+    try:
+        data, training = there["data"], from_dict(TrainingConfig, there["training"])
+        plan = _Plan(
+            data["preset"],
+            *_overridden(command, checkpoint.read_model_config(command.out), training),
+            tuple(data["crop"]) if isinstance(data["crop"], list) else data["crop"],
+            tuple(data["background"]),
+            data["key"],
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{command.out / checkpoint.CONFIG} cannot be resumed ({error}): train anew") from error
+    given = {"preset": command.preset, "crop": _crop(command.crop), "background": _background(command.background)}
+    for name, value in given.items():
+        if value not in (None, getattr(plan, name)):
+            was = f"was trained with {name} = {getattr(plan, name)}"
+            raise CheckpointError(f"{command.out} {was}, not {value}: resume it unchanged")
+    return plan
+
+
+def _overridden(command: Train, model: ModelConfig, training: TrainingConfig) -> tuple[ModelConfig, TrainingConfig]:
+    """Settings with the options that were given."""
+    if command.no_encoder and command.z_sem_channels:
+        raise ConfigError(f"z_sem_channels is {command.z_sem_channels}: must be left out with --no-encoder; drop one")
+    z_sem = 0 if command.no_encoder else command.z_sem_channels
+    shape = {"image_size": command.image_size, "image_channels": command.channels, "z_sem_channels": z_sem}
+    names = (
+        "images", "batch_size", "accumulation", "learning_rate", "seed", "precision", "validate_every", "save_every",
+    )  # fmt: skip
+    settings: dict[str, Any] = {name: getattr(command, name) for name in names}
+    settings["flip"] = False if command.no_flip else None
+    network = replace(model.network, **_given(shape))
+    return replace(model, network=network), replace(training, **_given(settings))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _crop(text: str | None) -> tuple[int, int, int, int] | Literal["celeba"] | None:
+    if text is None or text == "celeba":
+        return text
+    left, top, right, bottom = _numbers("crop", text, 4, "must be celeba or left,top,right,bottom")
+    return left, top, right, bottom
+
+
+def _background(text: str | None) -> tuple[int, int, int] | None:
+    if text is None:
+        return None
+    red, green, blue = _numbers("background", text, 3, "must be red,green,blue, each 0..255")
+    return red, green, blue
+
+
+def _numbers(name: str, text: str, count: int, rule: str) -> list[int]:
+    parts = text.split(",")
+    if len(parts) != count or not all(part.strip().isdecimal() for part in parts):
+        raise ConfigError(f"{name} is {text!r}: {rule}; for instance {','.join(['0'] * count)}")
+    return [int(part) for part in parts]
+
+
+def _pack(command: Train, plan: _Plan, *, main: bool) -> Pack:
+    from diffae.data.build import build_pack
+
+    network = plan.model.network
+    return build_pack(
+        command.photos,
+        command.cache or _cache(),
+        size=network.image_size,
+        channels=network.image_channels,
+        crop=plan.crop,
+        background=plan.background,
+        strict=command.strict,
+        progress=main,
+    )
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "diffae" / "packs"
+
+
+def _tell_start(command: Train, plan: _Plan, pack: Pack) -> None:
+    tell_skipped(pack.skipped, f" (all are listed in {pack.path / 'index.json'})")
+    if plan.key not in (None, pack.index["key"]):
+        warn(f"{command.photos} has changed since this run began: it goes on with the images there are now")
+    network, training = plan.model.network, plan.training
+    error_console().print(
+        f"{len(pack):,} images of {pack.size} x {pack.size} x {pack.channels} · preset {plan.preset} · "
+        f"{'z_sem of ' + str(network.z_sem_channels) if network.has_encoder else 'no encoder'} · "
+        f"{training.images:,} images to see, {training.batch_size} at a time · Ctrl-C saves and stops",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _tell_end(command: Train, pack: Pack, finished: bool) -> None:
+    images, figures = last_validation(command.out)
+    if not finished:
+        say(f"Interrupted after {images:,} images; everything is saved in {command.out}. To continue:")
+        say(f"    {_resume_command(command)}")
+        return
+    from diffae.training.validation import z_sem_unused
+
+    say(f"The model is in {command.out}, with pictures in {command.out / 'samples'}.")
+    if figures:
+        say(f"validation after {figures['images']:,} images: {describe_validation(figures)}")
+    if figures and z_sem_unused(figures):
+        warn("z_sem is hardly used: with the z_sem of another image the loss is the same; train longer")
+    example = command.photos / pack.names[0] if command.photos.is_dir() else Path("a.png")
+    next_one = ["diffae", "reconstruct", str(command.out), str(example), "--out", f"{command.out}-out"]
+    say(f"Try now:\n    {shlex.join(next_one)}")
+
+
+def describe_validation(figures: dict[str, float]) -> str:
+    """The figures of a validation in words."""
+    text = f"loss {figures['val_loss']:.4f}"
+    if "val_loss_shuffled" in figures:
+        gap = figures["val_loss_shuffled"] / figures["val_loss"] - 1
+        text += f" with the right z_sem, {figures['val_loss_shuffled']:.4f} with another image's ({gap:+.1%})"
+    if "val_mse_semantic" in figures:
+        text += f"; MSE of decoding z_sem alone {figures['val_mse_semantic']:.4f}"
+    return text
+
+
+def _resume_command(command: Train) -> str:
+    words = ["diffae", "train", str(command.photos), "--out", str(command.out), "--resume"]
+    if command.cache:
+        words += ["--cache", str(command.cache)]
+    if command.tensorboard:
+        words.append("--tensorboard")
+    return shlex.join(words)
