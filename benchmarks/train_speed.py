@@ -71,7 +71,11 @@ def our_step(model: ModelConfig, config: TrainingConfig, folder: Path) -> tuple[
     journal = Journal(folder, config.images, Console(quiet=True))
     trainer = Trainer(task, config, folder, journal, Accelerator())
     batches = task.batches(0, 0, 1)
-    return lambda: trainer.take_step(next(batches)).item() and None, trainer
+
+    def step() -> None:
+        trainer.take_step(next(batches)).item()  # the plain path has finished its step when it returns, too
+
+    return step, trainer
 
 
 def flops_per_image(model: ModelConfig) -> float:

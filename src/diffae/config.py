@@ -77,10 +77,11 @@ class NetworkConfig:
         factor = 2 ** (levels - 1)
         rule = f"must be divisible by {factor}, because the network halves it {levels - 1} times"
         require(self.image_size % factor == 0, "image_size", self.image_size, rule)
-        for mult in (*self.channel_mult, *self.encoder_channel_mult):
-            require(mult >= 1, "channel_mult", mult, "every multiplier must be at least 1")
-            width = mult * self.model_channels
-            require(width % self.heads == 0, "heads", self.heads, f"must divide every level's width, here {width}")
+        for name in ("channel_mult", "encoder_channel_mult") if self.has_encoder else ("channel_mult",):
+            for mult in getattr(self, name):
+                require(mult >= 1, name, getattr(self, name), "every multiplier must be at least 1")
+                width = mult * self.model_channels
+                require(width % self.heads == 0, "heads", self.heads, f"must divide every level's width, here {width}")
 
     @property
     def has_encoder(self) -> bool:

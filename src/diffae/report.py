@@ -88,15 +88,14 @@ def enlarge(pixels: UInt[np.ndarray, "h w c"], least: int = LEAST_SIDE) -> UInt[
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def sheet(rows: Sequence[Sequence[Tile]], *, title: str = "") -> Image.Image:
-    """Rows of tiles on white paper, each with its caption below, and a title above."""
+def sheet(rows: Sequence[Sequence[Tile]]) -> Image.Image:
+    """Rows of tiles on white paper, each with its caption below."""
     rows = [[Tile(enlarge(tile.pixels), tile.caption) for tile in row] for row in rows]
     widths = [sum(tile.pixels.shape[1] + _GAP for tile in row) for row in rows]
     heights = [max(tile.pixels.shape[0] + _caption_height(tile) for tile in row) + _GAP for row in rows]
-    top = _GAP + (len(title.splitlines()) * _LINE + _GAP // 2 if title else 0)
-    page = Image.new("RGB", (max(widths) + _GAP, top + sum(heights)), _PAPER)
+    page = Image.new("RGB", (max(widths) + _GAP, sum(heights) + _GAP), _PAPER)
     draw = ImageDraw.Draw(page)
-    draw.text((_GAP, _GAP // 2), title, _INK, _font())
+    top = _GAP
     for row, height in zip(rows, heights, strict=True):
         left = _GAP
         for tile in row:
@@ -180,9 +179,7 @@ def _font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 13)
 
 
-def line_chart(
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str, y_label: str, *, log: bool = False
-) -> Image.Image:
+def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str, y_label: str) -> Image.Image:
     """Curves on a transparent ground, readable on light and dark; `lines` maps names to (x, y)."""
     from matplotlib.figure import Figure
 
@@ -193,7 +190,6 @@ def line_chart(
     gray = "#8a8f98"
     axes.set_xlabel(x_label, color=gray)
     axes.set_ylabel(y_label, color=gray)
-    axes.set_yscale("log" if log else "linear")
     axes.tick_params(which="both", colors=gray)
     axes.grid(which="both", color=gray, alpha=0.25, linewidth=0.6)
     axes.spines[:].set_visible(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from diffae.config import Grid, Inversion, Sampling
-from diffae.errors import ConfigError, DataError
+from diffae.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -192,17 +192,34 @@ def check_space(path: Path, needed: int) -> None:
         raise DataError(f"cannot write {path}: {have}; free some space or choose another disk")
 
 
-def last_validation(folder: Path) -> tuple[int, dict[str, float]]:
-    """Images seen so far by a run, and the figures of its last validation (empty before the first)."""
+def images_seen(folder: Path) -> int:
+    """Images that a run has been trained on, by the state it saved; 0 where there is none.
+
+    Raises:
+        CheckpointError: the state is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from diffae import checkpoint
+
+    path = folder / "training" / "state.safetensors"
+    if not path.is_file():
+        return 0
+    training = checkpoint.read_config(folder)["training"]
+    try:
+        with safe_open(path, "np") as file:
+            steps = int(file.metadata()["step"])
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): start again with --overwrite") from error
+    return min(steps * training["batch_size"], training["images"])
+
+
+def last_validation(folder: Path) -> dict[str, float]:
+    """The figures of a run's last validation; empty before the first."""
     path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    images, figures = 0, {}
-    for line in lines:
-        try:
+    figures = {}
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        with suppress(ValueError):  # a line cut short by a crash
             entry = json.loads(line)
-        except ValueError:  # a line cut short by a crash
-            continue
-        images = max(images, entry.get("images", 0))
-        if "val_loss" in entry:
-            figures = entry
-    return images, figures
+            figures = entry if "val_loss" in entry else figures
+    return figures

@@ -66,7 +66,7 @@ def _announce(what: str) -> None:
 
 
 def _lead(model: DiffusionAutoencoder, folder: Path) -> str:
-    seen, _ = last_validation(folder)
+    seen = last_validation(folder).get("images")
     million = sum(parameter.numel() for parameter in model.networks.parameters()) / 1e6
     network = model.config.network
     after = f", after {seen:,} images of training" if seen else ""
@@ -134,6 +134,7 @@ def _exploration(page: Report, model: DiffusionAutoencoder, faces: np.ndarray) -
     for a, b in ((0, 1), (2, 3)):
         frames = model.interpolate(code[a : a + 1], code[b : b + 1], 9)
         page.tiles([tiles_of(frames, [f"{index / 8:.2f}" for index in range(9)])], side=104)
+    page.animation(tiles_of(model.interpolate(code[:1], code[1:2], 17)))
     page.section("What z_sem leaves open")
     page.text("The z_sem of the first face with eight different x_T. What stays is in z_sem; what changes is in x_T.")
     page.tiles(in_rows(variation_tiles(x[:1], vary(model, x[:1], 8, 0, sampling)), 6), side=110)
@@ -195,7 +196,7 @@ def _show_training(page: Report, run: Path, config: ModelConfig, faces: np.ndarr
     page.section("Training, from nothing")
     page.text(
         f"{seen[-1]:,} images seen in {seconds:.0f} seconds, {TRAIN_FACES:,} different ones. "
-        f"Validation: {describe_validation(last_validation(run)[1])}. "
+        f"Validation: {describe_validation(last_validation(run))}. "
         "The model above differs by its size and by the length of its training only."
     )
     page.picture(line_chart({"loss": (seen, values)}, "images seen", "training loss"), width=720)

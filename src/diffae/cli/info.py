@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from diffae.cli.common import last_validation
+from diffae.cli.common import images_seen, last_validation
 from diffae.cli.train import describe_validation
 from diffae.errors import CheckpointError
 
@@ -87,8 +87,13 @@ def _parameters(folder: Path) -> dict[str, int]:
 def _about_training(training: dict[str, Any], data: dict[str, Any], folder: Path) -> list[tuple[str, str]]:
     if not training:
         return []
-    seen, figures = last_validation(folder)
-    rows = [("trained", f"{seen:,} of {training['images']:,} images seen, {training['batch_size']} at a time")]
+    figures = last_validation(folder)
+    rows = [
+        (
+            "trained",
+            f"{images_seen(folder):,} of {training['images']:,} images seen, {training['batch_size']} at a time",
+        )
+    ]
     if data:
         rows.append(("data", f"{data.get('source')} ({data.get('count'):,} images), preset {data.get('preset')}"))
     if figures:

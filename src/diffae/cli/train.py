@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from diffae.cli.common import error_console, last_validation, say, tell_skipped, warn
+from diffae.cli.common import error_console, images_seen, last_validation, say, tell_skipped, warn
 from diffae.config import ModelConfig, Precision, TrainingConfig, presets
 from diffae.errors import CheckpointError, ConfigError
 
@@ -230,13 +230,15 @@ def _tell_start(command: Train, plan: _Plan, pack: Pack) -> None:
 
 
 def _tell_end(command: Train, pack: Pack, finished: bool) -> None:
-    images, figures = last_validation(command.out)
     if not finished:
-        say(f"Interrupted after {images:,} images; everything is saved in {command.out}. To continue:")
+        say(
+            f"Interrupted after {images_seen(command.out):,} images; everything is saved in {command.out}. To continue:"
+        )
         say(f"    {_resume_command(command)}")
         return
     from diffae.training.validation import z_sem_unused
 
+    figures = last_validation(command.out)
     say(f"The model is in {command.out}, with pictures in {command.out / 'samples'}.")
     if figures:
         say(f"validation after {figures['images']:,} images: {describe_validation(figures)}")

@@ -70,8 +70,10 @@ class Anderson:
         d_x = torch.stack([b - a for a, b in zip(self.x, self.x[1:], strict=False)], dim=2)
         gram = d_f.mT @ d_f
         size = torch.diagonal(gram, dim1=1, dim2=2).mean(dim=1)[:, None, None]
-        ridge = 1e-8 * (size + torch.finfo(f.dtype).tiny) * torch.eye(gram.shape[-1], dtype=f.dtype, device=f.device)
-        gamma = torch.linalg.solve(gram + ridge, d_f.mT @ f[..., None])
+        exact = torch.finfo(f.dtype)
+        ridge = max(1e-8, 16 * exact.eps) * size + exact.tiny  # above rounding: differences become dependent
+        gram = gram + ridge * torch.eye(gram.shape[-1], dtype=f.dtype, device=f.device)
+        gamma = torch.linalg.solve_ex(gram, d_f.mT @ f[..., None]).result  # unlike solve, waits for no device
         return x + f - ((d_x + d_f) @ gamma)[..., 0]
 
 

@@ -24,7 +24,7 @@ from diffae.errors import CheckpointError, DataError
 from diffae.images import to_float
 from diffae.networks.autoencoder import AutoencoderNetworks
 from diffae.training.journal import Journal
-from diffae.training.loop import train
+from diffae.training.loop import require_even_shares, train
 from diffae.training.processes import processes
 from diffae.training.validation import Validation
 
@@ -183,6 +183,7 @@ def train_autoencoder(
         )
     held_out(pack, config)
     state = processes()
+    require_even_shares(config, state.num_processes)  # before the folder is made
     if state.is_main_process:
         prepare_folder(folder, model, config, data or {}, resume=resume, overwrite=overwrite)
     else:

@@ -20,8 +20,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from diffae.config import TrainingConfig
-from diffae.errors import ConfigError, TrainingError
+from diffae.config import TrainingConfig, require
+from diffae.errors import TrainingError
 from diffae.training.journal import Journal
 from diffae.training.processes import processes
 from diffae.training.state import load_state, save_state
@@ -81,16 +81,19 @@ def interruptible() -> Iterator[list[bool]]:
         signal.signal(signal.SIGINT, before)
 
 
+def require_even_shares(config: TrainingConfig, processes: int) -> None:
+    """Raise `ConfigError` unless every process gets as many images of a batch, in as many equal parts."""
+    share = processes * config.accumulation
+    rule = f"must be divisible by processes x accumulation, {share}"
+    require(config.batch_size % share == 0, "batch_size", config.batch_size, rule)
+
+
 class Trainer:
     """A run in progress: networks, their average, the optimiser, and how many steps were taken."""
 
     def __init__(self, task: Task, config: TrainingConfig, folder: Path, journal: Journal, accelerator: Accelerator):
         self.task, self.config, self.folder, self.journal, self.accelerator = task, config, folder, journal, accelerator
-        share = accelerator.num_processes * config.accumulation
-        if config.batch_size % share:
-            raise ConfigError(
-                f"batch_size is {config.batch_size}: must be divisible by processes x accumulation, {share}"
-            )
+        require_even_shares(config, accelerator.num_processes)
         device = accelerator.device
         # on CPUs group normalisation is slow in channels-last, which costs more than its convolutions gain
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format

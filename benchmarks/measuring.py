@@ -1,0 +1,107 @@
+"""What several benchmarks measure: reconstruction by every way of inversion, and how linear z_sem is in labels."""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import r2_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from diffae.autoencoder import DiffusionAutoencoder
+from diffae.config import Sampling
+from diffae.evaluation.reconstruction import reconstruction_quality
+from diffae.images import to_unit
+
+SETTINGS = {
+    "official, T=20": Sampling.official(20),
+    "official, T=100": Sampling.official(100),
+    "explicit, T=20": Sampling(20, inversion="explicit"),
+    "explicit, T=100": Sampling(100, inversion="explicit"),
+    "exact, T=20": Sampling(20),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the reconstruction table; images in [0, 1]."""
+
+    what: str
+    calls: float
+    """Network calls of encoding and decoding, per image."""
+    mse: float
+    mse_worst: float
+    ssim: float
+    x_T_std: float | None
+    x_T_kurtosis: float | None
+    """Excess kurtosis; 0 for a normal distribution."""
+
+
+def reconstruction(model: DiffusionAutoencoder, x_0: torch.Tensor) -> list[Row]:
+    """From (z_sem, x_T) by each way of inversion, and from z_sem with random x_T."""
+    rows = []
+    for what, sampling in SETTINGS.items():
+        code = model.encode(x_0, sampling)
+        assert code.calls is not None
+        assert code.x_T is not None
+        calls = code.calls.double().mean().item() + sampling.steps
+        rows.append(_row(what, calls, x_0, model.decode(code, sampling=sampling), code.x_T))
+    z_sem = model.encode_semantic(x_0)
+    from_z = model.decode(z_sem=z_sem, generator=torch.Generator().manual_seed(0))
+    return [*rows, _row("z_sem alone, x_T random, T=20", 20, x_0, from_z, None)]
+
+
+def _row(what: str, calls: float, x_0: torch.Tensor, x: torch.Tensor, x_T: torch.Tensor | None) -> Row:
+    quality = reconstruction_quality(to_unit(x_0), to_unit(x))
+    std = kurtosis = None
+    if x_T is not None:
+        std = x_T.std().item()
+        kurtosis = (((x_T - x_T.mean()) / std) ** 4).mean().item() - 3
+    mse = quality.mse.double()
+    return Row(what, calls, mse.mean().item(), mse.max().item(), quality.ssim.mean().item(), std, kurtosis)
+
+
+def auroc(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> float:
+    """Area under the ROC curve of logistic regression on standardised inputs, on test data."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(x, y)
+    return float(roc_auc_score(y_test, classifier.decision_function(x_test)))
+
+
+def r2(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> float:
+    """Share of the variance that ridge regression explains on test data."""
+    ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 4, 6))).fit(x, y)
+    return float(r2_score(y_test, ridge.predict(x_test)))
+
+
+def conditions(threads: int) -> dict[str, Any]:
+    """Where the numbers were made."""
+    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    machine = names[0] if names else platform.machine()
+    return {"cpu": machine, "threads": threads, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def print_reconstruction(rows: list[Row]) -> None:
+    """The rows as a table in the terminal."""
+    table = Table("reconstruction", "network calls", "MSE", "worst MSE", "SSIM", "x_T std", "x_T kurtosis")
+    for row in rows:
+        normal = ("", "") if row.x_T_std is None else (f"{row.x_T_std:.3f}", f"{row.x_T_kurtosis:.2f}")
+        table.add_row(
+            row.what, f"{row.calls:.0f}", f"{row.mse:.1e}", f"{row.mse_worst:.1e}", f"{row.ssim:.4f}", *normal
+        )
+    Console(width=120).print(table)

@@ -1,0 +1,221 @@
+"""Exact inversion, on denoisers known in closed form: it returns to the image, cheaply, and says when it does not."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from analytic import Mixture, mixture, normal
+from torch import Tensor
+
+from diffae.config import DiffusionConfig, Grid
+from diffae.diffusion import inversion, solvers
+from diffae.diffusion.grids import levels_of
+from diffae.diffusion.inversion import Anderson, encode_exact, invert_step
+from diffae.diffusion.schedules import alpha_bar_of
+
+ALPHA_BAR = alpha_bar_of(DiffusionConfig())
+
+
+def encode(
+    data: Mixture, x_0: Tensor, levels: list[int], tolerance: float = 1e-9, max_iterations: int = 100
+) -> inversion.Inverted:
+    return encode_exact(data.eps, x_0, levels, ALPHA_BAR, tolerance=tolerance, max_iterations=max_iterations)
+
+
+def images(data: Mixture, count: int = 6) -> Tensor:
+    return data.sample(count, torch.Generator().manual_seed(0))
+
+
+def mismatch(data: Mixture, x_s: Tensor, x_t: Tensor, s: int, t: int) -> Tensor:
+    """Root mean square, image by image, of what the decoder's step from x_t is off x_s by."""
+    stepped = solvers.step(x_t, data.eps(x_t, t), ALPHA_BAR[t], ALPHA_BAR[s], clip=False)
+    return (stepped - x_s).flatten(1).square().mean(1).sqrt()
+
+
+# ------------------------------------------------------------------ it returns to the image
+
+
+@pytest.mark.parametrize("grid", ["leading", "trailing"])
+@pytest.mark.parametrize("steps", [5, 10, 20])
+def test_decoding_returns_to_the_image(steps: int, grid: Grid) -> None:
+    data, levels = mixture(ALPHA_BAR), levels_of(steps, grid, 1000)
+    x_0 = images(data)
+    found = encode(data, x_0, levels)
+    assert found.residual.max() <= 1e-9
+    back = solvers.decode(data.eps, found.x_T, levels, ALPHA_BAR)
+    torch.testing.assert_close(back, x_0, atol=1e-7, rtol=0)
+    explicit = solvers.encode_explicit(data.eps, x_0, levels, ALPHA_BAR)
+    assert (solvers.decode(data.eps, explicit, levels, ALPHA_BAR) - x_0).abs().max() > 0.01  # so this is no mean thing
+
+
+@pytest.mark.parametrize("steps", [5, 20])
+def test_in_float32(steps: int) -> None:
+    data, levels = mixture(ALPHA_BAR, dtype=torch.float32), levels_of(steps, "leading", 1000)
+    x_0 = images(data)
+    found = encode(data, x_0, levels, tolerance=3e-6)
+    assert found.x_T.dtype == torch.float32
+    assert found.residual.max() <= 3e-6
+    back = solvers.decode(data.eps, found.x_T, levels, ALPHA_BAR)
+    torch.testing.assert_close(back, x_0, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("std", [0.05, 0.5])
+@pytest.mark.parametrize("shape", [(1, 2, 2), (2, 3, 3), (3, 8, 8)])
+def test_a_tolerance_below_rounding_is_no_error(shape: tuple[int, ...], std: float) -> None:
+    """Then iterates repeat themselves and their differences become dependent, which once was a singular matrix."""
+    means = torch.rand((5, *shape), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    data, levels = Mixture(means, std, ALPHA_BAR), levels_of(5, "leading", 1000)
+    found = encode(data, images(data), levels, tolerance=1e-12, max_iterations=40)
+    assert torch.isfinite(found.x_T).all()
+    assert torch.isfinite(found.residual).all()
+    assert (found.residual > 1e-12).all()
+
+
+def test_a_step_of_known_solution() -> None:
+    """eps_hat = k x: x_s = (a + b k) x_t."""
+    x_s, a, b, k = normal(3, 4), 1.25, -0.7, 0.9
+    found = invert_step(lambda x, _rows: k * x, x_s, x_s.clone(), a, b, 1e-12, 50)
+    torch.testing.assert_close(found.x, x_s / (a + b * k), atol=1e-9, rtol=0)
+    torch.testing.assert_close(found.eps, k * found.x)
+
+
+def test_anderson_solves_a_linear_system_of_few_dimensions_at_once() -> None:
+    """With n + 1 residuals it is exact in n dimensions, even where plain iteration diverges."""
+    matrix = torch.tensor([[0.5, 1.0, 0.0], [0.0, -3.0, 0.2], [0.1, 0.0, 2.0]], dtype=torch.float64)
+    offset = normal(2, 3)
+    solution = torch.linalg.solve(torch.eye(3, dtype=torch.float64) - matrix, offset.T).T
+    mix, x = Anderson(), torch.zeros_like(offset)
+    for _ in range(8):
+        x = mix.update(x, x @ matrix.T + offset - x)
+    torch.testing.assert_close(x, solution, atol=1e-6, rtol=0)
+
+
+# ------------------------------------------------------------------ cheaply
+
+
+def plain_calls(data: Mixture, x_0: Tensor, levels: list[int], tolerance: float) -> int:
+    """Network calls, over all images, of plain iteration of the same fixed points with the same stop."""
+    calls, x, eps = 0, x_0, torch.zeros_like(x_0)
+    for s, t in pairwise(levels):
+        a, b = solvers.coefficients(ALPHA_BAR[t], ALPHA_BAR[s])
+        x_s, x = x, (x - b * eps) / a
+        unfinished = torch.ones(len(x), dtype=torch.bool)
+        while unfinished.any():
+            calls += int(unfinished.sum())
+            eps = data.eps(x, t)
+            step = (x_s - b * eps) / a - x
+            unfinished &= a * step.flatten(1).square().mean(1).sqrt() > tolerance
+            x = torch.where(unfinished[:, None, None, None], x + step, x)
+    return calls
+
+
+@pytest.mark.parametrize(("steps", "share"), [(5, 0.25), (20, 0.6)])
+def test_far_fewer_calls_than_plain_iteration(steps: int, share: float) -> None:
+    data, levels = mixture(ALPHA_BAR), levels_of(steps, "leading", 1000)
+    x_0 = images(data)
+    found = encode(data, x_0, levels, tolerance=1e-7)
+    assert found.residual.max() <= 1e-7
+    assert found.calls.sum() < share * plain_calls(data, x_0, levels, 1e-7)
+
+
+def test_finished_images_leave_the_batch() -> None:
+    data, levels = mixture(ALPHA_BAR, std=0.05), levels_of(10, "leading", 1000)
+    easy = data.means[:1]
+    hard = data.means[1:3].mean(0, keepdim=True)  # between two parts
+    x_0 = torch.cat([easy, hard, data.means[3:4]])
+    given = torch.zeros(3, dtype=torch.int64)
+    sizes: dict[int, list[int]] = {}
+
+    def eps(x: Tensor, t: int, rows: Tensor) -> Tensor:
+        assert len(x) == len(rows)
+        given[rows] += 1
+        sizes.setdefault(t, []).append(len(rows))
+        return data.eps(x, t)
+
+    found = encode_exact(eps, x_0, levels, ALPHA_BAR, tolerance=1e-7, max_iterations=60)
+    assert torch.equal(found.calls, given)
+    assert given[1] > given[0]
+    assert list(sizes) == levels[1:]
+    for at_level in sizes.values():
+        assert at_level == sorted(at_level, reverse=True)
+    assert any(at_level[0] == 3 and at_level[-1] < 3 for at_level in sizes.values())
+
+
+def test_rows_say_which_images_are_in_the_batch() -> None:
+    """Each image has its own denoiser, as each has its own z_sem: the answers are those of each alone."""
+    members = [mixture(ALPHA_BAR, seed=seed, std=std) for seed, std in ((0, 0.05), (1, 0.5), (2, 0.2))]
+    x_0 = torch.cat([images(data, 1) for data in members])
+    levels = levels_of(10, "leading", 1000)
+
+    def eps(x: Tensor, t: int, rows: Tensor) -> Tensor:
+        return torch.cat([members[row].eps(x[i : i + 1], t) for i, row in enumerate(rows.tolist())])
+
+    together = encode_exact(eps, x_0, levels, ALPHA_BAR, tolerance=1e-9, max_iterations=100)
+    assert len(set(together.calls.tolist())) > 1
+    for i, data in enumerate(members):
+        alone = encode(data, x_0[i : i + 1], levels)
+        torch.testing.assert_close(together.x_T[i], alone.x_T[0], atol=1e-7, rtol=0)
+        assert together.calls[i] == alone.calls[0]
+
+
+def test_an_image_alone_gets_what_it_gets_in_a_batch() -> None:
+    data, levels = mixture(ALPHA_BAR), levels_of(10, "leading", 1000)
+    x_0 = images(data, 4)
+    whole = encode(data, x_0, levels)
+    for i in range(4):
+        alone = encode(data, x_0[i : i + 1], levels)
+        torch.testing.assert_close(alone.x_T[0], whole.x_T[i], atol=1e-7, rtol=0)
+        assert alone.calls[0] == whole.calls[i]
+
+
+# ------------------------------------------------------------------ and says when it does not
+
+
+def test_residual_is_the_mismatch_of_the_worst_step() -> None:
+    """Measured from outside: the states on the way are what the encoder returns on the grid cut short."""
+    data, levels = mixture(ALPHA_BAR), levels_of(5, "leading", 1000)
+    x_0 = images(data)
+    for max_iterations in (1, 3):
+        states = [x_0]
+        worst = torch.zeros(len(x_0), dtype=torch.float64)
+        for i, (s, t) in enumerate(pairwise(levels)):
+            found = encode(data, x_0, levels[: i + 2], max_iterations=max_iterations)
+            states.append(found.x_T)
+            worst = torch.maximum(worst, mismatch(data, states[-2], states[-1], s, t))
+            torch.testing.assert_close(found.residual, worst)
+        assert (worst > 1e-3).all()
+
+
+def test_too_few_iterations_are_reported() -> None:
+    data, levels = mixture(ALPHA_BAR), levels_of(10, "leading", 1000)
+    x_0 = images(data)
+    found = encode(data, x_0, levels, tolerance=1e-9, max_iterations=2)
+    assert (found.residual > 1e-9).all()
+    assert (found.calls <= 2 * 10).all()
+    back = solvers.decode(data.eps, found.x_T, levels, ALPHA_BAR)
+    assert (back - x_0).abs().amax(dim=(1, 2, 3)).min() > 1e-6  # rightly so
+
+
+def test_more_iterations_never_make_it_worse() -> None:
+    """The best iterate is kept, also where acceleration overshoots."""
+    data = mixture(ALPHA_BAR, std=0.05)
+    x_0 = images(data)
+    residuals = [encode(data, x_0, [0, 600], max_iterations=n).residual for n in range(1, 12)]
+    for fewer, more in pairwise(residuals):
+        assert (more <= fewer).all()
+
+
+def test_a_network_that_answers_nan_leaves_an_infinite_residual() -> None:
+    data = mixture(ALPHA_BAR)
+    x_0 = images(data, 3)
+
+    def eps(x: Tensor, t: int, rows: Tensor) -> Tensor:
+        out = data.eps(x, t)
+        out[rows == 1] = torch.nan
+        return out
+
+    found = encode_exact(eps, x_0, levels_of(5, "leading", 1000), ALPHA_BAR, tolerance=1e-9, max_iterations=60)
+    assert found.residual[1] == torch.inf
+    assert found.residual[[0, 2]].max() <= 1e-9

@@ -1,0 +1,90 @@
+"""The forward process: identities between x_0, x_t, eps and v, and the weights of the loss."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from analytic import normal
+from torch import Tensor
+
+from diffae.config import DiffusionConfig, Prediction
+from diffae.diffusion.process import MIN_SNR_GAMMA, Scales
+from diffae.diffusion.schedules import alpha_bar_of
+
+ALPHA_BAR = alpha_bar_of(DiffusionConfig())
+T = torch.tensor([1, 10, 300, 600])
+
+
+def pair(*shape: int) -> tuple[Tensor, Tensor]:
+    return normal(*shape, seed=1, dtype=torch.float32), normal(*shape, seed=2, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2, 2), (4, 5), (4,)])
+def test_add_noise_written_out(shape: tuple[int, ...]) -> None:
+    x_0, eps = pair(*shape)
+    x_t = Scales.at(ALPHA_BAR, T, len(shape)).add_noise(x_0, eps)
+    assert x_t.dtype == torch.float32
+    for i, t in enumerate(T.tolist()):
+        expected = math.sqrt(ALPHA_BAR[t]) * x_0[i] + math.sqrt(1 - ALPHA_BAR[t]) * eps[i]
+        torch.testing.assert_close(x_t[i], expected)
+
+
+def test_level_zero_is_the_clean_image() -> None:
+    x_0, eps = pair(2, 3)
+    assert torch.equal(Scales.at(ALPHA_BAR, torch.zeros(2, dtype=torch.int64), 2).add_noise(x_0, eps), x_0)
+
+
+def test_x0_from_eps_undoes_add_noise() -> None:
+    x_0, eps = pair(4, 3, 2, 2)
+    scales = Scales.at(ALPHA_BAR, T, 4)
+    torch.testing.assert_close(scales.x0_from_eps(scales.add_noise(x_0, eps), eps), x_0, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_the_target_implies_eps(prediction: Prediction) -> None:
+    x_0, eps = pair(4, 3, 2, 2)
+    scales = Scales.at(ALPHA_BAR, T, 4)
+    output = scales.target(prediction, x_0, eps)
+    got = scales.eps_from_output(prediction, output, scales.add_noise(x_0, eps))
+    torch.testing.assert_close(got, eps, atol=1e-5, rtol=1e-5)
+
+
+def test_targets_are_what_they_are_called() -> None:
+    x_0, eps = pair(4, 3)
+    scales = Scales.at(ALPHA_BAR, T, 2)
+    assert torch.equal(scales.target("eps", x_0, eps), eps)
+    alpha_bar = torch.tensor(ALPHA_BAR[T.numpy()], dtype=torch.float32)[:, None]
+    torch.testing.assert_close(scales.target("v", x_0, eps), alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x_0)
+
+
+def test_uniform_weight_is_one() -> None:
+    scales = Scales.at(ALPHA_BAR, T, 2)
+    assert scales.loss_weight("eps", "uniform") == scales.loss_weight("v", "uniform") == 1
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_min_snr_weight_written_out(prediction: Prediction) -> None:
+    levels = torch.arange(1, 1001)
+    weight = Scales.at(ALPHA_BAR, levels, 1).loss_weight(prediction, "min_snr")
+    snr = ALPHA_BAR[1:] / (1 - ALPHA_BAR[1:])
+    expected = np.minimum(snr, 5) / (snr if prediction == "eps" else snr + 1)
+    np.testing.assert_allclose(weight, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_min_snr_weighs_the_error_of_x0_by_the_snr_cut_at_five(prediction: Prediction) -> None:
+    """Whatever the network predicts, the weighted loss is min(SNR, 5) ||x0_hat - x_0||^2."""
+    x_0, eps = pair(4, 3)
+    scales = Scales.at(ALPHA_BAR, T, 2)
+    x_t, target = scales.add_noise(x_0, eps), scales.target(prediction, x_0, eps)
+    output = target + 0.1 * normal(4, 3, seed=3, dtype=torch.float32)
+    x0_hat = scales.x0_from_eps(x_t, scales.eps_from_output(prediction, output, x_t))
+    snr = torch.tensor(ALPHA_BAR / np.maximum(1 - ALPHA_BAR, 1e-9))[T, None].float()
+    expected = snr.clamp(max=MIN_SNR_GAMMA) * (x0_hat - x_0).square()
+    got = scales.loss_weight(prediction, "min_snr") * (output - target).square()
+    torch.testing.assert_close(got, expected, rtol=2e-2, atol=1e-5)
+    assert (snr > 5).any()  # both sides of the cut were tried
+    assert (snr < 5).any()

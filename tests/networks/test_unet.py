@@ -1,0 +1,218 @@
+"""The UNet and the semantic encoder: shapes for any setting, what they start as, what reaches what."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from awake import awake
+from torch import Tensor
+
+from diffae.config import NetworkConfig
+from diffae.networks.autoencoder import AutoencoderNetworks
+from diffae.networks.blocks import Attention
+from diffae.networks.unet import SemanticEncoder, UNet, stage_widths
+
+
+def config(
+    size: int = 16,
+    channels: int = 3,
+    mult: tuple[int, ...] = (1, 2),
+    *,
+    res_blocks: int = 1,
+    z: int = 6,
+    heads: int = 2,
+    attention: tuple[int, ...] = (8,),
+    dropout: float = 0.0,
+) -> NetworkConfig:
+    return NetworkConfig(
+        size,
+        channels,
+        8,
+        mult,
+        res_blocks,
+        attention,
+        heads,
+        time_channels=16,
+        dropout=dropout,
+        z_sem_channels=z,
+        encoder_channel_mult=(*mult, mult[-1]),
+        encoder_res_blocks=res_blocks,
+    )
+
+
+def normal(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def images(c: NetworkConfig, count: int = 2, seed: int = 1) -> Tensor:
+    return normal(count, c.image_channels, c.image_size, c.image_size, seed=seed).clamp(-1, 1)
+
+
+TIME = torch.tensor([0, 999])
+
+EVERY_KIND = [
+    config(channels=1),
+    config(channels=2, z=1),
+    config(channels=5, size=8, mult=(1, 1)),
+    config(size=24, mult=(2, 1, 3), attention=()),
+    config(size=32, mult=(1, 2, 2), attention=(16, 8), res_blocks=2),
+    config(mult=(3,), attention=(16,), heads=1),
+    config(z=700),
+    config(z=0),
+    config(z=0, size=12, mult=(2, 3), heads=4),
+]
+
+
+@pytest.mark.parametrize("c", EVERY_KIND, ids=str)
+def test_any_channels_size_and_z_sem(c: NetworkConfig) -> None:
+    networks = awake(AutoencoderNetworks(c))
+    x_t, x_0 = images(c), images(c, seed=2)
+    out = networks(x_t, TIME, x_0)
+    assert out.shape == x_t.shape
+    assert torch.isfinite(out).all()
+    assert out.std() > 1e-3
+    if networks.encoder is None:
+        assert not c.has_encoder
+        assert torch.equal(out, networks.unet(x_t, TIME))
+    else:
+        z_sem = networks.encoder(x_0)
+        assert z_sem.shape == (2, c.z_sem_channels)
+        assert torch.equal(out, networks.unet(x_t, TIME, z_sem))
+
+
+@pytest.mark.parametrize("z", [0, 6])
+def test_untrained_unet_puts_out_zeros(z: int) -> None:
+    c = config(z=z)
+    x_t, z_sem = images(c), normal(2, z) if z else None
+    out = UNet(c)(x_t, TIME, z_sem)
+    assert torch.equal(out, torch.zeros_like(x_t))
+
+
+def test_unet_depends_on_each_of_its_inputs() -> None:
+    c = config()
+    unet = awake(UNet(c))
+    x_t, z_sem = images(c), normal(2, 6)
+    out = unet(x_t, TIME, z_sem)
+    for other in (unet(x_t.flip(0), TIME, z_sem), unet(x_t, TIME.flip(0), z_sem), unet(x_t, TIME, z_sem.flip(0))):
+        assert (out - other).abs().max() > 1e-2
+
+
+def test_images_of_a_batch_do_not_touch() -> None:
+    c = config()
+    networks = awake(AutoencoderNetworks(c))
+    x_t, x_0, time = images(c, 3), images(c, 3, seed=2), torch.tensor([0, 500, 999])
+    whole = networks(x_t, time, x_0)
+    for i in range(3):
+        torch.testing.assert_close(networks(x_t[i : i + 1], time[i : i + 1], x_0[i : i + 1])[0], whole[i])
+
+
+def test_unet_written_out_for_one_level() -> None:
+    c = config(mult=(1,), attention=())
+    unet = awake(UNet(c))
+    x_t, z_sem = images(c), normal(2, 6)
+    emb, z = F.silu(unet.time_embed(TIME)), F.silu(z_sem)
+    first = unet.input_blocks[0](x_t)
+    second = unet.input_blocks[1](first, emb, z)
+    h = unet.middle_block(second, emb, z)
+    h = unet.output_blocks[0](torch.cat([h, second], 1), emb, z)  # last in, first out
+    h = unet.output_blocks[1](torch.cat([h, first], 1), emb, z)
+    torch.testing.assert_close(unet(x_t, TIME, z_sem), unet.out(F.silu(unet.out_norm(h))))
+
+
+def test_encoder_is_a_global_average() -> None:
+    c = config()
+    encoder = awake(SemanticEncoder(c))
+    x_0 = images(c)
+    h = x_0
+    for stage in encoder.input_blocks:
+        h = stage(h)
+    assert h.shape == (2, 16, 4, 4)  # halved twice
+    h = F.silu(encoder.out_norm(encoder.middle_block(h)))
+    expected = h.flatten(2).sum(2) / 16 @ encoder.out.weight.T + encoder.out.bias
+    torch.testing.assert_close(encoder(x_0), expected)
+
+
+@pytest.mark.parametrize("c", [EVERY_KIND[3], EVERY_KIND[4]], ids=str)
+def test_skip_connections_have_the_stated_widths_and_sizes(c: NetworkConfig) -> None:
+    unet = awake(UNet(c))
+    h, emb, z = images(c), F.silu(unet.time_embed(TIME)), normal(2, c.z_sem_channels)
+    shapes = []
+    for stage in unet.input_blocks:
+        h = stage(h, emb, z)
+        shapes.append(tuple(h.shape[1:]))
+    expected = [(c.channel_mult[0] * 8, c.image_size)]
+    for level, m in enumerate(c.channel_mult):
+        expected += [(8 * m, c.image_size >> level)] * c.res_blocks
+        expected += [(8 * m, c.image_size >> level + 1)] if level < len(c.channel_mult) - 1 else []
+    assert shapes == [(width, size, size) for width, size in expected]
+    assert stage_widths(c, c.channel_mult, c.res_blocks) == [width for width, _ in expected]
+    assert len(unet.output_blocks) == len(unet.input_blocks)  # every one is used
+
+
+def test_attention_stands_at_the_named_resolutions_and_in_the_middle() -> None:
+    c = config(size=32, mult=(1, 2, 2), attention=(16,), res_blocks=2)
+    seen: list[int] = []
+    networks = awake(AutoencoderNetworks(c))
+    for module in networks.modules():
+        if isinstance(module, Attention):
+            module.register_forward_hook(lambda _module, _inputs, out: seen.append(out.shape[-1]))
+    networks.unet(images(c), TIME, normal(2, 6))
+    assert seen == [16, 16, 8, 16, 16, 16]  # down, middle, up
+    seen.clear()
+    assert networks.encoder is not None
+    networks.encoder(images(c))
+    assert seen == [16, 16, 4]
+
+
+@pytest.mark.parametrize("z", [0, 6])
+def test_gradient_reaches_every_parameter(z: int) -> None:
+    # GroupNorm and softmax cancel some biases; all weights must count
+    c = config(z=z)
+    networks = awake(AutoencoderNetworks(c)).train()
+    (networks(images(c), TIME, images(c, seed=2)) * normal(2, 3, 16, 16, seed=3)).sum().backward()
+    for name, parameter in networks.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        if name.endswith("weight"):
+            assert parameter.grad.abs().max() > 1e-3, name
+
+
+def test_gradient_reaches_the_encoder_once_the_unet_has_learnt_a_little() -> None:
+    """From the true start only the output moves; after two steps of descent the encoder does too."""
+    c = config()
+    networks = AutoencoderNetworks(c)
+    descent = torch.optim.SGD(networks.parameters(), lr=0.1)
+    assert networks.encoder is not None
+    reached = []
+    for _ in range(3):
+        descent.zero_grad()
+        (networks(images(c), TIME, images(c, seed=2)) - images(c, seed=3)).square().mean().backward()
+        reached.append(any(p.grad is not None and bool((p.grad != 0).any()) for p in networks.encoder.parameters()))
+        descent.step()
+    assert reached == [False, False, True]
+
+
+@pytest.mark.parametrize("z", [0, 6])
+def test_channels_last_gives_the_same(z: int) -> None:
+    c = config(z=z, attention=(16, 8))
+    networks = awake(AutoencoderNetworks(c))
+    x_t, x_0 = images(c), images(c, seed=2)
+    expected = networks(x_t, TIME, x_0)
+    networks.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    last = torch.channels_last
+    got = networks(x_t.contiguous(memory_format=last), TIME, x_0.contiguous(memory_format=last))
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_dropout_is_of_the_unet_alone_and_of_training() -> None:
+    c = config(dropout=0.5)
+    networks = awake(AutoencoderNetworks(c))
+    x_t, z_sem = images(c), normal(2, 6)
+    assert torch.equal(networks.unet(x_t, TIME, z_sem), networks.unet(x_t, TIME, z_sem))
+    networks.train()
+    assert networks.encoder is not None
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        assert not torch.equal(networks.unet(x_t, TIME, z_sem), networks.unet(x_t, TIME, z_sem))
+        assert torch.equal(networks.encoder(x_t), networks.encoder(x_t))
