@@ -25,8 +25,10 @@ from diffae.images import to_unit
 SETTINGS = {
     "official, T=20": Sampling.official(20),
     "official, T=100": Sampling.official(100),
+    "explicit, leading grid, T=20": Sampling(20, "leading", "explicit"),
     "explicit, T=20": Sampling(20, inversion="explicit"),
     "explicit, T=100": Sampling(100, inversion="explicit"),
+    "exact, leading grid, T=20": Sampling(20, "leading"),
     "exact, T=20": Sampling(20),
 }
 

@@ -146,10 +146,12 @@ class DiffusionAutoencoder:
         self, x_t: Float[Tensor, "b c h w"], t: int | Int[Tensor, " b"], z_sem: Float[Tensor, "b d"] | None = None
     ) -> Float[Tensor, "b c h w"]:
         """eps_hat(x_t, t, z_sem): the noise in x_t at level t, 1..T (an int for the whole batch, or (b,))."""
-        levels = torch.full((len(x_t),), t, device=x_t.device) if isinstance(t, int) else t
-        output = self.networks.unet(x_t, levels - 1, z_sem)
-        prediction = self.config.diffusion.prediction
-        return Scales.at(self.alpha_bar, levels, x_t.dim()).eps_from_output(prediction, output, x_t)
+        if isinstance(t, int):
+            time, scales = torch.full((len(x_t),), t - 1, device=x_t.device), Scales.of(self.alpha_bar[t])
+        else:
+            time, scales = t - 1, Scales.at(self.alpha_bar, t, x_t.dim())
+        output = self.networks.unet(x_t, time, z_sem)
+        return scales.eps_from_output(self.config.diffusion.prediction, output, x_t)
 
     def predict_x0(
         self, x_t: Float[Tensor, "b c h w"], t: int, z_sem: Float[Tensor, "b d"] | None = None

@@ -33,17 +33,19 @@ def written_beside(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well, removed when it does not.
 
     Raises:
-        TrainingError: the disk is full.
+        TrainingError: the disk is full, or the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise TrainingError(f"cannot write {path}: {error.strerror or error}; free some space and try again") from error
+        reason = error.strerror or error
+        raise TrainingError(f"cannot write {path}: {reason}; free some space, or choose another folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where there is no such folder
+            temporary.unlink()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -51,7 +53,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_beside(path) as temporary:
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             save_file(plain, temporary, dict(metadata))
+            temporary.chmod(mode)  # safetensors makes files that only their owner can read
         except SafetensorError as error:
             raise TrainingError(f"cannot write {path}: {error}; free some space and try again") from error
 

@@ -6,6 +6,7 @@ Formats: JPEG, PNG, WebP, TIFF and BMP by Pillow; TIFF of any number of channels
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -241,14 +242,15 @@ def write_image(path: str | Path, pixels: UInt[np.ndarray, "h w *c"]) -> None:
         raise DataError(f"cannot write {path.name}: the suffix must be one of {', '.join(_WRITABLE)}; rename it")
     picture = from_array(pixels)
     beside = path.with_name(f".{path.stem}-{os.getpid()}-{threading.get_ident()}{suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         _write(beside, suffix, picture.pixels)
         os.replace(beside, path)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error}; change the suffix, the folder or free some space") from None
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where there is no such folder
+            beside.unlink()
 
 
 def _write(path: Path, suffix: str, pixels: UInt[np.ndarray, "h w c"]) -> None:

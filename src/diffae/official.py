@@ -10,7 +10,6 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,8 +101,10 @@ def network_config(published: Mapping[str, Tensor], image_size: int, heads: int)
             else mult,
             encoder_res_blocks=res_blocks,
         )
-    except (KeyError, ZeroDivisionError) as error:
+    except KeyError as error:
         raise CheckpointError(f"not a published diffusion autoencoder: tensor {error} is missing") from error
+    except (IndexError, ZeroDivisionError) as error:
+        raise CheckpointError(f"not a published diffusion autoencoder: tensors of odd shapes ({error})") from error
 
 
 def _count(published: Mapping[str, Tensor], path: str) -> int:
@@ -139,18 +140,20 @@ def read(path: Path, heads: int, image_size: int | None) -> tuple[ModelConfig, d
     return ModelConfig(network_config(published, image_size, heads)), our_weights(published)
 
 
-def _state_dict(path: Path) -> dict[str, Any]:
+def _state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: give the path of a published last.ckpt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return dict(content["state_dict"])
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a damaged pickle fails in every imaginable way
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if isinstance(error, pickle.UnpicklingError):
+            rule = "holds more than tensors and plain values, so it is not read"
+            raise CheckpointError(f"{path} {rule}: {reason}") from error
         raise CheckpointError(
-            f"{path} holds more than tensors and plain values, so it is not read: {reason}"
+            f"{path} is damaged or not a published checkpoint ({reason}): download it again"
         ) from error
-    except (RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or not a published checkpoint ({error}): download it again"
-        ) from error
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} has no state_dict: it is not a published checkpoint")
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}

@@ -52,7 +52,7 @@ class Mixture:
 
 
 def mixture(
-    alpha_bar: np.ndarray, parts: int = 5, std: float = 0.2, dtype: torch.dtype = torch.float64, seed: int = 0
+    alpha_bar: np.ndarray, parts: int = 5, std: float = 0.5, dtype: torch.dtype = torch.float64, seed: int = 0
 ) -> Mixture:
     """One of 2x3x3 images, with means drawn from [-1, 1]."""
     generator = torch.Generator().manual_seed(seed)

@@ -69,8 +69,7 @@ def test_a_tolerance_below_rounding_is_no_error(shape: tuple[int, ...], std: flo
     data, levels = Mixture(means, std, ALPHA_BAR), levels_of(5, "leading", 1000)
     found = encode(data, images(data), levels, tolerance=1e-12, max_iterations=40)
     assert torch.isfinite(found.x_T).all()
-    assert torch.isfinite(found.residual).all()
-    assert (found.residual > 1e-12).all()
+    assert found.residual.max() < (0.1 if std < 0.5 else 1e-6)  # narrow parts are hard; wide ones reach rounding
 
 
 def test_a_step_of_known_solution() -> None:

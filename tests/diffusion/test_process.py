@@ -32,6 +32,18 @@ def test_add_noise_written_out(shape: tuple[int, ...]) -> None:
         torch.testing.assert_close(x_t[i], expected)
 
 
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_one_level_for_all_is_that_level_for_each(prediction: Prediction) -> None:
+    x_0, eps = pair(2, 3)
+    one, each = Scales.of(ALPHA_BAR[300]), Scales.at(ALPHA_BAR, torch.tensor([300, 300]), 2)
+    torch.testing.assert_close(one.add_noise(x_0, eps), each.add_noise(x_0, eps))
+    torch.testing.assert_close(one.x0_from_eps(x_0, eps), each.x0_from_eps(x_0, eps))
+    torch.testing.assert_close(one.target(prediction, x_0, eps), each.target(prediction, x_0, eps))
+    torch.testing.assert_close(one.eps_from_output(prediction, eps, x_0), each.eps_from_output(prediction, eps, x_0))
+    weight = torch.as_tensor(each.loss_weight(prediction, "min_snr"))
+    assert float(one.loss_weight(prediction, "min_snr")) == pytest.approx(weight[0].item(), rel=1e-4)
+
+
 def test_level_zero_is_the_clean_image() -> None:
     x_0, eps = pair(2, 3)
     assert torch.equal(Scales.at(ALPHA_BAR, torch.zeros(2, dtype=torch.int64), 2).add_noise(x_0, eps), x_0)

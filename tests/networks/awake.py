@@ -11,7 +11,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def awake(module: Module, seed: int = 0) -> Module:
-    """The module with all its parameters drawn anew: matrices keep the size of signals, vectors stay near their start.
+    """The module with all its parameters drawn anew: matrices keep the size of signals.
 
     Args:
         module: changed in place, and put in evaluation mode.
@@ -19,10 +19,10 @@ def awake(module: Module, seed: int = 0) -> Module:
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in module.parameters():
+        for name, parameter in module.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() > 1:
                 parameter.copy_(noise / parameter[0].numel() ** 0.5)
             else:
-                parameter.add_(0.1 * noise)
+                parameter.copy_(0.1 * noise + (1 if name.endswith("weight") else 0))  # weights of norms are about 1
     return module.eval()

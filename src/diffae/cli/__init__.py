@@ -43,6 +43,9 @@ def main(args: Sequence[str] | None = None) -> int:
         if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
             print(f"diffae: error: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED
+    except BrokenPipeError:  # the reader of standard output, `head` for instance, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("diffae: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -183,6 +183,18 @@ def tell_residuals(residual: Tensor | None, sampling: Sampling) -> None:
         warn(f"{what}, above {sampling.tolerance:g}: their x_T is the best one found; more --steps bring it closer")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it, where it is not there yet.
+
+    Raises:
+        DataError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from error
+
+
 def check_space(path: Path, needed: int) -> None:
     """Raise `DataError` unless the disk that `path` is to be on has room for so many bytes."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffae.cli.common import error_console, last_validation, say, seeded
+from diffae.cli.common import error_console, last_validation, make_folder, say, seeded
 from diffae.cli.explore import path_tiles, variation_tiles, vary
 from diffae.cli.train import describe_validation
 
@@ -25,8 +26,9 @@ FACES = 16  # that the trained model is measured on
 SHOWN = 8
 SEED = 20_220_615  # of the faces drawn here; the trained model's data come from other seeds
 TRAIN_FACES = 1_500
-TRAIN_STEPS = 400
-BATCH = 32
+TRAIN_STEPS = 300
+BATCH = 16
+RUN = "short-run"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Demo:
 
         folder = pretrained_path()
         model = DiffusionAutoencoder.from_pretrained(folder)
+        make_folder(self.out)
         size = model.image_shape[1]
         faces = sketch_faces(FACES, size, SEED).images
         page = Report("A diffusion autoencoder at work", _lead(model, folder))
@@ -52,8 +55,8 @@ class Demo:
         _reconstruction(page, model, faces)
         _announce("morphing, varying, denoising")
         _exploration(page, model, faces)
-        finished = _training(page, self.out, size, faces)
-        if not finished:
+        if not _training(page, self.out, size, faces):
+            say("Interrupted before the report was written.")
             return 130
         _what_next(page, self.out, folder)
         page.write(self.out / "report.html")
@@ -151,13 +154,14 @@ def _training(page: Report, out: Path, size: int, faces: np.ndarray) -> bool:
 
     _announce(f"drawing {TRAIN_FACES:,} faces for training")
     write_sketch_faces(out / "faces", TRAIN_FACES, size, SEED + 1)
-    pack = build_pack(out / "faces", out / "packs", size=size)
     model, training = settings(size)
     _announce(f"training a small model on them, {TRAIN_STEPS} steps of {BATCH} images")
     begin = time.monotonic()
-    if not train_autoencoder(pack, out / "run", model, training, overwrite=True):
-        return False
-    _show_training(page, out / "run", model, faces, time.monotonic() - begin)
+    with tempfile.TemporaryDirectory() as cache:
+        pack = build_pack(out / "faces", cache, size=size)
+        if not train_autoencoder(pack, out / RUN, model, training, overwrite=True):
+            return False
+    _show_training(page, out / RUN, model, faces, time.monotonic() - begin)
     return True
 
 
@@ -197,7 +201,7 @@ def _show_training(page: Report, run: Path, config: ModelConfig, faces: np.ndarr
     page.text(
         f"{seen[-1]:,} images seen in {seconds:.0f} seconds, {TRAIN_FACES:,} different ones. "
         f"Validation: {describe_validation(last_validation(run))}. "
-        "The model above differs by its size and by the length of its training only."
+        "The model above was trained by the same program, larger and longer."
     )
     page.picture(line_chart({"loss": (seen, values)}, "images seen", "training loss"), width=720)
     from_z = [model.decode(z_sem=model.encode_semantic(x), generator=seeded(0)) for model in (before, after)]

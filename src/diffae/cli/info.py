@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from diffae.cli.common import images_seen, last_validation
+from diffae.cli.common import images, images_seen, last_validation
 from diffae.cli.train import describe_validation
 from diffae.errors import CheckpointError
 
@@ -88,14 +88,13 @@ def _about_training(training: dict[str, Any], data: dict[str, Any], folder: Path
     if not training:
         return []
     figures = last_validation(folder)
-    rows = [
-        (
-            "trained",
-            f"{images_seen(folder):,} of {training['images']:,} images seen, {training['batch_size']} at a time",
-        )
-    ]
-    if data:
-        rows.append(("data", f"{data.get('source')} ({data.get('count'):,} images), preset {data.get('preset')}"))
+    seen = images_seen(folder)
+    of = f"{seen:,} of " if seen else ""
+    rows = [("trained", f"{of}{training['images']:,} images, {training['batch_size']} at a time")]
+    if "source" in data:
+        rows.append(("data", str(data["source"]) + (f", {images(data['count'])}" if "count" in data else "")))
+    if "preset" in data:
+        rows.append(("preset", data["preset"]))
     if figures:
         rows.append(("validation", f"after {figures['images']:,} images: {describe_validation(figures)}"))
     return rows

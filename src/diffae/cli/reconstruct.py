@@ -91,9 +91,7 @@ def _write(out: Path, x: Tensor, y: Tensor, results: list[Result]) -> None:
     from diffae.report import error_tile, save_sheet, sheet, tiles_of
 
     rows: list[list[Tile]] = []
-    for index, result in enumerate(results):
-        pair = zip(x[index : index + 1], y[index : index + 1], strict=True)
-        a, b = next(pair)
+    for a, b, result in zip(x, y, results, strict=True):
         figures = f"{result.psnr:.1f} dB\nSSIM {result.ssim:.4f}"
         inputs, back = tiles_of(a[None], Path(result.image).name), tiles_of(b[None], f"reconstruction\n{figures}")
         rows.append([*inputs, *back, error_tile(a, b)])

@@ -146,7 +146,8 @@ def _resumed(command: Train) -> _Plan:
             data["key"],
         )
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{command.out / checkpoint.CONFIG} cannot be resumed ({error}): train anew") from error
+        remedy = "resume it as it was started, from Python"
+        raise CheckpointError(f"{command.out} was not trained by this command ({error} missing): {remedy}") from error
     given = {"preset": command.preset, "crop": _crop(command.crop), "background": _background(command.background)}
     for name, value in given.items():
         if value not in (None, getattr(plan, name)):
@@ -236,14 +237,10 @@ def _tell_end(command: Train, pack: Pack, finished: bool) -> None:
         )
         say(f"    {_resume_command(command)}")
         return
-    from diffae.training.validation import z_sem_unused
-
     figures = last_validation(command.out)
     say(f"The model is in {command.out}, with pictures in {command.out / 'samples'}.")
     if figures:
         say(f"validation after {figures['images']:,} images: {describe_validation(figures)}")
-    if figures and z_sem_unused(figures):
-        warn("z_sem is hardly used: with the z_sem of another image the loss is the same; train longer")
     example = command.photos / pack.names[0] if command.photos.is_dir() else Path("a.png")
     next_one = ["diffae", "reconstruct", str(command.out), str(example), "--out", f"{command.out}-out"]
     say(f"Try now:\n    {shlex.join(next_one)}")

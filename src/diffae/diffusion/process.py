@@ -1,10 +1,11 @@
 """The forward process and the identities between x_0, x_t, eps and v (paper Section 2; b = batch).
 
-Scales are float32 tensors of shape (b, 1, ...) gathered from a float64 schedule, so that all formulas read as written.
+Scales come from a float64 schedule as float32 tensors (b, 1, ...), so that all formulas read as written.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +22,19 @@ MIN_SNR_GAMMA = 5.0
 class Scales:
     """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), ready to multiply x_0 and eps."""
 
-    signal: Tensor
-    noise: Tensor
+    signal: Tensor | float
+    noise: Tensor | float
+
+    @classmethod
+    def of(cls, alpha_bar_t: float) -> Scales:
+        """Those of one level for the whole batch: plain numbers, which no device waits for."""
+        return cls(math.sqrt(alpha_bar_t), math.sqrt(1 - alpha_bar_t))
 
     @classmethod
     def at(cls, alpha_bar: np.ndarray, t: Int[Tensor, " b"], dims: int) -> Scales:
         """Those of the levels t (b,), shaped (b, 1, ...) for tensors of `dims` dimensions."""
         table = torch.as_tensor(np.stack([np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)]), dtype=torch.float32)
-        signal, noise = table.to(t.device)[:, t].view(2, -1, *[1] * (dims - 1))
+        signal, noise = table.to(t.device, non_blocking=True)[:, t].view(2, -1, *[1] * (dims - 1))
         return cls(signal, noise)
 
     def add_noise(self, x_0: Float[Tensor, "b ..."], eps: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
@@ -59,5 +65,5 @@ class Scales:
         """
         if weighting == "uniform":
             return 1.0
-        snr = (self.signal / self.noise) ** 2
+        snr = torch.as_tensor((self.signal / self.noise) ** 2)
         return snr.clamp(max=MIN_SNR_GAMMA) / (snr if prediction == "eps" else snr + 1)

@@ -26,10 +26,14 @@ from diffae.networks.autoencoder import AutoencoderNetworks
 from diffae.training.journal import Journal
 from diffae.training.loop import require_even_shares, train
 from diffae.training.processes import processes
-from diffae.training.validation import Validation
+from diffae.training.validation import Validation, z_sem_unused
 
 MINIMUM_IMAGES = 10
 """Fewer images than this are refused: one of ten is held out, and nothing can be learnt from the rest."""
+
+
+CHANGEABLE = ("images", "save_every", "validate_every", "learning_rate", "precision")
+"""Settings that may differ when a run is resumed: its length, and what helps where it diverged."""
 
 
 def held_out(pack: Pack, config: TrainingConfig) -> tuple[Any, Any]:
@@ -42,8 +46,8 @@ def held_out(pack: Pack, config: TrainingConfig) -> tuple[Any, Any]:
 class AutoencoderTask:
     """What the loop needs to know of training on images (a `diffae.training.loop.Task`)."""
 
-    def __init__(self, model: ModelConfig, config: TrainingConfig, pack: Pack, folder: Path) -> None:
-        self.model, self.config, self.pack, self.folder = model, config, pack, folder
+    def __init__(self, model: ModelConfig, config: TrainingConfig, pack: Pack, folder: Path, console: Console) -> None:
+        self.model, self.config, self.pack, self.folder, self.console = model, config, pack, folder, console
         torch.manual_seed(config.seed)  # PyTorch initialises weights from its global generator; nothing else uses it
         self.networks = AutoencoderNetworks(model.network)
         self.alpha_bar = alpha_bar_of(model.diffusion)
@@ -67,7 +71,7 @@ class AutoencoderTask:
         generator = torch.Generator(device).manual_seed(_mix(self.config.seed, step))
         x_0 = to_float(batch.images.to(device, non_blocking=True))
         shape = (self.config.batch_size, *x_0.shape[1:])
-        rows = torch.from_numpy(batch.rows).to(device)
+        rows = torch.from_numpy(batch.rows).to(device, non_blocking=True)
         t = torch.randint(1, len(self.alpha_bar), shape[:1], generator=generator, device=device)[rows]
         eps = torch.randn(shape, generator=generator, device=device)[rows]
         if self.model.network.dropout:
@@ -87,7 +91,13 @@ class AutoencoderTask:
     def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
         """Validation loss with right and shuffled z_sem, reconstruction from z_sem; pictures into samples/."""
         assert isinstance(networks, AutoencoderNetworks)
-        return self.validation.measure(networks, images)
+        metrics = self.validation.measure(networks, images)
+        if z_sem_unused(metrics):
+            gap = metrics["val_loss_shuffled"] / metrics["val_loss"] - 1
+            self.console.print(
+                f"warning: after {images:,} images z_sem is hardly used: another image's raises the loss by {gap:.1%}"
+            )
+        return metrics
 
     def export(self, networks: nn.Module) -> None:
         """model.safetensors: the averaged weights."""
@@ -110,14 +120,13 @@ def prepare_folder(
     if resume:
         there = checkpoint.read_config(folder)
         _refuse_differences(folder, asdict(model), asdict(checkpoint.read_model_config(folder)))
-        lengths = {"images": config.images, "save_every": config.save_every, "validate_every": config.validate_every}
-        old = asdict(from_dict(TrainingConfig, there["training"])) | lengths
-        _refuse_differences(folder, asdict(config), old)
+        wanted = asdict(config)
+        old = asdict(from_dict(TrainingConfig, there["training"]))
+        _refuse_differences(folder, wanted, old | {name: wanted[name] for name in CHANGEABLE})
     else:
         refuse_existing(folder, overwrite=overwrite)
         if folder.exists():
             shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write_config(folder, model, training=asdict(config), data=data)
 
 
@@ -189,6 +198,6 @@ def train_autoencoder(
     else:
         console.quiet = True
     state.wait_for_everyone()
-    task = AutoencoderTask(model, config, pack, folder)
+    task = AutoencoderTask(model, config, pack, folder, console)
     journal = Journal(folder, config.images, console, tensorboard=tensorboard and state.is_main_process)
     return train(task, config, folder, journal, resume=resume)

@@ -20,10 +20,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from diffae.autoencoder import default_device
 from diffae.config import TrainingConfig, require
 from diffae.errors import TrainingError
 from diffae.training.journal import Journal
-from diffae.training.processes import processes
 from diffae.training.state import load_state, save_state
 
 LOG_EVERY = 20
@@ -218,7 +218,7 @@ def train(task: Task, config: TrainingConfig, folder: Path, journal: Journal, *,
         TrainingError: the loss is not finite, or the disk is full.
     """
     # precision is `take_step`'s business: accelerate's own setting can be made only once in a process
-    accelerator = Accelerator(cpu=processes().device.type == "cpu", mixed_precision="no")
+    accelerator = Accelerator(cpu=default_device().type == "cpu", mixed_precision="no")
     trainer = Trainer(task, config, folder, journal, accelerator)
     if resume:
         trainer.step = load_state(folder, task.networks, trainer.ema.module, trainer.optimizer)

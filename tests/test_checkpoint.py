@@ -1,0 +1,207 @@
+"""Run folders: written whole or not at all, and refused with one clear line when they are damaged or another's."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from diffae import __version__, checkpoint
+from diffae.config import DiffusionConfig, ModelConfig, NetworkConfig
+from diffae.errors import CheckpointError, TrainingError
+
+MODEL = ModelConfig(NetworkConfig(image_size=32, heads=2), DiffusionConfig(schedule="cosine", prediction="v"))
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+# ------------------------------------------------------------------ atomic writing
+
+
+def test_written_beside_replaces_the_old_file_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "a.txt"
+    with checkpoint.written_beside(path) as temporary:
+        assert temporary.parent == path.parent  # a rename is atomic only within one file system
+        temporary.write_text("first")
+        assert not path.exists()
+    assert path.read_text() == "first"
+    with checkpoint.written_beside(path) as temporary:
+        temporary.write_text("second")
+        assert path.read_text() == "first"
+    assert path.read_text() == "second"
+    assert files(path.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("spoilt"), KeyboardInterrupt()])
+def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def write() -> None:
+        with checkpoint.written_beside(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert path.read_text() == "old"
+    assert files(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / checkpoint.CONFIG
+    path.write_text("old")
+
+    def full(self: Path, text: str) -> int:
+        self.write_bytes(text[:10].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(
+        TrainingError, match=r"cannot write .*config\.json: No space left on device; free some space, or"
+    ):
+        checkpoint.write_config(tmp_path, MODEL)
+    monkeypatch.undo()
+    assert path.read_text() == "old"
+    assert files(tmp_path) == [checkpoint.CONFIG]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TrainingError, match="cannot write .*Not a directory; .* choose another folder"):
+        checkpoint.write_tensors(tmp_path / "file" / "run" / "a.safetensors", {}, {})
+
+
+# ------------------------------------------------------------------ tensors
+
+
+def test_tensors_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    whole = torch.arange(12.0).view(3, 4)
+    tensors = {"a": whole.T, "b": torch.tensor([1, 2]), "c": nn.Parameter(torch.ones(2))}  # T is not contiguous
+    checkpoint.write_tensors(path, tensors, {"key": "value"})
+    read, metadata = checkpoint.read_tensors(path)
+    assert metadata == {"key": "value"}
+    assert read.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name], tensor)
+
+
+def test_missing_tensors(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist: name a run folder"):
+        checkpoint.read_tensors(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 20, 0.5, 0.99])
+def test_truncated_tensors(tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "a.safetensors"
+    checkpoint.write_tensors(path, {"a": torch.ones(100)}, {})
+    data = path.read_bytes()
+    path.write_bytes(data[: keep if isinstance(keep, int) else int(keep * len(data))])
+    with pytest.raises(CheckpointError, match="is damaged") as caught:
+        checkpoint.read_tensors(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_not_safetensors_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_text("Once upon a time there was a file that was not what it seemed.")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoint.read_tensors(path)
+
+
+# ------------------------------------------------------------------ weights into modules
+
+
+def weights() -> dict[str, torch.Tensor]:
+    return {name: torch.full_like(value, 7) for name, value in nn.Linear(2, 3).state_dict().items()}
+
+
+def test_load_weights() -> None:
+    layer = nn.Linear(2, 3)
+    checkpoint.load_weights(layer, weights(), Path("there"))
+    assert (layer.weight == 7).all()
+    assert (layer.bias == 7).all()
+
+
+def test_load_weights_names_what_does_not_fit() -> None:
+    layer = nn.Linear(2, 3)
+    before = layer.weight.clone()
+    lacking = weights()
+    del lacking["bias"]
+    wrong = {**weights(), "bias": torch.zeros(4)}
+    cases = [
+        (lacking, "there lacks tensor 'bias'"),
+        ({**weights(), "extra": torch.zeros(1)}, "there has an unknown tensor 'extra'"),
+        (wrong, r"there: 'bias' is \(4,\), not \(3,\)"),
+    ]
+    for bad, message in cases:
+        with pytest.raises(CheckpointError, match=message) as caught:
+            checkpoint.load_weights(layer, bad, Path("there"))
+        assert str(caught.value).endswith("it belongs to a model of another configuration")
+        assert torch.equal(layer.weight, before)  # nothing is loaded by half
+
+
+# ------------------------------------------------------------------ config.json
+
+
+def test_config_round_trip(tmp_path: Path) -> None:
+    checkpoint.write_config(tmp_path, MODEL, training={"images": 5})
+    assert checkpoint.read_model_config(tmp_path) == MODEL
+    plain = checkpoint.read_config(tmp_path)
+    assert plain["diffae"] == __version__
+    assert plain["training"] == {"images": 5}
+    assert (tmp_path / checkpoint.CONFIG).read_text().endswith("}\n")
+    assert files(tmp_path) == [checkpoint.CONFIG]
+
+
+@pytest.mark.parametrize("make", [lambda path: None, os.mkdir, lambda path: path.write_text("a file")])
+def test_not_a_run_folder(tmp_path: Path, make) -> None:
+    make(tmp_path / "run")
+    with pytest.raises(CheckpointError, match="run is not a run folder"):
+        checkpoint.read_config(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{half", "is not valid JSON"),
+        ("\x00\xff", "is not valid JSON"),
+        ("{}", "has no 'model': it was not written by diffae"),
+        ("[]", "config.json"),
+        ('{"model": 5}', "config.json"),
+        ('{"model": {"nonsense": 1}}', "has no setting 'nonsense'"),
+        ('{"model": {"network": {"colour": 1}}}', "NetworkConfig has no setting 'colour'"),
+        ('{"model": {"network": {"heads": 0}}}', "heads is 0: must be at least 1"),
+        ('{"model": {"network": {"heads": "two"}}}', "config.json"),
+        ('{"model": {"diffusion": {"schedule": "square"}}}', "schedule is 'square'"),
+    ],
+)
+def test_a_config_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / checkpoint.CONFIG).write_bytes(text.encode("latin-1"))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        checkpoint.read_model_config(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_settings_of_an_older_version_take_their_defaults(tmp_path: Path) -> None:
+    (tmp_path / checkpoint.CONFIG).write_text(json.dumps({"diffae": "0.0.1", "model": {"network": {"heads": 2}}}))
+    assert checkpoint.read_model_config(tmp_path) == ModelConfig(NetworkConfig(heads=2))
+
+
+# ------------------------------------------------------------------ the Hub, of which tests see nothing
+
+
+@pytest.mark.parametrize("name", ["nobody-at-all/nothing-here", "bad name/with spaces", "../.."])
+def test_what_the_hub_does_not_have(name: str) -> None:
+    with pytest.raises(CheckpointError, match="neither a folder nor to be had from the Hub") as caught:
+        checkpoint.download(name)
+    assert repr(name) in str(caught.value)
+    assert "\n" not in str(caught.value)
