@@ -33,12 +33,12 @@ LABELLED, TESTED, RECONSTRUCTED = 5000, 1500, 128
 
 
 def train(pack: Pack, rows: np.ndarray, out: Path, images: int) -> None:
-    """Train on the train split, with the learning rate of the published baseline's measurement."""
+    """Train on the train split, with the preset's settings."""
     path = out.with_name(f"{out.name}-train.pack")
     names = [pack.names[int(row)] for row in rows]
     train_pack = Pack.open(path) if path.exists() else Pack.from_arrays([pack.fetch(rows)], path, names)
     model, training = presets()["small32"]
-    training = dataclasses.replace(training, images=images, learning_rate=3e-4)
+    training = dataclasses.replace(training, images=images)
     train_autoencoder(train_pack, out, model, training, resume=out.exists(), data={"source": "faces64, split train"})
 
 
@@ -88,7 +88,7 @@ def main() -> None:
         shown.add_row(what, *(f"{area:.3f}" for area in by_name.values()))
     Console().print(shown, validation)
     results = {
-        "conditions": conditions(arguments.threads) | {"images": arguments.images, "learning_rate": 3e-4},
+        "conditions": conditions(arguments.threads) | {"images": arguments.images, "preset": "small32"},
         "reconstruction": [dataclasses.asdict(row) for row in rows],
         "auroc": areas,
         "validation": validation,

@@ -34,7 +34,9 @@ def test_written_beside_replaces_the_old_file_at_the_end(tmp_path: Path) -> None
     with checkpoint.written_beside(path) as temporary:
         temporary.write_text("second")
         assert path.read_text() == "first"
+        file = temporary.stat().st_ino
     assert path.read_text() == "second"
+    assert path.stat().st_ino == file  # renamed, not copied: nobody ever sees half of it
     assert files(path.parent) == ["a.txt"]
 
 
@@ -74,7 +76,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path, monkeyp
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(TrainingError, match="cannot write .*Not a directory; .* choose another folder"):
+    with pytest.raises(TrainingError, match=r"cannot write .*Not a directory; .* choose another folder"):
         checkpoint.write_tensors(tmp_path / "file" / "run" / "a.safetensors", {}, {})
 
 

@@ -43,7 +43,7 @@ def tiny_model(
                 parameter.copy_(noise / parameter[0].numel() ** 0.5)
             else:
                 parameter.copy_(0.1 * noise + (1 if name.endswith("weight") else 0))  # weights of norms are about 1
-        networks.unet.out.weight.mul_(0.3)
+        networks.unet.get_parameter("out.weight").mul_(0.3)
     return DiffusionAutoencoder(config, networks)
 
 

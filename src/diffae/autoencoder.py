@@ -52,7 +52,10 @@ class Code:
         first = self.z_sem if self.z_sem is not None else self.x_T
         return 0 if first is None else len(first)
 
-    def __getitem__(self, rows: slice) -> Code:
+    def __getitem__(self, rows: int | slice | Tensor) -> Code:
+        """The code of one image, or of some; always with the batch dimension."""
+        if isinstance(rows, int):
+            rows = slice(rows, rows + 1 or None)
         return Code(*(None if x is None else x[rows] for x in (self.z_sem, self.x_T, self.residual, self.calls)))
 
 
@@ -146,8 +149,11 @@ class DiffusionAutoencoder:
         self, x_t: Float[Tensor, "b c h w"], t: int | Int[Tensor, " b"], z_sem: Float[Tensor, "b d"] | None = None
     ) -> Float[Tensor, "b c h w"]:
         """eps_hat(x_t, t, z_sem): the noise in x_t at level t, 1..T (an int for the whole batch, or (b,))."""
+        if (z_sem is None) == self.config.network.has_encoder:
+            d = self.config.network.z_sem_channels
+            raise DataError(f"z_sem is {'absent' if d else 'given'}: this model's network takes z_sem of size {d}")
         if isinstance(t, int):
-            time, scales = torch.full((len(x_t),), t - 1, device=x_t.device), Scales.of(self.alpha_bar[t])
+            time, scales = torch.full((len(x_t),), t - 1, device=x_t.device), Scales.at_level(self.alpha_bar[t])
         else:
             time, scales = t - 1, Scales.at(self.alpha_bar, t, x_t.dim())
         output = self.networks.unet(x_t, time, z_sem)

@@ -180,8 +180,9 @@ class Sampling:
     steps: int = 20
     """Solver steps, 1 to T."""
     grid: Grid = "quadratic"
-    """Where the levels lie: "quadratic" from 1 to T, denser near the image, which loses least when inverted
-    (docs/design.md); evenly spaced and starting at 1, the published code's ("leading"); or ending at T ("trailing")."""
+    """Where the levels lie: from 1 to T, denser near the image, which loses least when inverted ("quadratic", see
+    docs/design.md); evenly spaced from 1, as published ("leading", which with few steps starts far below T); or evenly
+    spaced up to T ("trailing")."""
     inversion: Inversion = "exact"
     """How x_T is found: "exact" solves each step of the decoder; "explicit" is the textbook reverse DDIM on the same
     grid; "official" is the published one, on its shifted grid."""
@@ -252,7 +253,7 @@ def _small(size: int, mult: tuple[int, ...]) -> tuple[ModelConfig, TrainingConfi
         encoder_channel_mult=(*mult, mult[-1]),
         encoder_res_blocks=1,
     )
-    training = TrainingConfig(learning_rate=3e-4, warmup_images=10_000)
+    training = TrainingConfig(learning_rate=1e-3, warmup_images=10_000)
     return ModelConfig(network, DiffusionConfig(prediction="v")), training
 
 

@@ -91,6 +91,19 @@ def test_anderson_solves_a_linear_system_of_few_dimensions_at_once() -> None:
     torch.testing.assert_close(x, solution, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("slope", [0.0, 0.125])
+def test_anderson_bears_dependent_differences(slope: float, dtype: torch.dtype) -> None:
+    """All differences equal, or all zero, as at the limit of rounding: their best fit is not unique, but finite."""
+    mix, x, f = Anderson(), *((8 * normal(2, 50, seed=s, dtype=dtype)).round() for s in (1, 2))  # no rounding below
+    for k in range(6):
+        following = mix.update((1 + slope * k) * x, (1 - slope * k) * f)
+        assert torch.isfinite(following).all()
+        assert following.abs().max() < 1000
+        if slope == 0:
+            torch.testing.assert_close(following, x + f)
+
+
 # ------------------------------------------------------------------ cheaply
 
 

@@ -35,7 +35,7 @@ def test_add_noise_written_out(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("prediction", ["eps", "v"])
 def test_one_level_for_all_is_that_level_for_each(prediction: Prediction) -> None:
     x_0, eps = pair(2, 3)
-    one, each = Scales.of(ALPHA_BAR[300]), Scales.at(ALPHA_BAR, torch.tensor([300, 300]), 2)
+    one, each = Scales.at_level(ALPHA_BAR[300]), Scales.at(ALPHA_BAR, torch.tensor([300, 300]), 2)
     torch.testing.assert_close(one.add_noise(x_0, eps), each.add_noise(x_0, eps))
     torch.testing.assert_close(one.x0_from_eps(x_0, eps), each.x0_from_eps(x_0, eps))
     torch.testing.assert_close(one.target(prediction, x_0, eps), each.target(prediction, x_0, eps))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -127,7 +128,7 @@ def test_a_gaussian_is_scaled_at_every_step_by_the_known_factor(steps: int) -> N
     data = mixture(ALPHA_BAR, parts=1, std=0.3)
     levels = levels_of(steps, "trailing", 1000)
     factor = 1.0
-    for s, t in zip(levels, levels[1:], strict=False):
+    for s, t in pairwise(levels):
         alpha_bar, below = ALPHA_BAR[t], ALPHA_BAR[s]
         k = math.sqrt(1 - alpha_bar) / (0.09 * alpha_bar + 1 - alpha_bar)
         factor *= math.sqrt(below / alpha_bar) * (1 - math.sqrt(1 - alpha_bar) * k) + math.sqrt(1 - below) * k
@@ -139,7 +140,7 @@ def test_a_gaussian_is_scaled_at_every_step_by_the_known_factor(steps: int) -> N
 
 def orders(errors: list[float]) -> list[float]:
     """Observed orders of convergence, of errors at doubling numbers of steps."""
-    return [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    return [math.log2(a / b) for a, b in pairwise(errors)]
 
 
 STEPS = (100, 200, 400, 800)

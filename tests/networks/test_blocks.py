@@ -76,7 +76,9 @@ def test_sinusoidal_embedding_tells_all_times_apart() -> None:
 
 def test_time_embedding() -> None:
     layer = awake(TimeEmbedding(8, 10))
-    [first, _, second] = layer
+    first, _, second = layer
+    assert isinstance(first, nn.Linear)
+    assert isinstance(second, nn.Linear)
     time = torch.tensor([3, 500])
     h = sinusoidal_embedding(time, 8) @ first.weight.T + first.bias
     expected = h * torch.sigmoid(h) @ second.weight.T + second.bias
@@ -186,7 +188,8 @@ def naive_attention(layer: Attention, x: Tensor) -> Tensor:
         q, k, v = qkv[:, 3 * d * head : 3 * d * (head + 1)].split(d, dim=1)
         weight = torch.softmax(torch.einsum("bct,bcs->bts", q, k) / math.sqrt(d), dim=2)
         heads.append(torch.einsum("bts,bcs->bct", weight, v))
-    out = torch.einsum("oc,bcn->bon", layer.out.weight, torch.cat(heads, 1)) + layer.out.bias[:, None]
+    out_weight, out_bias = layer.get_parameter("out.weight"), layer.get_parameter("out.bias")
+    out = torch.einsum("oc,bcn->bon", out_weight, torch.cat(heads, 1)) + out_bias[:, None]
     return x + out.view(b, c, h, w)
 
 

@@ -26,7 +26,7 @@ class Scales:
     noise: Tensor | float
 
     @classmethod
-    def of(cls, alpha_bar_t: float) -> Scales:
+    def at_level(cls, alpha_bar_t: float) -> Scales:
         """Those of one level for the whole batch: plain numbers, which no device waits for."""
         return cls(math.sqrt(alpha_bar_t), math.sqrt(1 - alpha_bar_t))
 

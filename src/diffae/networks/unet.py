@@ -27,37 +27,32 @@ class Stem(nn.Conv2d):
         return super().forward(input)
 
 
-def contracting_path(config: NetworkConfig, mult: tuple[int, ...], res_blocks: int, block: Block) -> list[Stage]:
-    """Stem, then per level `res_blocks` blocks (with attention where named), then a halving block between levels."""
+def contracting_path(
+    config: NetworkConfig, mult: tuple[int, ...], res_blocks: int, block: Block
+) -> tuple[list[Stage], list[int]]:
+    """Stem, then per level `res_blocks` blocks (with attention where named), then a halving block between levels.
+
+    Returns the stages, and how many channels each puts out.
+    """
     width = mult[0] * config.model_channels
-    stages = [Stage([Stem(config.image_channels, width, 3, padding=1)])]
+    stages, widths = [Stage([Stem(config.image_channels, width, 3, padding=1)])], [width]
     for level, m in enumerate(mult):
-        size = config.image_size >> level
         for _ in range(res_blocks):
             blocks: list[nn.Module] = [block(width, m * config.model_channels)]
             width = m * config.model_channels
-            if size in config.attention_resolutions:
+            if config.image_size >> level in config.attention_resolutions:
                 blocks.append(Attention(width, config.heads))
             stages.append(Stage(blocks))
+            widths.append(width)
         if level < len(mult) - 1:
             stages.append(Stage([block(width, width, how="down")]))
-    return stages
+            widths.append(width)
+    return stages, widths
 
 
-def stage_widths(config: NetworkConfig, mult: tuple[int, ...], res_blocks: int) -> list[int]:
-    """Channels that each stage of the contracting path puts out."""
-    widths = [mult[0] * config.model_channels]
-    for level, m in enumerate(mult):
-        widths += [m * config.model_channels] * res_blocks
-        if level < len(mult) - 1:
-            widths.append(m * config.model_channels)
-    return widths
-
-
-def expanding_path(config: NetworkConfig, block: Block) -> list[Stage]:
-    """The mirror image: each stage takes one stage of the contracting path beside its own input."""
-    skips = stage_widths(config, config.channel_mult, config.res_blocks)
-    width = skips[-1]
+def expanding_path(config: NetworkConfig, skips: list[int], block: Block) -> list[Stage]:
+    """The mirror image: each stage takes, beside its own input, that of one stage of the contracting path (`skips`)."""
+    skips, width = skips.copy(), skips[-1]
     stages = []
     for level in reversed(range(len(config.channel_mult))):
         out = config.channel_mult[level] * config.model_channels
@@ -91,9 +86,10 @@ class UNet(nn.Module):
         width = config.channel_mult[-1] * config.model_channels
         last = config.channel_mult[0] * config.model_channels
         self.time_embed = TimeEmbedding(config.model_channels, config.time_channels)
-        self.input_blocks = nn.ModuleList(contracting_path(config, config.channel_mult, config.res_blocks, block))
+        stages, widths = contracting_path(config, config.channel_mult, config.res_blocks, block)
+        self.input_blocks = nn.ModuleList(stages)
         self.middle_block = bottleneck(width, config.heads, block)
-        self.output_blocks = nn.ModuleList(expanding_path(config, block))
+        self.output_blocks = nn.ModuleList(expanding_path(config, widths, block))
         self.out_norm = group_norm(last)
         self.out = zeroed(nn.Conv2d(last, config.image_channels, 3, padding=1))
 
@@ -120,7 +116,8 @@ class SemanticEncoder(nn.Module):
         super().__init__()
         mult = config.encoder_channel_mult
         width = mult[-1] * config.model_channels
-        self.input_blocks = nn.ModuleList(contracting_path(config, mult, config.encoder_res_blocks, ResBlock))
+        stages, _ = contracting_path(config, mult, config.encoder_res_blocks, ResBlock)
+        self.input_blocks = nn.ModuleList(stages)
         self.middle_block = bottleneck(width, config.heads, ResBlock)
         self.out_norm = group_norm(width)
         self.out = nn.Linear(width, config.z_sem_channels)  # the 1x1 convolution, on one position
