@@ -47,7 +47,7 @@ def peak(count: int, steps: int, folder: Path) -> float:
     model, config = presets()["small32"]
     config = dataclasses.replace(config, batch_size=64)
     quiet = Console(quiet=True)
-    task = AutoencoderTask(model, config, make_pack(count, folder / f"{count}.pack"), folder, quiet)
+    task = AutoencoderTask(model, config, make_pack(count, folder / f"{count}.pack"), folder, {}, quiet)
     trainer = Trainer(task, config, folder, Journal(folder, config.images, quiet), Accelerator())
     highest, batches = 0.0, task.batches(0, 0, 1)
     for _ in range(steps):

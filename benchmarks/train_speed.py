@@ -68,7 +68,7 @@ def our_step(model: ModelConfig, config: TrainingConfig, folder: Path) -> tuple[
     shape = (512, network.image_size, network.image_size, network.image_channels)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     quiet = Console(quiet=True)
-    task = AutoencoderTask(model, config, Pack.from_arrays([images], folder / "noise.pack"), folder, quiet)
+    task = AutoencoderTask(model, config, Pack.from_arrays([images], folder / "noise.pack"), folder, {}, quiet)
     journal = Journal(folder, config.images, quiet)
     trainer = Trainer(task, config, folder, journal, Accelerator())
     batches = task.batches(0, 0, 1)

@@ -326,7 +326,7 @@ def test_predict_x0_is_equation_5(prediction: Prediction) -> None:
     scales = Scales.at(model.alpha_bar, torch.tensor([300, 300]), 4)
     x_t = scales.add_noise(x_0, normal(2, 3, 16, 16))
     with torch.inference_mode():
-        expected = scales.x0_from_eps(x_t, model.predict_noise(x_t, 300, z_sem))
+        expected = (x_t - scales.noise * model.predict_noise(x_t, 300, z_sem)) / scales.signal
         torch.testing.assert_close(model.predict_x0(x_t, 300, z_sem), expected)
 
 

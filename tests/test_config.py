@@ -11,6 +11,7 @@ import torch
 
 from diffae.config import (
     DiffusionConfig,
+    InputConfig,
     ModelConfig,
     NetworkConfig,
     Sampling,
@@ -98,6 +99,11 @@ RULES: list[tuple[type, dict[str, Any], str, str]] = [
     (DiffusionConfig, {"schedule": "square"}, "schedule is 'square'", "linear, cosine, constant"),
     (DiffusionConfig, {"prediction": "x0"}, "prediction is 'x0'", "eps, v"),
     (DiffusionConfig, {"levels": 1}, "levels is 1", "at least 2"),
+    (InputConfig, {"crop": "mars"}, "crop is 'mars'", "must be celeba or (left, top, right, bottom)"),
+    (InputConfig, {"crop": (5, 0, 5, 9)}, "crop is (5, 0, 5, 9)", "0 <= left < right"),
+    (InputConfig, {"crop": (0, 0, 5)}, "crop is (0, 0, 5)", "0 <= left < right"),
+    (InputConfig, {"background": (0, 0, 256)}, "background is (0, 0, 256)", "three values 0..255"),
+    (InputConfig, {"background": (0, 0)}, "background is (0, 0)", "three values 0..255"),
     (TrainingConfig, {"images": 0}, "images is 0", "at least 1"),
     (TrainingConfig, {"batch_size": 0}, "batch_size is 0", "at least 1"),
     (TrainingConfig, {"accumulation": 0}, "accumulation is 0", "at least 1"),
@@ -153,7 +159,7 @@ def test_round_trip_through_json(name: str) -> None:
 
 def test_round_trip_keeps_what_is_not_default() -> None:
     network = NetworkConfig(16, 5, 6, (1, 3), 4, (8, 4), 2, 10, 0.25, 7, (2, 1), 3)
-    model = ModelConfig(network, DiffusionConfig("cosine", 50, "v"))
+    model = ModelConfig(network, DiffusionConfig("cosine", 50, "v"), InputConfig((1, 2, 3, 4), (5, 6, 7)))
     assert from_dict(ModelConfig, json.loads(json.dumps(asdict(model)))) == model
     sampling = Sampling(7, "trailing", "explicit", True, 0.1, 3)
     assert from_dict(Sampling, json.loads(json.dumps(asdict(sampling)))) == sampling
@@ -161,6 +167,7 @@ def test_round_trip_keeps_what_is_not_default() -> None:
 
 def test_absent_keys_take_their_defaults() -> None:
     assert from_dict(ModelConfig, {"network": {"image_size": 32}}) == ModelConfig(NetworkConfig(image_size=32))
+    assert from_dict(ModelConfig, {"input": {"crop": "celeba"}}).input == InputConfig("celeba", (255, 255, 255))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +176,7 @@ def test_absent_keys_take_their_defaults() -> None:
         (ModelConfig, {"nonsense": 1}, "ModelConfig"),
         (ModelConfig, {"network": {"nonsense": 1}}, "NetworkConfig"),
         (ModelConfig, {"diffusion": {"nonsense": 1}}, "DiffusionConfig"),
+        (ModelConfig, {"input": {"nonsense": 1}}, "InputConfig"),
         (TrainingConfig, {"images": 5, "nonsense": 1}, "TrainingConfig"),
         (Sampling, {"nonsense": 1}, "Sampling"),
     ],

@@ -265,7 +265,7 @@ def test_decompression_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fa
         Image.fromarray(pixels[..., 0]).save(path)
     else:
         tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
-    with pytest.raises(DataError, match=r"more than the limit of 1000 pixels .*; shrink it, or set"):
+    with pytest.raises(DataError, match=r"more than the limit of 1000 pixels .*; make it smaller first"):
         images.load_image(path, channels=channels)
 
 
@@ -377,3 +377,19 @@ def test_as_batch_refuses_other_types() -> None:
 
 def test_as_batch_forgives_rounding() -> None:
     assert images.as_batch(torch.full((3, 16, 16), 1.0005), 16, 3).shape == (1, 3, 16, 16)
+
+
+def test_as_batch_takes_an_image_that_has_been_cropped_before_as_it_is(tmp_path: Path) -> None:
+    whole, crop = smooth(40, 20), (10, 0, 26, 16)
+    ready = whole[:16, 10:26]
+    Image.fromarray(ready).save(tmp_path / "ready.png")
+    for given in (whole, ready, Image.fromarray(whole), Image.fromarray(ready), tmp_path / "ready.png"):
+        assert torch.equal(images.as_batch(given, 16, 3, crop=crop), images.to_tensor(ready))
+    with pytest.raises(DataError, match=r"is 15x15, the crop .* must lie inside"):
+        images.as_batch(ready[:15, :15], 16, 3, crop=crop)
+
+
+def test_as_batch_puts_transparency_over_the_background(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((16, 16, 4), np.uint8)).save(tmp_path / "clear.png")
+    black = images.as_batch([tmp_path / "clear.png", Image.open(tmp_path / "clear.png")], 16, 3, background=(0, 0, 0))
+    assert torch.equal(black, -torch.ones(2, 3, 16, 16))

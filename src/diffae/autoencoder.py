@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffae import checkpoint, official
-from diffae.config import ModelConfig, Sampling
+from diffae.config import ModelConfig, Sampling, require
 from diffae.diffusion import inversion, solvers
 from diffae.diffusion.grids import levels_of
 from diffae.diffusion.paths import lerp, slerp
@@ -92,13 +92,20 @@ class DiffusionAutoencoder:
         return model.to(device if device is not None else default_device())
 
     @classmethod
-    def from_official(cls, path: str | Path, num_heads: int = 1, image_size: int | None = None) -> DiffusionAutoencoder:
+    def from_official(
+        cls,
+        path: str | Path,
+        num_heads: int = 1,
+        image_size: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> DiffusionAutoencoder:
         """Read a checkpoint published by the paper's authors; no pickled code is run.
 
         Args:
             path: the Lightning checkpoint, `last.ckpt`.
             num_heads: attention heads, which shapes cannot tell.
             image_size: pixels; by default read from the checkpoint's `x_T` buffer.
+            device: as for `from_pretrained`.
 
         Raises:
             CheckpointError: not such a checkpoint, tensors missing or of unknown names, or an unknown image size.
@@ -106,7 +113,7 @@ class DiffusionAutoencoder:
         config, weights = official.read(Path(path), num_heads, image_size)
         model = cls(config)
         checkpoint.load_weights(model.networks, weights, Path(path))
-        return model.to(default_device())
+        return model.to(device if device is not None else default_device())
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors: all that `from_pretrained` needs."""
@@ -136,8 +143,8 @@ class DiffusionAutoencoder:
         return network.image_channels, network.image_size, network.image_size
 
     def fingerprint(self) -> str:
-        """A short hash of the weights: codes carry it, so that they are not decoded by another model."""
-        digest = hashlib.sha256()
+        """A short hash of settings and weights: codes carry it, so that they are not decoded by another model."""
+        digest = hashlib.sha256(repr(self.config).encode())
         for name, tensor in self.networks.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
@@ -148,14 +155,20 @@ class DiffusionAutoencoder:
     def predict_noise(
         self, x_t: Float[Tensor, "b c h w"], t: int | Int[Tensor, " b"], z_sem: Float[Tensor, "b d"] | None = None
     ) -> Float[Tensor, "b c h w"]:
-        """eps_hat(x_t, t, z_sem): the noise in x_t at level t, 1..T (an int for the whole batch, or (b,))."""
+        """eps_hat(x_t, t, z_sem): the noise in x_t at level t, 1..T (a number for the whole batch, or (b,)).
+
+        Raises:
+            DataError: z_sem for a model without an encoder, or none for one with.
+            ConfigError: a number t outside 1..T (tensors are not looked into: that would wait for the device).
+        """
         if (z_sem is None) == self.config.network.has_encoder:
             d = self.config.network.z_sem_channels
             raise DataError(f"z_sem is {'absent' if d else 'given'}: this model's network takes z_sem of size {d}")
-        if isinstance(t, int):
-            time, scales = torch.full((len(x_t),), t - 1, device=x_t.device), Scales.at_level(self.alpha_bar[t])
-        else:
+        if isinstance(t, Tensor):
             time, scales = t - 1, Scales.at(self.alpha_bar, t, x_t.dim())
+        else:
+            require(1 <= t < len(self.alpha_bar), "t", t, f"must lie in 1..{len(self.alpha_bar) - 1}")
+            time, scales = torch.full((len(x_t),), t - 1, device=x_t.device), Scales.at_level(self.alpha_bar[t])
         output = self.networks.unet(x_t, time, z_sem)
         return scales.eps_from_output(self.config.diffusion.prediction, output, x_t)
 
@@ -167,7 +180,7 @@ class DiffusionAutoencoder:
 
     # ------------------------------------------------------------------ image -> code
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_semantic(self, images: Any) -> Float[Tensor, "b d"]:
         """z_sem of images: one network call.
 
@@ -184,7 +197,7 @@ class DiffusionAutoencoder:
         x_0 = self._batch(images)
         return torch.cat([encoder(x_0[rows]) for rows in _parts(len(x_0))])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(
         self, images: Any, sampling: Sampling | None = None, *, progress: Callable[[int], None] | None = None
     ) -> Code:
@@ -221,7 +234,7 @@ class DiffusionAutoencoder:
 
     # ------------------------------------------------------------------ code -> image
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(
         self,
         code: Code | None = None,
@@ -240,7 +253,7 @@ class DiffusionAutoencoder:
             x_T: stochastic codes; drawn from N(0, I) with `generator` where absent.
             sampling: steps, grid and clipping; those the code was made with, to return to the image.
             generator: source of random x_T, on the CPU.
-            watch: called with (t, x0_hat) at every step (paper Fig. 6).
+            watch: called with (t, x0_hat before clipping) at every step (paper Fig. 6), for each 64 images in turn.
 
         Raises:
             DataError: codes of the wrong shape, or not finite.
@@ -269,7 +282,7 @@ class DiffusionAutoencoder:
             raise ConfigError(f"frames is {frames}: must be at least 2, the two images themselves")
         if len(a) != 1 or len(b) != 1 or a.x_T is None or b.x_T is None:
             raise DataError(f"codes of {len(a)} and {len(b)} images: interpolation takes one image each, with its x_T")
-        weight = torch.linspace(0, 1, frames, device=self.device)
+        weight = torch.linspace(0, 1, frames)
         z_sem = None if a.z_sem is None or b.z_sem is None else lerp(a.z_sem, b.z_sem, weight)
         return self.decode(z_sem=z_sem, x_T=slerp(a.x_T, b.x_T, weight), sampling=sampling)
 
@@ -277,7 +290,8 @@ class DiffusionAutoencoder:
 
     def _batch(self, images: Any) -> Tensor:
         channels, size, _ = self.image_shape
-        return as_batch(images, size, channels).to(self.device)
+        given = self.config.input
+        return as_batch(images, size, channels, crop=given.crop, background=given.background).to(self.device)
 
     def _levels(self, sampling: Sampling) -> Sequence[int]:
         return levels_of(sampling.steps, sampling.grid, self.config.diffusion.levels)

@@ -35,10 +35,12 @@ def written_beside(path: Path) -> Iterator[Path]:
     Raises:
         TrainingError: the disk is full, or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.part")  # one name, so that what a killed process left is written over
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # else a power failure could leave the name without the content
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error

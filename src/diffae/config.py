@@ -1,4 +1,4 @@
-"""Frozen settings: what is computed (`NetworkConfig`, `DiffusionConfig`), how it is trained, how it is sampled.
+"""Frozen settings: what is computed (`NetworkConfig`, `DiffusionConfig`), on what, how it is trained and sampled.
 
 Every value is checked when the object is made; a `ConfigError` names the field, the value and the rule.
 Presets reproduce the paper's Table 5 (Preechakul et al., CVPR 2022), beside two smaller ones for modest machines.
@@ -20,6 +20,11 @@ Weighting = Literal["uniform", "min_snr"]
 Grid = Literal["quadratic", "leading", "trailing"]
 Inversion = Literal["exact", "explicit", "official"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Crop = tuple[int, int, int, int] | str  # (left, top, right, bottom) in pixels, or a name of NAMED_CROPS
+
+WHITE = (255, 255, 255)
+# Of CelebA's aligned 178x218 images, the 128x128 square centred at x = 89, y = 121 (as D2C and the paper crop them).
+NAMED_CROPS = {"celeba": (25, 57, 153, 185)}
 
 
 def require(ok: bool, name: str, value: object, rule: str) -> None:
@@ -108,11 +113,36 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True)
+class InputConfig:
+    """What image files and arrays go through before they are scaled to the model's size, as in its training."""
+
+    crop: Crop | None = None
+    """What to cut out first: (left, top, right, bottom) in pixels of the upright image, or "celeba"."""
+    background: tuple[int, int, int] = WHITE
+    """RGB 0..255, seen through transparent pixels."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.crop, str):
+            require(self.crop in NAMED_CROPS, "crop", self.crop, "must be celeba or (left, top, right, bottom)")
+        if (box := self.box) is not None:
+            inside = len(box) == 4 and 0 <= box[0] < box[2] and 0 <= box[1] < box[3]
+            require(inside, "crop", box, "must satisfy 0 <= left < right and 0 <= top < bottom")
+        colour = len(self.background) == 3 and all(0 <= value <= 255 for value in self.background)
+        require(colour, "background", self.background, "must be three values 0..255, for instance (255, 255, 255)")
+
+    @property
+    def box(self) -> tuple[int, int, int, int] | None:
+        """The crop as numbers."""
+        return NAMED_CROPS[self.crop] if isinstance(self.crop, str) else self.crop
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """Everything that must be known to rebuild a model and read its weights."""
+    """Everything that must be known to rebuild a model, read its weights and give it images."""
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    input: InputConfig = field(default_factory=InputConfig)
 
 
 @dataclass(frozen=True)
@@ -221,7 +251,7 @@ def from_dict(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ConfigError(f"{kind.__name__} has no setting {unknown[0]!r}: known are {', '.join(sorted(known))}")
-    nested = {"network": NetworkConfig, "diffusion": DiffusionConfig}
+    nested = {"network": NetworkConfig, "diffusion": DiffusionConfig, "input": InputConfig}
     plain = {}
     for name, value in values.items():
         if name in nested:

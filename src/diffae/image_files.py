@@ -139,7 +139,7 @@ def _check_pixels(count: int) -> None:
 
 def _too_many_pixels() -> str:
     rule = f"has more than the limit of {Image.MAX_IMAGE_PIXELS} pixels (a decompression bomb?)"
-    return f"{rule}; shrink it, or set PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+    return f"{rule}; make it smaller first, or in Python, if you trust it, set PIL.Image.MAX_IMAGE_PIXELS"
 
 
 def _rawmode(image: Any) -> str:

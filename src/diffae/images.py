@@ -6,8 +6,8 @@ An image is uint8 [0, 255] or uint16 [0, 65535] in files and arrays, (h, w, c), 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +16,17 @@ from jaxtyping import Float, UInt
 from PIL import Image
 from torch import Tensor
 
+from diffae.config import WHITE, Crop, InputConfig
 from diffae.errors import ConfigError, DataError
 from diffae.image_files import SUFFIXES, Picture, from_array, from_pillow, read_picture, write_image
 
 __all__ = [
-    "NAMED_CROPS", "SUFFIXES", "WHITE", "Crop", "ImageLike", "ImageSpec", "as_batch", "decode_image", "fit_picture",
-    "load_image", "save_image", "to_float", "to_tensor", "to_uint8", "to_uint16", "to_unit",
+    "SUFFIXES", "WHITE", "Crop", "ImageLike", "ImageSpec", "as_batch", "decode_image", "fit_picture", "grid",
+    "load_image", "read_ready", "save_image", "to_float", "to_tensor", "to_uint8", "to_uint16", "to_unit",
 ]  # fmt: skip
 
-Crop = tuple[int, int, int, int] | str  # (left, top, right, bottom) in pixels, or a name of NAMED_CROPS
 ImageLike = Image.Image | str | Path | np.ndarray | Tensor
 
-WHITE = (255, 255, 255)
-# Of CelebA's aligned 178x218 images, the 128x128 square centred at x = 89, y = 121 (as D2C and the paper crop them).
-NAMED_CROPS = {"celeba": (25, 57, 153, 185)}
 _OUTSIDE = 1e-3  # how far beyond [-1, 1] a float image may lie: rounding of lower precisions
 _LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601, as Pillow and JPEG define gray
 
@@ -49,7 +46,7 @@ class ImageSpec:
     size: int | None = None
     """Side of the square in pixels: the largest centred square, scaled. None keeps the image's own size and shape."""
     crop: Crop | None = None
-    """What to cut out first: (left, top, right, bottom) in pixels of the upright image, or "celeba"."""
+    """What to cut out first, see `diffae.config.InputConfig`."""
     background: tuple[int, int, int] = WHITE
     """RGB 0..255, seen through transparent pixels."""
 
@@ -58,18 +55,12 @@ class ImageSpec:
             raise ConfigError(f"channels is {self.channels}, it must be at least 1; use 1 for gray or 3 for RGB")
         if self.size is not None and self.size < 1:
             raise ConfigError(f"size is {self.size}, it must be at least 1 pixel; use for instance 64")
-        if isinstance(self.crop, str) and self.crop not in NAMED_CROPS:
-            raise ConfigError(f"crop is {self.crop!r}, it must be celeba or four numbers; use left,top,right,bottom")
-        box = self.box
-        if box is not None and not (len(box) == 4 and 0 <= box[0] < box[2] and 0 <= box[1] < box[3]):
-            raise ConfigError(f"crop is {box}, it must satisfy 0 <= left < right and 0 <= top < bottom; mend the box")
-        if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
-            raise ConfigError(f"background is {self.background}, it must be three values 0..255; use 255,255,255")
+        InputConfig(self.crop, self.background)  # has their rules
 
     @property
     def box(self) -> tuple[int, int, int, int] | None:
         """The crop as numbers."""
-        return NAMED_CROPS[self.crop] if isinstance(self.crop, str) else self.crop
+        return InputConfig(self.crop, self.background).box
 
 
 def load_image(
@@ -86,9 +77,12 @@ def load_image(
         DataError: a file that is missing, damaged, not an image, too large, of other channels, or outside the crop.
         ConfigError: an argument its rule forbids.
     """
-    path, spec = Path(path), ImageSpec(channels, size, crop, background)
+    return _load(path, ImageSpec(channels, size, crop, background))
+
+
+def _load(path: str | Path, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
     try:
-        data = path.read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"image {path}: cannot be opened ({error.strerror}); check the path") from None
     return decode_image(data, str(path), spec)
@@ -208,15 +202,36 @@ def to_uint16(x: Float[Tensor, "b c h w"]) -> UInt[np.ndarray, "b h w c"]:
     return (to_unit(x.detach().float()) * 65535).round().to(torch.uint16).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def as_batch(images: ImageLike | Sequence[ImageLike], size: int, channels: int) -> Float[Tensor, "b c h w"]:
+def read_ready(read: Callable[[ImageSpec], np.ndarray], spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+    """An image for a model, by a function that makes it to a specification.
+
+    One too small for the crop that has the model's size already is taken as it is: it has been cropped before.
+    """
+    try:
+        return read(spec)
+    except DataError:
+        if spec.crop is None or (whole := read(replace(spec, size=None, crop=None))).shape[:2] != (spec.size,) * 2:
+            raise
+        return whole
+
+
+def as_batch(
+    images: ImageLike | Sequence[ImageLike],
+    size: int,
+    channels: int,
+    *,
+    crop: Crop | None = None,
+    background: tuple[int, int, int] = WHITE,
+) -> Float[Tensor, "b c h w"]:
     """Whatever a user holds, as a batch in [-1, 1] for a model of that size and number of channels.
 
     Args:
         images: a Pillow image, a path, a uint8 or uint16 array (h, w), (h, w, c) or (b, h, w, c), a float tensor
-            (c, h, w) or (b, c, h, w) in [-1, 1], or a list of these. All but tensors are centre-cropped and scaled,
-            gray and RGB converted into each other, transparency put over white.
+            (c, h, w) or (b, c, h, w) in [-1, 1], or a list of these. All but tensors are cropped, then
+            centre-cropped and scaled, gray and RGB converted into each other, transparency put over the background.
         size: side of the square in pixels.
         channels: the model's channels.
+        crop, background: see ImageSpec; an image of the model's size that is too small for the crop is taken as it is.
     Returns:
         (b, channels, size, size) float32; tensors stay on their device, all else is on the CPU.
     Raises:
@@ -225,13 +240,14 @@ def as_batch(images: ImageLike | Sequence[ImageLike], size: int, channels: int) 
     if isinstance(images, (list, tuple)):
         if not images:
             raise DataError("the list of images is empty, at least one is needed; pass an image")
-        batches = [as_batch(image, size, channels) for image in images]
+        batches = [as_batch(image, size, channels, crop=crop, background=background) for image in images]
         return torch.cat([batch.to(batches[0].device) for batch in batches])
     if isinstance(images, Tensor):
         return _check_tensor(images, size, channels)
-    spec = ImageSpec(channels, size)
+    spec = ImageSpec(channels, size, crop, background)
     if isinstance(images, (str, Path)):
-        return to_tensor(load_image(images, channels, size))
+        path = images
+        return to_tensor(read_ready(lambda wanted: _load(path, wanted), spec))
     if isinstance(images, Image.Image):
         return to_tensor(_fit_given(images, spec))
     if isinstance(images, np.ndarray) and len(images):
@@ -249,7 +265,7 @@ def _fit_given(image: Image.Image | np.ndarray, spec: ImageSpec) -> UInt[np.ndar
         raise DataError(f"image given: {error}") from None
     except OSError as error:  # a file that Pillow opened and reads only now
         raise DataError(f"image given: is damaged or truncated ({error}); replace it") from None
-    return fit_picture(picture, "given", spec)
+    return read_ready(lambda wanted: fit_picture(picture, "given", wanted), spec)
 
 
 def _check_tensor(x: Tensor, size: int, channels: int) -> Float[Tensor, "b c h w"]:
@@ -263,7 +279,8 @@ def _check_tensor(x: Tensor, size: int, channels: int) -> Float[Tensor, "b c h w
     low, high = x.detach().aminmax()
     if not (low >= -1 - _OUTSIDE and high <= 1 + _OUTSIDE):  # also false for NaN
         span = f"{low.item():.4g}..{high.item():.4g}"
-        raise DataError(f"image tensor spans {span}, it must lie in [-1, 1]; scale it (uint8 arrays are scaled here)")
+        remedy = "scale it, or where it is only just outside, as decoded images may be, use .clamp(-1, 1)"
+        raise DataError(f"image tensor spans {span}, it must lie in [-1, 1]; {remedy}")
     return x.to(torch.float32)
 
 

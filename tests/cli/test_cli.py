@@ -14,16 +14,16 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from cli_helpers import TINY_TRAINING, Run, first, one_line, save_model
+from cli_helpers import TINY_TRAINING, Run, first, one_line
 from PIL import Image
 
 from diffae import checkpoint
 from diffae.autoencoder import DiffusionAutoencoder
-from diffae.cli.common import SamplingOptions, image_spec, open_model, output_names, read_image
+from diffae.cli.common import SamplingOptions, output_names
 from diffae.cli.train import Preset
-from diffae.config import Sampling, presets
-from diffae.errors import ConfigError
-from diffae.images import to_tensor
+from diffae.codes import load_codes
+from diffae.config import InputConfig, Sampling, presets
+from diffae.errors import ConfigError, DataError
 from diffae.training.autoencoder import AutoencoderTask
 
 # ---------------------------------------------------------------------- the command itself
@@ -42,10 +42,9 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_python_m_diffae_is_the_command(run: Run) -> None:
-    for module in ("diffae", "diffae.cli"):
-        done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert "train" in done.stderr
+    done = subprocess.run([sys.executable, "-m", "diffae"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "train" in done.stderr
 
 
 def test_a_reader_that_has_seen_enough() -> None:
@@ -86,8 +85,8 @@ def test_sampling_options_mean_sampling() -> None:
 
 
 def test_output_names_stay_below_the_folder_and_differ() -> None:
-    names = ["a.png", "b/a.jpg", "b/a.webp", "../../x.png", "/etc/y.png", "a.png"]
-    expected = ["a.png.png", "b/a.jpg.png", "b/a.webp.png", "x.png", "etc/y.png", "a.png-2.png"]
+    names = ["a.png", "b/a.jpg", "b/a.webp", "../../x.png", "/etc/y.png", "a.png", "a.png-2.jpg"]
+    expected = ["a.png.png", "b/a.jpg.png", "b/a.webp.png", "x.png", "etc/y.png", "a.png-2.png", "a.png-2-2.png"]
     assert output_names(names) == [PurePosixPath(name) for name in expected]
 
 
@@ -150,7 +149,7 @@ def test_ctrl_c_saves_and_the_command_it_prints_resumes(run: Run, faces: Path, m
 )
 def test_resume_refuses_other_settings(run: Run, faces: Path, given: tuple[str, ...], message: str) -> None:
     model, _ = presets()["small32"]
-    data = {"preset": "small32", "crop": None, "background": [255, 255, 255], "key": None}
+    data = {"preset": "small32", "key": None}
     training_values = {"images": 8, "batch_size": 4}
     checkpoint.write_config(Path("run"), model, training=training_values, data=data)
     before = Path("run/config.json").read_bytes()
@@ -173,16 +172,92 @@ def test_unreadable_images_are_listed_or_refused(run: Run, faces: Path) -> None:
     assert "image broken.png" in err
 
 
-def test_crop_and_background_of_the_training_are_applied_to_images(run: Run, tmp_path: Path) -> None:
-    save_model(tmp_path / "run")
+def test_the_crop_of_the_training_is_the_models(run: Run) -> None:
+    wide = np.random.default_rng(0).integers(0, 255, (12, 20, 40, 4), np.uint8)
+    Path("photos").mkdir()
+    for index, pixels in enumerate(wide):
+        Image.fromarray(pixels).save(f"photos/{index:02d}.png")
+    cut = ("--crop", "10,0,18,8", "--background", "0,255,0")
+    code, _, err = run("train", "photos", "--out", "run", *TINY_TRAINING, *cut)
+    assert code == 0, err
     config = json.loads(Path("run/config.json").read_text())
-    config["data"] = {"crop": [10, 0, 26, 16], "background": [0, 255, 0]}
-    Path("run/config.json").write_text(json.dumps(config))
-    wide = np.random.default_rng(0).integers(0, 255, (20, 40, 3), np.uint8)
-    Image.fromarray(wide).save("wide.png")
-    Image.fromarray(wide[:16, 10:26]).save("ready.png")
-    spec = image_spec("run", open_model("run"))
-    assert spec.background == (0, 255, 0)
-    expected = to_tensor(wide[:16, 10:26])
-    assert torch.equal(read_image(Path("wide.png"), spec), expected)
-    assert torch.equal(read_image(Path("ready.png"), spec), expected)
+    assert config["model"]["input"] == {"crop": [10, 0, 18, 8], "background": [0, 255, 0]}
+    assert config["data"].keys() == {"preset", "source", "count", "dtype", "key"}
+    model = DiffusionAutoencoder.from_pretrained("run", device="cpu")
+    assert model.config.input == InputConfig((10, 0, 18, 8), (0, 255, 0))
+    model.save_pretrained("copy")
+    code, _, err = run("encode", "copy", "photos", "--out", "many.safetensors")
+    assert code == 0, err
+    code, _, err = run("encode", "run", "photos/03.png", "--out", "one.safetensors")
+    assert code == 0, err
+    many, one = load_codes("many.safetensors").z_sem, load_codes("one.safetensors").z_sem
+    assert many is not None
+    assert one is not None
+    torch.testing.assert_close(model.encode_semantic("photos/03.png"), one)
+    torch.testing.assert_close(many[3:4], one)
+    code, _, err = run("train", "photos", "--out", "run", "--resume", "--crop", "0,0,8,8")
+    assert code == 2
+    assert "was trained with crop = (10, 0, 18, 8), not (0, 0, 8, 8)" in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--out", "run", "--resume", "--image-size", "64"), "run was trained with image_size = 32, not 64"),
+        (("--out", "new", "--batch-size", "30", "--accumulation", "4"), "batch_size is 30: must be divisible by"),
+        (("--out", "file/run"), "cannot write file/run"),
+        (("--out", "run"), "run exists already"),
+        (("--out", "new", "--preset", "small64", "--tensorboard"), "pip install 'diffae[tensorboard]'"),
+        (("--out", "run", "--overwrite", "--tensorboard"), "pip install 'diffae[tensorboard]'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_images_are_read(
+    run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
+) -> None:
+    data = {"preset": "small32", "key": "that of other images"}
+    training_values = {"images": 8, "batch_size": 4}
+    checkpoint.write_config(Path("run"), presets()["small32"][0], training=training_values, data=data)
+    Path("file").write_text("")
+    before = sorted(Path().rglob("*"))
+    monkeypatch.setattr("diffae.data.build.build_pack", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    code, _, err = run("train", faces, *words)
+    assert code == 2
+    assert message in one_line(err)
+    assert err.count("\n") == 1
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_photos_and_cache_are_not_overwritten_with_the_run(run: Run, faces: Path) -> None:
+    shutil.copytree(faces, "run/samples")
+    checkpoint.write_config(Path("run"), presets()["small32"][0])
+    for words, what in ((("run/samples",), "the photos"), ((faces, "--cache", "run/packs"), "the cache")):
+        code, _, err = run("train", *words, "--out", "run", "--overwrite")
+        assert code == 2
+        assert f"out is run: must not hold {what}" in one_line(err)
+    assert {path.name for path in faces.iterdir()} == {path.name for path in Path("run/samples").iterdir()}
+
+
+def test_one_of_several_processes_shows_progress_and_all_tell_their_errors(
+    run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    code, _, err = run("train", faces, "--out", "run", "--batch-size", "0")
+    assert (code, err[:29]) == (2, "diffae: rank 1: error: batch_")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    code, _, err = run("train", faces, "--out", "run", "--batch-size", "4")
+    assert (code, "processes x accumulation, 3" in err) == (2, True)
+
+
+def test_sizes_without_attention_are_told(run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffae.data.build.build_pack", _stop)
+    _, _, err = run("train", faces, "--out", "run", "--image-size", "128")
+    assert (
+        "warning: the UNet's levels have 128, 64, 32 pixels, none of them 8: it attends at its bottleneck only" in err
+    )
+    _, _, err = run("train", faces, "--out", "run", "--image-size", "16")
+    assert "attends" not in err
+
+
+def _stop(*_: object, **__: object) -> None:
+    raise DataError("far enough")

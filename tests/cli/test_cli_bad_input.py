@@ -26,13 +26,14 @@ def bomb() -> bytes:
 BAD_TRAINING = [
     (("nowhere",), "images nowhere: there is no such file or folder"),
     (("empty",), "images empty: no images found"),
-    (("few",), "3 images are too few to train on"),
+    (("few",), "3 of 3 images can be used, at least 10 are needed"),
     (("{faces}", "--image-size", "36"), "image_size is 36: must be divisible by 8"),
     (("{faces}", "--channels", "5"), "has 3 channels, 5 are wanted"),
     (("{faces}", "--z-sem-channels", "8", "--no-encoder"), "z_sem_channels is 8: must be left out with --no-encoder"),
     (("{faces}", "--batch-size", "0"), "batch_size is 0: must be at least 1"),
     (("{faces}", "--batch-size", "30", "--accumulation", "4"), "batch_size is 30: must be divisible by"),
-    (("{faces}", "--crop", "1,2,3"), "crop is '1,2,3': must be celeba or left,top,right,bottom"),
+    (("{faces}", "--crop", "1,2,3"), "crop is '1,2,3': must be celeba or left,top,right,bottom, for instance 0,0,64,"),
+    (("{faces}", "--crop", "0,0,0,0"), "crop is (0, 0, 0, 0): must satisfy 0 <= left < right"),
     (("{faces}", "--crop", "celeba"), "the crop (25, 57, 153, 185) must lie inside"),
     (("{faces}", "--background", "white"), "background is 'white': must be red,green,blue"),
     (("{faces}", "--resume"), "is not a run folder"),
@@ -69,13 +70,13 @@ def test_a_run_folder_that_cannot_be_made(run: Run, faces: Path) -> None:
     Path("file").write_text("")
     code, _, err = run("train", faces, "--out", "file/run", *TINY_TRAINING)
     assert code == 2
-    assert "cannot write file/run/config.json" in one_line(err)
+    assert "cannot write file/run: " in one_line(err)
 
 
-def test_training_that_diverges_says_at_which_step(run: Run, faces: Path) -> None:
+def test_training_that_diverges_says_so(run: Run, faces: Path) -> None:
     code, _, err = run("train", faces, "--out", "run", *TINY_TRAINING, "--learning-rate", "1e38", "--images", "64")
     assert code == 2
-    assert "the loss of step" in one_line(err)
+    assert "training diverged" in one_line(err)
 
 
 def test_a_full_disk(run: Run, model: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +108,11 @@ BAD_USE = [
     (("decode", "{model}", "missing.safetensors", "--out", "out"), "missing.safetensors does not exist"),
     (("decode", "{model}", "{model}/model.safetensors", "--out", "out"), "holds no codes"),
     (("decode", "second", "codes.safetensors", "--out", "out"), "belongs to a model with fingerprint"),
+    (("interpolate", "{model}", "{face}", "mine.png", "--out", "bad/../mine.png"), "is one of the files given"),
+    (("vary", "{model}", "mine.png", "--out", "mine.png"), "cannot write mine.png: it is one of the files given"),
+    (("denoise-path", "{model}", "mine.png", "--out", "./mine.png"), "is one of the files given"),
+    (("reconstruct", "{model}", "reconstructions.png", "--out", "."), "is one of the files given"),
+    (("encode", "cut", "bad", "--out", "cut/model.safetensors"), "is one of the files given"),
     (("interpolate", "{model}", "{face}", "{face}", "--out", "out.mp4"), "the suffix must be one of"),
     (("interpolate", "{model}", "{face}", "{face}", "--out", "out.png", "--frames", "1"), "frames is 1: must be"),
     (("vary", "{model}", "{face}", "--out", "out.gif"), "the suffix must be one of"),
@@ -124,6 +130,8 @@ def damaged(tmp_path_factory: pytest.TempPathFactory, model: Path, faces: Path) 
     folder = tmp_path_factory.mktemp("damaged")
     (folder / "cut.png").write_bytes(first(faces, 1)[0].read_bytes()[:200])
     (folder / "bomb.png").write_bytes(bomb())
+    for name in ("mine.png", "reconstructions.png"):
+        shutil.copy(first(faces, 1)[0], folder / name)
     (folder / "bad").mkdir()
     (folder / "bad" / "a.png").write_bytes(b"not an image")
     shutil.copytree(model, folder / "cut")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ def test_reconstruct_writes_pictures_a_sheet_and_numbers(run: Run, model: Path, 
     images = first(faces, 2)
     code, out, _ = run("reconstruct", model, *images, "--out", "out", "--steps", "5")
     assert code == 0
+    pictures = [f"{image.stem}-reconstruction.png" for image in images]
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(
-        ["results.csv", "sheet.png", *(image.name for image in images)]
+        ["results.csv", "reconstructions.png", *pictures]
     )
     rows = list(csv.DictReader(Path("out/results.csv").read_text().splitlines()))
     assert [row["image"] for row in rows] == [str(image) for image in images]
@@ -36,9 +38,9 @@ def test_reconstruct_writes_pictures_a_sheet_and_numbers(run: Run, model: Path, 
         assert float(row["ssim"]) > 0.99
         assert int(row["calls"]) >= 5
     assert "mean" in out
-    with Image.open("out/sheet.png") as sheet:
+    with Image.open("out/reconstructions.png") as sheet:
         assert sheet.width > 3 * 128
-    input_tile = np.asarray(load_image("out/" + images[0].name))[8 : 8 + 128 : 8, 8 : 8 + 128 : 8]
+    input_tile = np.asarray(load_image("out/" + pictures[0]))[8 : 8 + 128 : 8, 8 : 8 + 128 : 8]
     np.testing.assert_array_equal(input_tile, load_image(images[0]))
 
 
@@ -62,7 +64,7 @@ def test_encode_and_decode_return_to_the_image(run: Run, model: Path, faces: Pat
     assert code == 0
     assert "24 images written to images" in out
     for path in first(faces, 3):
-        error = load_image(Path("images") / path.name).astype(int) - load_image(path)
+        error = load_image(f"images/{path.stem}-decoded.png").astype(int) - load_image(path)
         assert np.abs(error).mean() < 40  # of 255: explicit inversion of an untrained model in 7 steps
 
 
@@ -74,9 +76,39 @@ def test_codes_without_x_T_are_decoded_with_the_seed(run: Run, model: Path, face
         code, text, _ = run("decode", model, "codes.safetensors", "--out", out, "--seed", seed)
         assert code == 0
         assert f"drawn with --seed {seed}" in text
-    a, b, c = (load_image(f"{out}/{image.name}") for out in "abc")
+    a, b, c = (load_image(f"{out}/{image.stem}-decoded.png") for out in "abc")
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)
+
+
+def test_originals_are_kept(run: Run, model: Path, faces: Path) -> None:
+    shutil.copytree(faces, "photos")
+    before = {path: path.read_bytes() for path in Path("photos").iterdir()}
+    image = first(Path("photos"), 1)[0]
+    shutil.copy(image, "photos/sheet.png")
+    words = ("photos/sheet.png", image, "--out", "photos", "--steps", "3")
+    assert run("reconstruct", model, *words)[0] == 0
+    assert run("encode", model, image, "--out", "c.safetensors")[0] == 0
+    for _ in range(2):
+        assert run("decode", model, "c.safetensors", "--out", "photos")[0] == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert Path("photos/sheet.png").read_bytes() == before[image]
+
+
+@pytest.mark.parametrize(("channels", "suffix"), [(1, "png"), (3, "tif")])
+def test_a_run_of_16_bit_images_decodes_to_16_bits(run: Run, tmp_path: Path, channels: int, suffix: str) -> None:
+    model = save_model(tmp_path / "deep", image_channels=channels)
+    config = json.loads(Path("deep/config.json").read_text())
+    Path("deep/config.json").write_text(json.dumps({**config, "data": {"dtype": "uint16"}}))
+    pixels = np.random.default_rng(0).integers(0, 65536, (1, SIZE, SIZE, channels)).astype(np.uint16)
+    np.save("scans.npy", pixels)
+    words = ("--stochastic", "--steps", "3")
+    assert run("encode", model, "scans.npy", "--out", "c.safetensors", *words)[0] == 0
+    assert run("decode", model, "c.safetensors", "--out", "out")[0] == 0
+    back = load_image(f"out/00000000-decoded.{suffix}", channels)
+    assert back.dtype == np.uint16
+    assert len(np.unique(back)) > 200
+    assert np.abs(back.astype(float) - pixels[0]).mean() < 650
 
 
 def test_encode_leaves_out_unreadable_images(run: Run, model: Path, faces: Path) -> None:
@@ -127,8 +159,8 @@ def test_a_model_of_many_channels_writes_tiff(run: Run, tmp_path: Path) -> None:
     assert run("encode", model, "stack.npy", "--out", "c.safetensors", *words)[0] == 0
     code, _, err = run("decode", model, "c.safetensors", "--out", "out")
     assert code == 0, err
-    assert load_image("out/00000000.tif", channels=5).shape == (SIZE, SIZE, 5)
-    assert run("reconstruct", model, "out/00000000.tif", "--out", "again", "--steps", "3")[0] == 0
+    assert load_image("out/00000000-decoded.tif", channels=5).shape == (SIZE, SIZE, 5)
+    assert run("reconstruct", model, "out/00000000-decoded.tif", "--out", "again", "--steps", "3")[0] == 0
 
 
 # ---------------------------------------------------------------------- the demo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pickle
@@ -19,6 +20,7 @@ import pytest
 from PIL import Image
 
 from diffae.data import build
+from diffae.data import pack as pack_module
 from diffae.data.build import build_pack
 from diffae.data.pack import Pack
 from diffae.errors import ConfigError, DataError
@@ -38,7 +40,8 @@ def folder(tmp_path: Path, images: np.ndarray) -> Path:
 
 
 def listing(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*")) if folder.exists() else []
+    """Names of all there is below a folder, but for the lock, which stays."""
+    return sorted(path.name for path in folder.rglob("*") if path.name != ".lock")
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -141,13 +144,13 @@ def test_zip_and_array_give_the_same_pack(folder: Path, images: np.ndarray, tmp_
         assert np.array_equal(pack.fetch(np.arange(70)), images)
     shutil.copy(tmp_path / "z.zip", tmp_path / "copy" if (tmp_path / "copy").mkdir() else tmp_path / "copy" / "z.zip")
     assert build_pack(tmp_path / "copy" / "z.zip", tmp_path / "cache", size=8).path.name.startswith("z-8x3-")
-    assert len(list((tmp_path / "cache").iterdir())) == 2  # the copied archive found its pack
+    assert len(list((tmp_path / "cache").glob("*.pack"))) == 2  # the copied archive found its pack
 
 
 def test_not_enough_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type(shutil.disk_usage("/"))(10**6, 10**6 - 1000, 1000)
     monkeypatch.setattr(build.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(DataError, match=r"0.00 GB free of the 0.00 GB that 70 images need; free some space"):
+    with pytest.raises(DataError, match=r"cannot write .*0.00 GB free of the 0.00 GB needed; free some"):
         build_pack(folder, folder.parent / "cache", size=8)
     assert listing(folder.parent / "cache") == []
 
@@ -221,7 +224,7 @@ def test_from_arrays(tmp_path: Path, images: np.ndarray) -> None:
             Pack.from_arrays(bad, tmp_path / "bad.pack", names)
     with pytest.raises(DataError, match="exists already"):
         Pack.from_arrays([images], tmp_path / "p.pack")
-    assert [path.name for path in tmp_path.iterdir()] in (["p.pack", "q.pack"], ["q.pack", "p.pack"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "p.pack", "q.pack"]
 
 
 def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
@@ -304,4 +307,20 @@ def test_two_that_ask_at_once_build_it_once(folder: Path, monkeypatch: pytest.Mo
         packs = list(pool.map(lambda _: build_pack(folder, cache, size=8), range(2)))
     assert packs[0].path == packs[1].path
     assert len(built) == 1
-    assert len(list(cache.iterdir())) == 1
+    assert len(list(cache.glob("*.pack"))) == 1
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(pack_module.fcntl, "flock", refused)
+    with pytest.raises(DataError, match=r"folder .*: cannot be used \(No locks available\); choose another"):
+        Pack.from_arrays([np.zeros((2, 8, 8, 3), np.uint8)], tmp_path / "p.pack")
+
+
+def test_too_few_images_are_refused_before_any_is_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_build", None)
+    with pytest.raises(DataError, match=r"photos: 70 of 70 images can be used, at least 71 are needed"):
+        build_pack(folder, folder.parent / "cache", size=8, at_least=71)
+    assert not (folder.parent / "cache").exists()

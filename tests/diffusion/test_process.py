@@ -22,6 +22,11 @@ def pair(*shape: int) -> tuple[Tensor, Tensor]:
     return normal(*shape, seed=1, dtype=torch.float32), normal(*shape, seed=2, dtype=torch.float32)
 
 
+def x0_from_eps(scales: Scales, x_t: Tensor, eps: Tensor) -> Tensor:
+    """Equation 5."""
+    return (x_t - scales.noise * eps) / scales.signal
+
+
 @pytest.mark.parametrize("shape", [(4, 3, 2, 2), (4, 5), (4,)])
 def test_add_noise_written_out(shape: tuple[int, ...]) -> None:
     x_0, eps = pair(*shape)
@@ -37,7 +42,7 @@ def test_one_level_for_all_is_that_level_for_each(prediction: Prediction) -> Non
     x_0, eps = pair(2, 3)
     one, each = Scales.at_level(ALPHA_BAR[300]), Scales.at(ALPHA_BAR, torch.tensor([300, 300]), 2)
     torch.testing.assert_close(one.add_noise(x_0, eps), each.add_noise(x_0, eps))
-    torch.testing.assert_close(one.x0_from_eps(x_0, eps), each.x0_from_eps(x_0, eps))
+    torch.testing.assert_close(x0_from_eps(one, x_0, eps), x0_from_eps(each, x_0, eps))
     torch.testing.assert_close(one.target(prediction, x_0, eps), each.target(prediction, x_0, eps))
     torch.testing.assert_close(one.eps_from_output(prediction, eps, x_0), each.eps_from_output(prediction, eps, x_0))
     weight = torch.as_tensor(each.loss_weight(prediction, "min_snr"))
@@ -52,7 +57,7 @@ def test_level_zero_is_the_clean_image() -> None:
 def test_x0_from_eps_undoes_add_noise() -> None:
     x_0, eps = pair(4, 3, 2, 2)
     scales = Scales.at(ALPHA_BAR, T, 4)
-    torch.testing.assert_close(scales.x0_from_eps(scales.add_noise(x_0, eps), eps), x_0, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(x0_from_eps(scales, scales.add_noise(x_0, eps), eps), x_0, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])
@@ -93,7 +98,7 @@ def test_min_snr_weighs_the_error_of_x0_by_the_snr_cut_at_five(prediction: Predi
     scales = Scales.at(ALPHA_BAR, T, 2)
     x_t, target = scales.add_noise(x_0, eps), scales.target(prediction, x_0, eps)
     output = target + 0.1 * normal(4, 3, seed=3, dtype=torch.float32)
-    x0_hat = scales.x0_from_eps(x_t, scales.eps_from_output(prediction, output, x_t))
+    x0_hat = x0_from_eps(scales, x_t, scales.eps_from_output(prediction, output, x_t))
     snr = torch.tensor(ALPHA_BAR / np.maximum(1 - ALPHA_BAR, 1e-9))[T, None].float()
     expected = snr.clamp(max=MIN_SNR_GAMMA) * (x0_hat - x_0).square()
     got = scales.loss_weight(prediction, "min_snr") * (output - target).square()

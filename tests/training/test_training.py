@@ -22,8 +22,10 @@ from diffae.autoencoder import DiffusionAutoencoder
 from diffae.config import ConfigError, ModelConfig, TrainingConfig
 from diffae.data.pack import Pack
 from diffae.errors import CheckpointError, DataError, TrainingError
+from diffae.networks.autoencoder import AutoencoderNetworks
 from diffae.training import loop
-from diffae.training.autoencoder import AutoencoderTask, train_autoencoder
+from diffae.training.autoencoder import AutoencoderTask, held_out, train_autoencoder
+from diffae.training.state import load_state, save_state
 from diffae.training.validation import z_sem_unused
 
 SCRIPT = Path(__file__).with_name("training_run.py")
@@ -162,10 +164,55 @@ def test_divergence_stops_and_keeps_the_last_good_state(
 
     monkeypatch.setattr(AutoencoderTask, "losses", poisoned)
     monkeypatch.setattr(loop, "LOG_EVERY", 3)
-    with pytest.raises(TrainingError, match="loss of step 7 is nan"):
+    with pytest.raises(TrainingError, match="loss nan and gradient norm nan in step 7: training diverged; resume with"):
         train_autoencoder(pack, tmp_path / "run", MODEL, TRAINING)
     assert all(bool(tensor.isfinite().all()) for tensor in weights(tmp_path / "run").values())
     assert load_file(tmp_path / "run" / "training" / "state.safetensors")
+
+
+def test_a_gradient_that_is_not_finite_is_never_saved(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step_of = loop.Trainer.take_step
+
+    def poison_gradient(self: loop.Trainer, batch: object) -> Tensor:
+        if self.step == 3:  # the step after which a save is due
+            bias = next(iter(self.task.networks.parameters()))
+            bias.register_hook(lambda gradient: gradient * float("nan"))
+        return step_of(self, batch)
+
+    monkeypatch.setattr(loop.Trainer, "take_step", poison_gradient)
+    monkeypatch.setattr(loop, "LOG_EVERY", 100)
+    with pytest.raises(TrainingError, match="gradient norm nan in step 4: training diverged; start again"):
+        train_autoencoder(pack, tmp_path / "run", MODEL, TRAINING)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_moments_are_resumed_in_the_layout_of_their_weights(tmp_path: Path) -> None:
+    def trained() -> tuple[nn.Module, torch.optim.Adam]:
+        layer = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        adam = torch.optim.Adam(layer.parameters(), lr=0.1)
+        layer(torch.ones(1, 3, 5, 5)).sum().backward()
+        adam.step()
+        return layer, adam
+
+    layer, adam = trained()
+    save_state(tmp_path, layer, layer, adam, 3)
+    other, fresh = trained()
+    assert load_state(tmp_path, other, other, fresh) == 3
+    for before, after in zip(adam.state.values(), fresh.state.values(), strict=True):
+        assert torch.equal(before["exp_avg"], after["exp_avg"])
+    for weight, state in fresh.state.items():
+        assert state["exp_avg"].stride() == state["exp_avg_sq"].stride() == weight.stride()
+
+
+def test_two_of_few_images_are_held_out(tmp_path: Path) -> None:
+    for count in (10, 29, 30, 200):
+        images = np.random.default_rng(count).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+        few = Pack.from_arrays([images], tmp_path / f"{count}.pack")
+        train_rows, val_rows = held_out(few, TrainingConfig())
+        assert 2 <= len(val_rows) <= max(2, count // 5)
+        assert sorted([*train_rows, *val_rows]) == list(range(count))
 
 
 def test_ema_follows_the_definition(pack: Pack, tmp_path: Path) -> None:
@@ -178,11 +225,13 @@ def test_ema_follows_the_definition(pack: Pack, tmp_path: Path) -> None:
         seen.append(self.task.networks.state_dict()["unet.out.bias"].clone())
         return loss
 
+    torch.manual_seed(config.seed)
+    average = AutoencoderNetworks(MODEL.network).state_dict()["unet.out.bias"]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.Trainer, "take_step", remember)
         train_autoencoder(pack, tmp_path / "run", MODEL, config)
-    average = seen[0]
-    for step, value in enumerate(seen[1:], start=1):
+    for step, value in enumerate(seen):
         decay = min(0.5, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * value
     torch.testing.assert_close(weights(tmp_path / "run")["unet.out.bias"], average)
@@ -252,8 +301,10 @@ def test_damaged_state_is_named(pack: Pack, uninterrupted: Path, tmp_path: Path)
     whole = state.read_bytes()
     try:
         state.write_bytes(whole[: len(whole) // 2])
+        settings = (uninterrupted / "config.json").read_text()
         with pytest.raises(CheckpointError, match=r"state\.safetensors is damaged"):
-            train_autoencoder(pack, uninterrupted, MODEL, TRAINING, resume=True)
+            train_autoencoder(pack, uninterrupted, MODEL, dataclasses.replace(TRAINING, images=960), resume=True)
+        assert (uninterrupted / "config.json").read_text() == settings
     finally:
         state.write_bytes(whole)
 

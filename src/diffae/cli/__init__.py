@@ -40,8 +40,9 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return _parse(args).run()
     except DiffaeError as error:
-        if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
-            print(f"diffae: error: {' '.join(str(error).split())}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")  # of several processes, any may be the only one that fails
+        who = "diffae" if rank == "0" else f"diffae: rank {rank}"
+        print(f"{who}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED
     except BrokenPipeError:  # the reader of standard output, `head` for instance, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,15 +12,15 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from diffae.cli.common import (
     RunArgument,
     SamplingOptions,
-    check_space,
-    image_spec,
     images,
+    keep_inputs,
     open_model,
     output_names,
     progress,
-    read_image,
+    read_images,
     say,
     seeded,
+    sixteen_bit,
     tell_residuals,
     tell_skipped,
 )
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from diffae.autoencoder import Code, DiffusionAutoencoder
     from diffae.config import Sampling
-    from diffae.images import ImageSpec
 
 _MANY = (".zip", ".npy", ".npz")
 _BATCH = 64
@@ -52,15 +51,18 @@ class Encode:
 
     def run(self) -> int:
         """Write the codes."""
+        from diffae.checkpoint import WEIGHTS
         from diffae.codes import StoredCodes, save_codes
+        from diffae.data.build import check_space
 
         sampling = self.sampling.sampling()
         if self.out.suffix != ".safetensors":
             raise DataError(f"cannot write {self.out.name}: the suffix must be .safetensors; rename it")
+        keep_inputs([self.out], [Path(self.model) / WEIGHTS])
         model = open_model(self.model)
         if not self.stochastic and not model.config.network.has_encoder:
             raise ConfigError("z_sem_channels is 0: this model has no encoder; add --stochastic to encode x_T alone")
-        photos = _Photos(self.photos, image_spec(self.model, model))
+        photos = _Photos(self.photos, model)
         check_space(self.out, 4 * len(photos) * _numbers_per_image(model, self.stochastic))
         code = self._encode(model, photos, sampling)
         names = photos.names_read
@@ -105,20 +107,23 @@ class Decode:
         """Write the images."""
         from diffae.autoencoder import Code
         from diffae.codes import load_codes
-        from diffae.images import save_image, to_uint8
+        from diffae.images import save_image, to_uint8, to_uint16
 
         stored = load_codes(self.codes)
         model = open_model(self.model)
         stored.check_model(model.fingerprint(), self.codes)
         generator = seeded(self.seed)
-        suffix = ".png" if model.image_shape[0] in (1, 3, 4) else ".tif"
-        paths = [self.out / name for name in output_names(stored.names, suffix)]
+        deep = sixteen_bit(self.model)
+        suffix = ".png" if model.image_shape[0] in ((1,) if deep else (1, 3, 4)) else ".tif"
+        paths = [self.out / name for name in output_names(stored.names, f"-decoded{suffix}")]
+        keep_inputs(paths, [self.codes])
         with progress("decoding", len(paths)) as done:
             for start in range(0, len(paths), _BATCH):
                 code = Code(stored.z_sem, stored.x_T)[start : start + _BATCH]
                 x = model.decode(code, sampling=stored.sampling, generator=generator)
-                for path, pixels in zip(paths[start : start + _BATCH], to_uint8(x), strict=True):
-                    save_image(path, pixels)
+                pixels = to_uint16(x) if deep else to_uint8(x)
+                for path, image in zip(paths[start : start + _BATCH], pixels, strict=True):
+                    save_image(path, image)
                 done(start + len(x))
         if stored.x_T is None:
             say(f"The codes hold no x_T: it was drawn with --seed {self.seed}, so details are invented.")
@@ -134,11 +139,11 @@ def _numbers_per_image(model: DiffusionAutoencoder, stochastic: bool) -> int:
 class _Photos:
     """The images of a folder, archive, array or single file; those that cannot be read are noted and left out."""
 
-    def __init__(self, path: Path, spec: ImageSpec) -> None:
+    def __init__(self, path: Path, model: DiffusionAutoencoder) -> None:
         from diffae.data.sources import open_source
         from diffae.images import SUFFIXES
 
-        self.path, self.spec = path, spec
+        self.path, self.model = path, model
         single = path.is_file() and path.suffix.lower() in SUFFIXES and path.suffix.lower() not in _MANY
         self.source = None if single else open_source(path)
         self.names_read: list[str] = []
@@ -158,14 +163,17 @@ class _Photos:
                 yield rows.stop, torch.cat(batch)
 
     def _read(self, index: int) -> Tensor | None:
-        from diffae.images import to_tensor
+        from diffae.images import ImageSpec, read_ready, to_tensor
 
-        if self.source is None:
+        source = self.source
+        if source is None:
             self.names_read.append(self.path.name)
-            return read_image(self.path, self.spec)
-        name = self.source.names[index]
+            return read_images([self.path], self.model)
+        channels, size, _ = self.model.image_shape
+        spec = ImageSpec(channels, size, self.model.config.input.crop, self.model.config.input.background)
+        name = source.names[index]
         try:
-            x = to_tensor(self.source.read(index, self.spec))
+            x = to_tensor(read_ready(lambda wanted: source.read(index, wanted), spec))
         except DataError as error:
             self.skipped.append((name, str(error)))
             return None

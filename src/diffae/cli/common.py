@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from diffae.autoencoder import DiffusionAutoencoder
-    from diffae.images import ImageSpec
 
 RunArgument = Annotated[
     str, Positional, arg(metavar="RUN", help="Run folder made by `diffae train`, or a Hub id (owner/name).")
@@ -37,7 +36,8 @@ class SamplingOptions:
     inversion: Inversion = Sampling.inversion
     """How x_T is found: "exact" inverts the decoder, "explicit" is textbook reverse DDIM, "official" the published."""
     grid: Grid = Sampling.grid
-    """Where the levels lie: "trailing" ends at T, "leading" starts at 1."""
+    """Where the levels lie: "quadratic" from 1 to T, denser near the image, which loses least when inverted; "leading"
+    evenly from 1, as published; "trailing" evenly up to T."""
     official: bool = False
     """As published: leading grid, official inversion, clipped x_0."""
 
@@ -63,48 +63,35 @@ def open_model(run: str) -> DiffusionAutoencoder:
     return DiffusionAutoencoder.from_pretrained(run)
 
 
-def image_spec(run: str, model: DiffusionAutoencoder) -> ImageSpec:
-    """What images are made into for this model: its size and channels, with the crop and background of its training."""
-    from diffae import checkpoint
-    from diffae.images import WHITE, ImageSpec
-
-    channels, size, _ = model.image_shape
-    data = checkpoint.read_config(Path(run)).get("data", {}) if Path(run).is_dir() else {}
-    crop = data.get("crop")
-    return ImageSpec(
-        channels, size, tuple(crop) if isinstance(crop, list) else crop, tuple(data.get("background", WHITE))
-    )
-
-
-def read_image(path: Path, spec: ImageSpec) -> Tensor:
-    """One image file as (1, c, size, size) in [-1, 1].
-
-    An image too small for the crop of the training data that has the model's size already is taken as it is.
-    """
-    from diffae.images import load_image, to_tensor
-
-    def load(crop: Any) -> Any:
-        return load_image(path, spec.channels, spec.size, crop=crop, background=spec.background)
-
-    try:
-        return to_tensor(load(spec.crop))
-    except DataError:
-        if spec.crop is None or load_image(path, spec.channels).shape[:2] != (spec.size, spec.size):
-            raise
-        return to_tensor(load(None))
-
-
-def read_images(paths: Sequence[Path], spec: ImageSpec) -> Tensor:
-    """Image files as a batch in [-1, 1]; any that cannot be read is an error.
+def read_images(paths: Sequence[Path], model: DiffusionAutoencoder) -> Tensor:
+    """Image files as the batch in [-1, 1] that the model makes of them; any that cannot be read is an error.
 
     Raises:
         DataError: an image that cannot be used, or none.
     """
-    import torch
+    from diffae.images import as_batch
 
     if not paths:
         raise DataError("no images given, at least one is needed; name image files after the run folder")
-    return torch.cat([read_image(path, spec) for path in paths])
+    channels, size, _ = model.image_shape
+    given = model.config.input
+    return as_batch(list(paths), size, channels, crop=given.crop, background=given.background)
+
+
+def sixteen_bit(run: str) -> bool:
+    """Whether a run folder says that its model was trained on images of 16 bits."""
+    from diffae import checkpoint
+
+    folder = Path(run)
+    return folder.is_dir() and checkpoint.read_config(folder).get("data", {}).get("dtype") == "uint16"
+
+
+def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise `DataError` where a file to write is one of those that are read."""
+    kept = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in kept:
+            raise DataError(f"cannot write {path}: it is one of the files given to this command; choose another --out")
 
 
 def seeded(seed: int) -> Generator:
@@ -121,13 +108,16 @@ def output_names(names: Sequence[str], suffix: str = ".png") -> list[PurePosixPa
     """
     safe = [PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("/", ".."))) for name in names]
     stems = [path.with_suffix("").as_posix() for path in safe]
-    taken: dict[str, int] = {}
-    chosen = []
+    counts = Counter(stems)
+    chosen: dict[str, None] = {}  # a set in order
     for path, stem in zip(safe, stems, strict=True):
-        name = stem if stems.count(stem) == 1 else path.as_posix()
-        taken[name] = taken.get(name, 0) + 1
-        chosen.append(PurePosixPath(name + (f"-{taken[name]}" if taken[name] > 1 else "") + suffix))
-    return chosen
+        first = name = stem if counts[stem] == 1 else path.as_posix()
+        number = 1
+        while name in chosen:
+            number += 1
+            name = f"{first}-{number}"
+        chosen[name] = None
+    return [PurePosixPath(name + suffix) for name in chosen]
 
 
 def images(count: int) -> str:
@@ -193,15 +183,6 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from error
-
-
-def check_space(path: Path, needed: int) -> None:
-    """Raise `DataError` unless the disk that `path` is to be on has room for so many bytes."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        have = f"{folder} has {free / 1e9:.2f} GB free of the {needed / 1e9:.2f} GB needed"
-        raise DataError(f"cannot write {path}: {have}; free some space or choose another disk")
 
 
 def images_seen(folder: Path) -> int:

@@ -211,9 +211,11 @@ def _show_training(page: Report, run: Path, config: ModelConfig, faces: np.ndarr
 
 def _what_next(page: Report, out: Path, folder: Path) -> None:
     a, b = (str(out / "faces" / f"sketch_{index:06d}.png") for index in (0, 1))
+    here = Path.cwd()
+    model = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
     lines = [
-        ("diffae", "interpolate", str(folder), a, b, "--out", str(out / "morph.gif")),
-        ("diffae", "vary", str(folder), a, "--out", str(out / "vary.png")),
+        ("diffae", "interpolate", model, a, b, "--out", str(out / "morph.gif")),
+        ("diffae", "vary", model, a, "--out", str(out / "vary.png")),
         ("diffae", "train", "PHOTOS", "--out", "runs/photos", "--preset", "small32"),
     ]
     page.section("Now you")

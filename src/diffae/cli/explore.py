@@ -12,9 +12,8 @@ from diffae.cli.common import (
     ImageArgument,
     RunArgument,
     SamplingOptions,
-    image_spec,
+    keep_inputs,
     open_model,
-    read_image,
     read_images,
     say,
     seeded,
@@ -51,11 +50,12 @@ class Interpolate:
         from diffae.report import ANIMATED, STILL, check_suffix, in_rows, save_animation, save_sheet, sheet, tiles_of
 
         check_suffix(self.out, (*STILL, *ANIMATED))
+        keep_inputs([self.out], [self.a, self.b])
         sampling = self.sampling.sampling()
         if self.frames < 2:
             raise ConfigError(f"frames is {self.frames}: must be at least 2, the two images themselves")
         model = open_model(self.model)
-        code = model.encode(read_images([self.a, self.b], image_spec(self.model, model)), sampling)
+        code = model.encode([self.a, self.b], sampling)
         captions = [f"{index / (self.frames - 1):.2f}" for index in range(self.frames)]
         tiles = tiles_of(model.interpolate(code[:1], code[1:], self.frames, sampling), captions)
         if self.out.suffix.lower() in ANIMATED:
@@ -89,8 +89,9 @@ class Vary:
         sampling = self.sampling.sampling()
         if self.count < 2:
             raise ConfigError(f"count is {self.count}: must be at least 2, to have a standard deviation")
+        keep_inputs([self.out], [self.image])
         model = open_model(self.model)
-        x = read_image(self.image, image_spec(self.model, model))
+        x = read_images([self.image], model)
         tiles = variation_tiles(x, vary(model, x, self.count, self.seed, sampling))
         save_sheet(self.out, sheet(in_rows(tiles, _COLUMNS)))
         say(f"{self.count} variations of {self.image.name} written to {self.out}.")
@@ -138,8 +139,9 @@ class DenoisePath:
 
         check_suffix(self.out, STILL)
         sampling = self.sampling.sampling()
+        keep_inputs([self.out], [self.image])
         model = open_model(self.model)
-        x = read_image(self.image, image_spec(self.model, model))
+        x = read_images([self.image], model)
         code = model.encode(x, sampling)
         save_sheet(self.out, sheet(in_rows(path_tiles(model, x, code, sampling), _PATH_TILES // 2 + 1)))
         tell_residuals(code.residual, sampling)

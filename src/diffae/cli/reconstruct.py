@@ -12,7 +12,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from diffae.cli.common import (
     RunArgument,
     SamplingOptions,
-    image_spec,
+    keep_inputs,
     open_model,
     output_names,
     progress,
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from diffae.report import Tile
 
-_SHEET_ROWS = 24  # images in sheet.png; all are in the table and have a picture of their own
+_SHEET = "reconstructions.png"  # no picture of one image is called so: these end in "-reconstruction.png"
+_SHEET_ROWS = 24  # images in it; all are in the table and have a picture of their own
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,22 @@ class Reconstruct:
     images: Annotated[tuple[Path, ...], Positional, arg(metavar="IMAGE [IMAGE ...]", help_behavior_hint="(required)")]
     """Image files."""
     out: Path
-    """Folder for the pictures, sheet.png with all of them, and results.csv."""
+    """Folder for the pictures, reconstructions.png with all of them, and results.csv."""
     sampling: OmitArgPrefixes[SamplingOptions] = field(default_factory=SamplingOptions)
 
     def run(self) -> int:
         """Write the pictures and print the table."""
         sampling = self.sampling.sampling()
+        names = output_names([path.name for path in self.images], "-reconstruction.png")
+        pictures = [self.out / name for name in names]
+        keep_inputs([*pictures, self.out / _SHEET, self.out / "results.csv"], self.images)
         model = open_model(self.model)
-        x = read_images(self.images, image_spec(self.model, model))
+        x = read_images(self.images, model)
         with progress("encoding", len(x)) as done:
             code = model.encode(x, sampling, progress=done)
         y = model.decode(code, sampling=sampling).cpu()
         results = _measure([str(path) for path in self.images], x, y, code.residual, code.calls)
-        _write(self.out, x, y, results)
+        _write(self.out, pictures, x, y, results)
         _print_table(results)
         say(f"Pictures and results.csv written to {self.out}.")
         tell_residuals(code.residual, sampling)
@@ -86,7 +90,7 @@ def _measure(names: list[str], x: Tensor, y: Tensor, residual: Tensor | None, ca
     return [Result(*row) for row in zip(names, *columns, strict=True)]
 
 
-def _write(out: Path, x: Tensor, y: Tensor, results: list[Result]) -> None:
+def _write(out: Path, pictures: list[Path], x: Tensor, y: Tensor, results: list[Result]) -> None:
     from diffae.checkpoint import written_beside
     from diffae.report import error_tile, save_sheet, sheet, tiles_of
 
@@ -95,9 +99,9 @@ def _write(out: Path, x: Tensor, y: Tensor, results: list[Result]) -> None:
         figures = f"{result.psnr:.1f} dB\nSSIM {result.ssim:.4f}"
         inputs, back = tiles_of(a[None], Path(result.image).name), tiles_of(b[None], f"reconstruction\n{figures}")
         rows.append([*inputs, *back, error_tile(a, b)])
-    for row, name in zip(rows, output_names([Path(result.image).name for result in results]), strict=True):
-        save_sheet(out / name, sheet([row]))
-    save_sheet(out / "sheet.png", sheet(rows[:_SHEET_ROWS]))
+    for path, row in zip(pictures, rows, strict=True):
+        save_sheet(path, sheet([row]))
+    save_sheet(out / _SHEET, sheet(rows[:_SHEET_ROWS]))
     with written_beside(out / "results.csv") as temporary, temporary.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(list(Result.__dataclass_fields__))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 from dataclasses import dataclass, replace
@@ -11,15 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from diffae.cli.common import error_console, images_seen, last_validation, say, tell_skipped, warn
-from diffae.config import ModelConfig, Precision, TrainingConfig, presets
-from diffae.errors import CheckpointError, ConfigError
+from diffae.config import Crop, ModelConfig, NetworkConfig, Precision, TrainingConfig, presets
+from diffae.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from diffae.data.pack import Pack
 
 Preset = Literal["small32", "small64", "celeba64", "ffhq64", "ffhq128", "horse128", "bedroom128", "ffhq256"]
 _DEFAULT_PRESET = "small32"
-_WHITE = (255, 255, 255)
 _preset = arg(help_behavior_hint="(default: the preset's)")
 _optional = arg(help_behavior_hint="(optional)")
 
@@ -79,16 +79,18 @@ class Train:
         """Train; 130 when interrupted."""
         if self.resume and self.overwrite:
             raise ConfigError("resume and overwrite are both given: continue the run or replace it; drop one")
+        if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            remedy = "pip install 'diffae[tensorboard]', or drop --tensorboard"
+            raise ConfigError(f"tensorboard is asked for but not installed: {remedy}")
+        main = os.environ.get("RANK", "0") == "0"  # of several processes
         plan = _resumed(self) if self.resume else _fresh(self)
-        from diffae.training.autoencoder import refuse_existing, train_autoencoder
-        from diffae.training.processes import processes
+        _check(self, plan)
+        if main and not self.resume:
+            _warn_of_attention(plan.model.network)
+        from diffae.training.autoencoder import train_autoencoder
 
-        if not self.resume:
-            refuse_existing(self.out, overwrite=self.overwrite)
-        state = processes()
-        with state.main_process_first():  # the others find the pack made
-            pack = _pack(self, plan, main=state.is_main_process)
-        if state.is_main_process:
+        pack = _pack(self, plan, main=main)
+        if main:
             _tell_start(self, plan, pack)
         finished = train_autoencoder(
             pack,
@@ -100,7 +102,7 @@ class Train:
             overwrite=self.overwrite,
             tensorboard=self.tensorboard,
         )
-        if state.is_main_process:
+        if main:
             _tell_end(self, pack, finished)
         return 0 if finished else 130
 
@@ -112,47 +114,37 @@ class _Plan:
     preset: str
     model: ModelConfig
     training: TrainingConfig
-    crop: tuple[int, int, int, int] | Literal["celeba"] | None
-    background: tuple[int, int, int]
     key: str | None = None
     """Of the images that the run began with."""
 
     def noted(self, photos: Path, pack: Pack) -> dict[str, Any]:
         """What config.json says of the data."""
-        about = {"preset": self.preset, "crop": self.crop, "background": self.background}
-        return about | {"source": str(photos), "count": len(pack), "key": pack.index["key"]}
+        about = {"preset": self.preset, "source": str(photos), "count": len(pack)}
+        return about | {"dtype": pack.dtype.name, "key": pack.index["key"]}
 
 
 def _fresh(command: Train) -> _Plan:
     preset = command.preset or _DEFAULT_PRESET
     model, training = presets()[preset]
-    model, training = _overridden(command, model, training)
-    return _Plan(preset, model, training, _crop(command.crop), _background(command.background) or _WHITE)
+    return _Plan(preset, *_overridden(command, model, training))
 
 
 def _resumed(command: Train) -> _Plan:
-    """The run's own settings; those given must be the same, which the training checks, as far as it can be resumed."""
+    """The run's own settings with those given, which `refuse_differences` compares."""
     from diffae import checkpoint
     from diffae.config import from_dict
 
     there = checkpoint.read_config(command.out)
     try:
         data, training = there["data"], from_dict(TrainingConfig, there["training"])
-        plan = _Plan(
-            data["preset"],
-            *_overridden(command, checkpoint.read_model_config(command.out), training),
-            tuple(data["crop"]) if isinstance(data["crop"], list) else data["crop"],
-            tuple(data["background"]),
-            data["key"],
-        )
+        model = checkpoint.read_model_config(command.out)
+        plan = _Plan(data["preset"], *_overridden(command, model, training), data["key"])
     except (KeyError, TypeError) as error:
         remedy = "resume it as it was started, from Python"
         raise CheckpointError(f"{command.out} was not trained by this command ({error} missing): {remedy}") from error
-    given = {"preset": command.preset, "crop": _crop(command.crop), "background": _background(command.background)}
-    for name, value in given.items():
-        if value not in (None, getattr(plan, name)):
-            was = f"was trained with {name} = {getattr(plan, name)}"
-            raise CheckpointError(f"{command.out} {was}, not {value}: resume it unchanged")
+    if command.preset not in (None, plan.preset):
+        was = f"was trained with preset = {plan.preset}"
+        raise CheckpointError(f"{command.out} {was}, not {command.preset}: resume it unchanged")
     return plan
 
 
@@ -167,37 +159,69 @@ def _overridden(command: Train, model: ModelConfig, training: TrainingConfig) ->
     )  # fmt: skip
     settings: dict[str, Any] = {name: getattr(command, name) for name in names}
     settings["flip"] = False if command.no_flip else None
-    network = replace(model.network, **_given(shape))
-    return replace(model, network=network), replace(training, **_given(settings))
+    cut = {"crop": _crop(command.crop), "background": _background(command.background)}
+    network, given = replace(model.network, **_given(shape)), replace(model.input, **_given(cut))
+    return replace(model, network=network, input=given), replace(training, **_given(settings))
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _crop(text: str | None) -> tuple[int, int, int, int] | Literal["celeba"] | None:
+def _crop(text: str | None) -> Crop | None:
     if text is None or text == "celeba":
         return text
-    left, top, right, bottom = _numbers("crop", text, 4, "must be celeba or left,top,right,bottom")
+    rule = "must be celeba or left,top,right,bottom, for instance 0,0,64,64"
+    left, top, right, bottom = _numbers("crop", text, 4, rule)
     return left, top, right, bottom
 
 
 def _background(text: str | None) -> tuple[int, int, int] | None:
     if text is None:
         return None
-    red, green, blue = _numbers("background", text, 3, "must be red,green,blue, each 0..255")
+    red, green, blue = _numbers("background", text, 3, "must be red,green,blue, each 0..255, for instance 0,0,0")
     return red, green, blue
 
 
 def _numbers(name: str, text: str, count: int, rule: str) -> list[int]:
     parts = text.split(",")
     if len(parts) != count or not all(part.strip().isdecimal() for part in parts):
-        raise ConfigError(f"{name} is {text!r}: {rule}; for instance {','.join(['0'] * count)}")
+        raise ConfigError(f"{name} is {text!r}: {rule}")
     return [int(part) for part in parts]
+
+
+def _check(command: Train, plan: _Plan) -> None:
+    """Refuse, before images are decoded, what the training would refuse."""
+    from diffae.training.autoencoder import refuse_differences, refuse_existing
+    from diffae.training.loop import require_even_shares
+
+    out = command.out.resolve()
+    for name, path in (("the photos", command.photos), ("the cache", command.cache or _cache())):
+        if path.resolve().is_relative_to(out):
+            raise ConfigError(f"out is {command.out}: must not hold {name}, {path}; choose another --out")
+    if command.resume:
+        refuse_differences(command.out, plan.model, plan.training)
+    else:
+        refuse_existing(command.out, overwrite=command.overwrite)
+    require_even_shares(plan.training, int(os.environ.get("WORLD_SIZE", "1")))
+    there = next(folder for folder in (out, *out.parents) if os.path.exists(folder))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "cannot be written" if there.is_dir() else "is not a folder"
+        raise DataError(f"cannot write {command.out}: {there} {why}; choose another --out")
+
+
+def _warn_of_attention(network: NetworkConfig) -> None:
+    """Warn where --image-size has moved the UNet's levels away from its attention."""
+    sizes = [network.image_size >> level for level in range(len(network.channel_mult))]
+    if network.attention_resolutions and not set(sizes) & set(network.attention_resolutions):
+        wanted = ", ".join(map(str, network.attention_resolutions))
+        have = f"the UNet's levels have {', '.join(map(str, sizes))} pixels, none of them {wanted}"
+        warn(f"{have}: it attends at its bottleneck only; a preset made for images of this size does so elsewhere too")
 
 
 def _pack(command: Train, plan: _Plan, *, main: bool) -> Pack:
     from diffae.data.build import build_pack
+    from diffae.training.autoencoder import MINIMUM_IMAGES
 
     network = plan.model.network
     return build_pack(
@@ -205,9 +229,10 @@ def _pack(command: Train, plan: _Plan, *, main: bool) -> Pack:
         command.cache or _cache(),
         size=network.image_size,
         channels=network.image_channels,
-        crop=plan.crop,
-        background=plan.background,
+        crop=plan.model.input.crop,
+        background=plan.model.input.background,
         strict=command.strict,
+        at_least=MINIMUM_IMAGES,
         progress=main,
     )
 

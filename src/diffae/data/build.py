@@ -23,7 +23,6 @@ from diffae.data.sources import Source, is_pack, open_source
 from diffae.errors import DataError
 from diffae.images import WHITE, Crop, ImageSpec
 
-MIN_IMAGES = 2  # one to train on and one held out
 _CHUNK = 32  # images decoded by one task
 
 _log = logging.getLogger(__name__)
@@ -48,6 +47,7 @@ def build_pack(
     crop: Crop | None = None,
     background: tuple[int, int, int] = WHITE,
     strict: bool = False,
+    at_least: int = 2,
     workers: int | None = None,
     progress: bool = False,
 ) -> Pack:
@@ -62,6 +62,7 @@ def build_pack(
         cache_dir: where packs are kept; made if needed. Processes that ask at the same time wait for one of them.
         size, channels, crop, background: see ImageSpec.
         strict: refuse an image that cannot be read, instead of leaving it out (see `Pack.skipped`) with a log line.
+        at_least: fewer images than this are refused, before any is decoded if there are no more.
         workers: threads that decode; the number of CPUs when None.
         progress: show a progress bar on stderr.
     Raises:
@@ -72,13 +73,31 @@ def build_pack(
     if is_pack(source) and crop is None and (pack := Pack.open(source)).shape[1:] == (size, size, channels):
         return _checked(pack, strict)
     images = open_source(source)
+    _check_count(source, len(images.names), len(images.names), at_least)
     key = _key(images, spec)
     path = cache_dir / f"{source.stem or 'images'}-{size}x{channels}-{key[:12]}.pack"
-    with locked(cache_dir):
-        if not path.exists():
-            facts = {"key": key, "crop": crop, "background": background, "source": source.name}
-            _build(images, path, spec, facts, strict=strict, workers=workers or os.cpu_count() or 1, progress=progress)
+    if not path.exists():
+        facts = {"key": key, "crop": crop, "background": background, "source": source.name}
+        decoding = {"strict": strict, "workers": workers or os.cpu_count() or 1, "progress": progress}
+        with locked(cache_dir):
+            if not path.exists():  # another process may have made it meanwhile
+                _build(images, path, spec, facts, at_least=at_least, **decoding)
     return _checked(Pack.open(path), strict)
+
+
+def check_space(path: Path, needed: int) -> None:
+    """Raise `DataError` unless the disk that `path` is to be on has room for so many bytes."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        have = f"{folder} has {free / 1e9:.2f} GB free of the {needed / 1e9:.2f} GB needed"
+        raise DataError(f"cannot write {path}: {have}; free some space or choose another folder or disk")
+
+
+def _check_count(source: str | Path, usable: int, total: int, at_least: int, why: str = "") -> None:
+    if usable < at_least:
+        have = f"{usable} of {total} images can be used, at least {at_least} are needed"
+        raise DataError(f"images {source}: {have}; add some{why}")
 
 
 def _key(source: Source, spec: ImageSpec) -> str:
@@ -104,38 +123,35 @@ def _strictly(reason: str) -> DataError:
 
 
 def _build(
-    source: Source, path: Path, spec: ImageSpec, facts: dict, *, strict: bool, workers: int, progress: bool
+    source: Source,
+    path: Path,
+    spec: ImageSpec,
+    facts: dict,
+    *,
+    strict: bool,
+    at_least: int,
+    workers: int,
+    progress: bool,
 ) -> None:
     size, total = spec.size, len(source.names)
     assert size is not None  # build_pack demands it
 
     def write(dtype: np.dtype) -> None:
-        _check_space(path.parent, total, size**2 * spec.channels * dtype.itemsize)
+        check_space(path, total * size**2 * spec.channels * dtype.itemsize)
         with (
             _bar(total, progress) as advance,
             closing(_decode_all(source, spec, strict, workers)) as chunks,
             PackWriter(path, size, spec.channels, dtype) as writer,
         ):
             skipped = _fill(writer, chunks, advance, dtype)
-            if writer.count < MIN_IMAGES:
-                why = f"; the first that could not be read: {skipped[0][1]}" if skipped else ""
-                got = f"{writer.count} of {total} images can be used"
-                raise DataError(f"images {facts['source']}: {got}, at least {MIN_IMAGES} are needed; add some{why}")
+            why = f"; the first that could not be read: {skipped[0][1]}" if skipped else ""
+            _check_count(facts["source"], writer.count, total, at_least, why)
             writer.finish({**facts, "skipped": skipped})
 
     try:
         write(np.dtype(np.uint8))
     except _SixteenBitError:
         write(np.dtype(np.uint16))
-
-
-def _check_space(folder: Path, count: int, image_bytes: int) -> None:
-    needed, free = count * image_bytes, shutil.disk_usage(folder).free
-    if needed > free:
-        have = f"{free / 1e9:.2f} GB free of the {needed / 1e9:.2f} GB that {count} images need"
-        raise DataError(
-            f"cache folder {folder}: has {have}; free some space or choose another folder or a smaller size"
-        )
 
 
 def _fill(

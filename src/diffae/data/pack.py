@@ -169,18 +169,16 @@ def locked(folder: Path) -> Iterator[None]:
     """Let one process at a time write packs in a folder, made if needed; the lock ends with the process at the latest.
 
     Raises:
-        DataError: the folder cannot be made or read.
+        DataError: the folder cannot be made, written or locked.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise DataError(f"folder {folder}: cannot be used ({error.strerror}); choose another") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((folder / ".lock").open("a+b"))  # NFS locks only files that are open for writing
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise DataError(f"folder {folder}: cannot be used ({error.strerror}); choose another") from None
         yield
-    finally:
-        os.close(handle)
 
 
 class PackWriter:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 def lerp(a: Tensor, b: Tensor, weight: Float[Tensor, " n"]) -> Tensor:
     """Straight line from a to b (each (1, ...)) at the weights (n,)."""
-    w = weight.view(-1, *[1] * (a.dim() - 1))
+    w = weight.to(a.device).view(-1, *[1] * (a.dim() - 1))
     return (1 - w) * a + w * b
 
 
@@ -19,5 +19,5 @@ def slerp(a: Tensor, b: Tensor, weight: Float[Tensor, " n"]) -> Tensor:
     angle = torch.acos(cosine).item()
     if angle < 1e-4:
         return lerp(a, b, weight)
-    w = weight.view(-1, *[1] * (a.dim() - 1))
+    w = weight.to(a.device).view(-1, *[1] * (a.dim() - 1))
     return (torch.sin((1 - w) * angle) * a + torch.sin(w * angle) * b) / torch.sin(torch.tensor(angle))

@@ -41,10 +41,6 @@ class Scales:
         """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps."""
         return self.signal * x_0 + self.noise * eps
 
-    def x0_from_eps(self, x_t: Float[Tensor, "b ..."], eps: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-        """Eq. 5: x0_hat = (x_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t)."""
-        return (x_t - self.noise * eps) / self.signal
-
     def target(
         self, prediction: Prediction, x_0: Float[Tensor, "b ..."], eps: Float[Tensor, "b ..."]
     ) -> Float[Tensor, "b ..."]:

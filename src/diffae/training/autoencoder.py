@@ -40,15 +40,25 @@ def held_out(pack: Pack, config: TrainingConfig) -> tuple[Any, Any]:
     """Indices of the training and of the validation images: `val_images`, but at most a tenth."""
     if len(pack) < MINIMUM_IMAGES:
         raise DataError(f"{len(pack)} images are too few to train on: give at least {MINIMUM_IMAGES}")
-    return pack.split(val_fraction=min(0.1, 2 * config.val_images / len(pack)), max_val=config.val_images)
+    rows = pack.split(val_fraction=min(0.1, 2 * config.val_images / len(pack)), max_val=config.val_images)
+    return rows if len(rows[1]) > 1 else pack.split(val_fraction=0.999, max_val=2)  # two, to shuffle z_sem among
 
 
 class AutoencoderTask:
     """What the loop needs to know of training on images (a `diffae.training.loop.Task`)."""
 
-    def __init__(self, model: ModelConfig, config: TrainingConfig, pack: Pack, folder: Path, console: Console) -> None:
-        self.model, self.config, self.pack, self.folder, self.console = model, config, pack, folder, console
-        torch.manual_seed(config.seed)  # PyTorch initialises weights from its global generator; nothing else uses it
+    def __init__(
+        self,
+        model: ModelConfig,
+        config: TrainingConfig,
+        pack: Pack,
+        folder: Path,
+        data: dict[str, Any],
+        console: Console,
+    ) -> None:
+        self.model, self.config, self.pack = model, config, pack
+        self.folder, self.data, self.console = folder, data, console
+        torch.manual_seed(config.seed)  # weights are initialised from PyTorch's global generator
         self.networks = AutoencoderNetworks(model.network)
         self.alpha_bar = alpha_bar_of(model.diffusion)
         self.train_rows, val_rows = held_out(pack, config)
@@ -75,7 +85,7 @@ class AutoencoderTask:
         t = torch.randint(1, len(self.alpha_bar), shape[:1], generator=generator, device=device)[rows]
         eps = torch.randn(shape, generator=generator, device=device)[rows]
         if self.model.network.dropout:
-            torch.manual_seed(_mix(self.config.seed, step, int(batch.rows[0])))  # dropout has no generator argument
+            torch.manual_seed(_mix(self.config.seed, step, int(batch.rows[0])))  # dropout takes no generator
         for x, level, noise in zip(x_0.chunk(parts), t.chunk(parts), eps.chunk(parts), strict=True):
             yield self._loss(networks, x, level, noise)
 
@@ -92,15 +102,19 @@ class AutoencoderTask:
         """Validation loss with right and shuffled z_sem, reconstruction from z_sem; pictures into samples/."""
         assert isinstance(networks, AutoencoderNetworks)
         metrics = self.validation.measure(networks, images)
-        if z_sem_unused(metrics):
-            gap = metrics["val_loss_shuffled"] / metrics["val_loss"] - 1
-            self.console.print(
-                f"warning: after {images:,} images z_sem is hardly used: another image's raises the loss by {gap:.1%}"
-            )
+        if images > self.config.warmup_images and z_sem_unused(metrics):
+            gap = max(metrics["val_loss_shuffled"] / metrics["val_loss"] - 1, 0)
+            text = f"warning: after {images:,} images z_sem is hardly used: another's raises the loss by {gap:.1%} only"
+            self.console.print(text, soft_wrap=True)
         return metrics
 
+    def write_config(self) -> None:
+        """config.json: the settings, which make the folder a run folder."""
+        checkpoint.write_config(self.folder, self.model, training=asdict(self.config), data=self.data)
+
     def export(self, networks: nn.Module) -> None:
-        """model.safetensors: the averaged weights."""
+        """model.safetensors, the averaged weights, and config.json, how they came about."""
+        self.write_config()
         checkpoint.write_tensors(self.folder / checkpoint.WEIGHTS, networks.state_dict(), {})
 
 
@@ -109,25 +123,13 @@ def _mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
-def prepare_folder(
-    folder: Path, model: ModelConfig, config: TrainingConfig, data: dict[str, Any], *, resume: bool, overwrite: bool
-) -> None:
-    """Make the run folder with its config.json, or check that the one there can be resumed with these settings.
-
-    Raises:
-        CheckpointError: a folder that exists without `resume` or `overwrite`; settings that differ from its own.
-    """
-    if resume:
-        there = checkpoint.read_config(folder)
-        _refuse_differences(folder, asdict(model), asdict(checkpoint.read_model_config(folder)))
-        wanted = asdict(config)
-        old = asdict(from_dict(TrainingConfig, there["training"]))
-        _refuse_differences(folder, wanted, old | {name: wanted[name] for name in CHANGEABLE})
-    else:
-        refuse_existing(folder, overwrite=overwrite)
-        if folder.exists():
-            shutil.rmtree(folder)
-    checkpoint.write_config(folder, model, training=asdict(config), data=data)
+def refuse_differences(folder: Path, model: ModelConfig, config: TrainingConfig) -> None:
+    """Raise `CheckpointError` where the run in this folder cannot be resumed with these settings."""
+    there = checkpoint.read_config(folder)
+    _compare(folder, asdict(model), asdict(checkpoint.read_model_config(folder)))
+    wanted = asdict(config)
+    old = asdict(from_dict(TrainingConfig, there["training"]))
+    _compare(folder, wanted, old | {name: wanted[name] for name in CHANGEABLE})
 
 
 def refuse_existing(folder: Path, *, overwrite: bool) -> None:
@@ -145,10 +147,10 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
         raise CheckpointError(f"{folder} is not a run folder, so --overwrite does not touch it: choose another --out")
 
 
-def _refuse_differences(folder: Path, wanted: dict[str, Any], there: dict[str, Any]) -> None:
+def _compare(folder: Path, wanted: dict[str, Any], there: dict[str, Any]) -> None:
     for name, value in wanted.items():
         if isinstance(value, dict):
-            _refuse_differences(folder, value, there[name])
+            _compare(folder, value, there[name])
         elif value != there[name]:
             raise CheckpointError(f"{folder} was trained with {name} = {there[name]}, not {value}: resume it unchanged")
 
@@ -176,12 +178,12 @@ def train_autoencoder(
         resume: continue from the state last saved; the result is that of an uninterrupted run.
         overwrite: replace a run folder that exists.
         tensorboard: also write TensorBoard events.
-        console: where progress goes; by default standard error.
+        console: where progress goes; by default standard error. Only the first of several processes speaks.
     Returns:
         True at the end; False when interrupted by Ctrl-C, with the state saved.
     Raises:
         DataError: too few images, or of another size or number of channels.
-        CheckpointError: see `prepare_folder`.
+        CheckpointError: a folder in use, or nothing there to resume with these settings.
         TrainingError: the loss is not finite, or the disk is full.
     """
     folder, console = Path(folder), console or Console(stderr=True)
@@ -190,14 +192,22 @@ def train_autoencoder(
         raise DataError(
             f"images are {pack.channels} x {pack.size} pixels: the model is made for {shape[0]} x {shape[1]}"
         )
-    held_out(pack, config)
     state = processes()
     require_even_shares(config, state.num_processes)  # before the folder is made
+    console.quiet = not state.is_main_process
+    task = AutoencoderTask(model, config, pack, folder, data or {}, console)
     if state.is_main_process:
-        prepare_folder(folder, model, config, data or {}, resume=resume, overwrite=overwrite)
-    else:
-        console.quiet = True
+        if resume:
+            refuse_differences(folder, model, config)
+        else:
+            _make_folder(task, overwrite=overwrite)
     state.wait_for_everyone()
-    task = AutoencoderTask(model, config, pack, folder, console)
     journal = Journal(folder, config.images, console, tensorboard=tensorboard and state.is_main_process)
     return train(task, config, folder, journal, resume=resume)
+
+
+def _make_folder(task: AutoencoderTask, *, overwrite: bool) -> None:
+    refuse_existing(task.folder, overwrite=overwrite)
+    if task.folder.exists():
+        shutil.rmtree(task.folder)
+    task.write_config()

@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from diffae.checkpoint import written_beside
+
 METRICS = "metrics.jsonl"
 LINE_EVERY_SECONDS = 30.0
 
@@ -51,7 +53,8 @@ class Journal:
         if not self.path.exists():
             return
         lines = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
-        self.path.write_text("".join(f"{line}\n" for line in lines))
+        with written_beside(self.path) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines))
 
     def resume_at(self, images: int) -> None:
         """Start the bar at the images already seen."""
@@ -67,13 +70,13 @@ class Journal:
 
     def show(self, images: int, loss: float, rate: float) -> None:
         """Move the progress bar, or print a line every half minute where there is no terminal."""
-        self._bar.update(self._task, completed=images, loss=f"{loss:.4f}", rate=f"{rate:.0f}")
+        self._bar.update(self._task, completed=images, loss=f"{loss:.4g}", rate=f"{rate:.0f}")
         if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
             left = (self.total - images) / max(rate, 1e-9)
             minutes = f"{left / 60:.0f} min left"
             self.console.print(
-                f"{images:,} of {self.total:,} images · loss {loss:.4f} · {rate:.0f} images/s · {minutes}"
+                f"{images:,} of {self.total:,} images · loss {loss:.4g} · {rate:.0f} images/s · {minutes}"
             )
 
 

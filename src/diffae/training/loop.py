@@ -6,8 +6,10 @@ accelerate. Nothing in a step waits for the device: losses are collected there a
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,13 +20,13 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from diffae.autoencoder import default_device
 from diffae.config import TrainingConfig, require
 from diffae.errors import TrainingError
 from diffae.training.journal import Journal
-from diffae.training.state import load_state, save_state
+from diffae.training.state import STATE, load_state, save_state
 
 LOG_EVERY = 20
 """Steps between two lines of metrics.jsonl, and between two looks at the losses on the device."""
@@ -74,6 +76,9 @@ def interruptible() -> Iterator[list[bool]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         stop[0] = True
 
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread hears signals
+        return
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield stop
@@ -100,27 +105,31 @@ class Trainer:
         task.networks.to(device=device, memory_format=layout)  # pyright: ignore[reportCallIssue]
         self.bfloat16 = use_bfloat16(config, device)
         self.step = 0
-        self.ema = AveragedModel(task.networks, multi_avg_fn=self._average)
-        self.ema.module.requires_grad_(False)
+        self.ema = copy.deepcopy(task.networks).requires_grad_(False).eval()
         optimizer = torch.optim.Adam(task.networks.parameters(), lr=config.learning_rate, fused=device.type != "mps")
         self.networks, self.optimizer = accelerator.prepare(task.networks, optimizer)
 
-    @torch.no_grad()
-    def _average(self, averaged: Any, current: Any, _: object) -> None:
+    def _average(self) -> None:
         """EMA: averaged <- decay averaged + (1 - decay) current, with a decay that grows while the run is young."""
         warm = (1 + self.step) / (10 + self.step) if self.config.ema_warmup else 1.0
-        get_ema_multi_avg_fn(min(self.config.ema_decay, warm))(averaged, current, None)
+        average = get_ema_multi_avg_fn(min(self.config.ema_decay, warm))
+        average(list(self.ema.parameters()), list(self.task.networks.parameters()), None)
 
     @property
     def images(self) -> int:
         """Images seen so far."""
         return min(self.step * self.config.batch_size, self.config.images)
 
-    def take_step(self, batch: Any) -> Tensor:
-        """One optimiser step; returns the mean loss over this process's share, still on the device."""
+    @property
+    def learning_rate(self) -> float:
+        """That of the next step."""
         warmup = max(self.config.warmup_images / self.config.batch_size, 1)
+        return self.config.learning_rate * min(1.0, (self.step + 1) / warmup)
+
+    def take_step(self, batch: Any) -> Tensor:
+        """One optimiser step; returns this process's mean loss and the gradient's norm, still on the device."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * min(1.0, (self.step + 1) / warmup)
+            group["lr"] = self.learning_rate
         parts = self.config.accumulation
         total = torch.zeros((), device=self.accelerator.device)
         losses = self.task.losses(self.networks, batch, self.step, self.accelerator.device, parts)
@@ -131,37 +140,40 @@ class Trainer:
                     loss = next(losses)
                 self.accelerator.backward(loss / parts)
             total += loss.detach() / parts
-        self.accelerator.clip_grad_norm_(self.networks.parameters(), self.config.clip_norm)
+        norm = self.accelerator.clip_grad_norm_(self.networks.parameters(), self.config.clip_norm)
+        assert norm is not None
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.ema.update_parameters(self.task.networks)
+        self._average()
         self.step += 1
-        return total
+        return torch.stack([total, norm])
 
-    def check(self, losses: list[Tensor]) -> float:
-        """Mean of the losses of the latest steps, over all processes.
+    def check(self, steps: list[Tensor]) -> float:
+        """Mean of the losses of the latest steps (what `take_step` returned), over all processes.
 
         Raises:
-            TrainingError: one of them is not finite; the run folder keeps the last good state.
+            TrainingError: a loss or a gradient is not finite. It comes before anything of these steps is saved, so the
+                run folder keeps the last good state.
         """
-        every = self.accelerator.reduce(torch.stack(losses), reduction="mean").tolist()  # type: ignore[union-attr]
-        for step, loss in enumerate(every, start=self.step - len(every) + 1):
-            if not math.isfinite(loss):
-                remedy = "resume from the last saved state with a lower --learning-rate, or with --precision float32"
-                raise TrainingError(f"the loss of step {step} is {loss}: training diverged; {remedy}")
-        return sum(every) / len(every)
+        every = self.accelerator.reduce(torch.stack(steps), reduction="mean").tolist()  # type: ignore[union-attr]
+        for step, (loss, norm) in enumerate(every, start=self.step - len(every) + 1):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                what = f"loss {loss:.4g} and gradient norm {norm:.4g} in step {step}: training diverged"
+                start = "resume" if (self.folder / STATE).exists() else "start again"
+                raise TrainingError(f"{what}; {start} with a lower --learning-rate, or with --precision float32")
+        return sum(loss for loss, _ in every) / len(every)
 
     def save(self) -> None:
         """Write the state for resuming, and the averaged networks for use."""
         if self.accelerator.is_main_process:
             networks = self.accelerator.unwrap_model(self.networks)
-            save_state(self.folder, networks, self.ema.module, self.optimizer, self.step)
-            self.task.export(self.ema.module)
+            save_state(self.folder, networks, self.ema, self.optimizer, self.step)
+            self.task.export(self.ema)
 
     def validate(self) -> None:
         """Measure the averaged networks, on the main process."""
         if self.accelerator.is_main_process:
-            self.journal.report(self.step, self.images, **self.task.validate(self.ema.module, self.images))
+            self.journal.report(self.step, self.images, **self.task.validate(self.ema, self.images))
         self.accelerator.wait_for_everyone()
 
     def due(self, every: int) -> bool:
@@ -180,33 +192,40 @@ class Trainer:
 
     def run(self) -> bool:
         """Train to the end; returns False when interrupted (the state is saved either way)."""
-        losses: list[Tensor] = []
+        latest: list[Tensor] = []
         start, first = time.monotonic(), self.images
         batches = self.task.batches(self.step, self.accelerator.process_index, self.accelerator.num_processes)
         with interruptible() as stop:
             while self.step < self.config.steps:
-                losses.append(self.take_step(next(batches)))
+                latest.append(self.take_step(next(batches)))
                 last = self.step == self.config.steps
-                save, validate = last or self.due(self.config.save_every), last or self.due(self.config.validate_every)
+                interrupted = not last and self.stopping(stop[0])
+                save = last or interrupted or self.due(self.config.save_every)
+                validate = last or self.due(self.config.validate_every)
                 if save or validate or self.step % LOG_EVERY == 0:
-                    mean, losses = self.check(losses), []
-                    rate = (self.images - first) / (time.monotonic() - start)
-                    self._tell(mean, rate)
+                    self._tell(self.check(latest), (self.images - first) / (time.monotonic() - start))
+                    latest = []
+                if save:
+                    self.save()
                 if validate:
                     self.validate()
-                interrupted = not last and self.stopping(stop[0])
-                if save or interrupted:
-                    if losses:
-                        self.check(losses)
-                    self.save()
                 if interrupted:
                     return False
         return True
 
     def _tell(self, loss: float, rate: float) -> None:
         if self.accelerator.is_main_process:
-            self.journal.report(self.step, self.images, loss=loss, images_per_second=rate)
+            values = {"loss": loss, "images_per_second": rate, "learning_rate": self.learning_rate}
+            self.journal.report(self.step, self.images, **values)
             self.journal.show(self.images, loss, rate)
+
+    def resume(self) -> None:
+        """Go back to the state last saved, and forget what was reported after it."""
+        self.step = load_state(self.folder, self.task.networks, self.ema, self.optimizer)
+        if self.accelerator.is_main_process:
+            self.journal.forget_after(self.step)
+            self.journal.resume_at(self.images)
+        self.accelerator.wait_for_everyone()
 
 
 def train(task: Task, config: TrainingConfig, folder: Path, journal: Journal, *, resume: bool) -> bool:
@@ -221,9 +240,6 @@ def train(task: Task, config: TrainingConfig, folder: Path, journal: Journal, *,
     accelerator = Accelerator(cpu=default_device().type == "cpu", mixed_precision="no")
     trainer = Trainer(task, config, folder, journal, accelerator)
     if resume:
-        trainer.step = load_state(folder, task.networks, trainer.ema.module, trainer.optimizer)
-        trainer.ema.n_averaged.fill_(trainer.step)  # at 0 it would start from the weights again
-        journal.forget_after(trainer.step)
-        journal.resume_at(trainer.images)
+        trainer.resume()
     with journal:
         return trainer.run()

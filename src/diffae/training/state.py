@@ -45,6 +45,10 @@ def load_state(folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.
     for name, value in parts["adam"].items():
         index, _, kind = name.partition(".")
         moments.setdefault(int(index), {})[kind] = value
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, kinds in moments.items():
+        for kind in ("exp_avg", "exp_avg_sq"):  # in the layout of their parameter, as a fused Adam demands
+            kinds[kind] = torch.empty_like(parameters[index]).copy_(kinds[kind])
     settings = optimizer.state_dict()
     optimizer.load_state_dict({"state": moments, "param_groups": settings["param_groups"]})
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt
+from jaxtyping import Float, UInt
 from torch import Tensor
 
 from diffae.autoencoder import DiffusionAutoencoder
@@ -15,6 +15,9 @@ from diffae.diffusion.process import Scales
 from diffae.image_files import write_image
 from diffae.images import grid, to_tensor, to_uint8, to_unit
 from diffae.networks.autoencoder import AutoencoderNetworks
+
+PAIRS = 64
+"""Losses are means over at least so many pairs of an image and a level, however few the images."""
 
 PICTURES = 8
 """Images in the pictures of samples/."""
@@ -30,11 +33,12 @@ class Validation:
         self.model, self.samples = model, samples
         self.x_0 = to_tensor(images)
         generator = torch.Generator().manual_seed(seed)
-        self.eps = torch.randn(self.x_0.shape, generator=generator)
         self.x_T = torch.randn(self.x_0.shape, generator=generator)
-        # one level from each of n equal parts of 1..T: every part of the path counts alike
-        self.t = torch.linspace(1, model.diffusion.levels, len(images)).round().long()
-        self.t = self.t[torch.randperm(len(images), generator=generator)]
+        # images take turns; the levels are spread evenly over 1..T, so that every part of the path counts alike
+        self.rows = torch.arange(len(images)).repeat(-(-PAIRS // len(images)))
+        self.t = torch.linspace(1, model.diffusion.levels, len(self.rows)).round().long()
+        self.t = self.t[torch.randperm(len(self.rows), generator=generator)]
+        self.eps = torch.randn((len(self.rows), *self.x_0.shape[1:]), generator=generator)
 
     @torch.inference_mode()
     def measure(self, networks: AutoencoderNetworks, images_seen: int) -> dict[str, float]:
@@ -65,15 +69,13 @@ class Validation:
 
     def _loss(self, model: DiffusionAutoencoder, z_sem: Tensor | None) -> float:
         total = 0.0
-        for rows in torch.arange(len(self.t)).split(64):
-            total += self._loss_of(model, rows, None if z_sem is None else z_sem[rows])
+        for pairs in torch.arange(len(self.t)).split(PAIRS):
+            rows, t = self.rows[pairs], self.t[pairs]
+            x_t = Scales.at(model.alpha_bar, t, dims=4).add_noise(self.x_0[rows], self.eps[pairs])
+            given = None if z_sem is None else z_sem[rows]
+            eps_hat = model.predict_noise(x_t.to(model.device), t.to(model.device), given).cpu()
+            total += (eps_hat - self.eps[pairs]).square().mean(dim=(1, 2, 3)).sum().item()
         return total / len(self.t)
-
-    def _loss_of(self, model: DiffusionAutoencoder, rows: Int[Tensor, " b"], z_sem: Tensor | None) -> float:
-        device, t = model.device, self.t[rows]
-        x_t = Scales.at(model.alpha_bar, t, dims=4).add_noise(self.x_0[rows], self.eps[rows])
-        eps_hat = model.predict_noise(x_t.to(device), t.to(device), z_sem).cpu()
-        return (eps_hat - self.eps[rows]).square().mean(dim=(1, 2, 3)).sum().item()
 
     def _save(self, images_seen: int, rows: list[Float[Tensor, "n c h w"]]) -> None:
         picture = grid(to_uint8(torch.cat([row.cpu() for row in rows])), columns=PICTURES)
