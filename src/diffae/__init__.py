@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from diffae.autoencoder import Code as Code
     from diffae.autoencoder import DiffusionAutoencoder as DiffusionAutoencoder
     from diffae.config import DiffusionConfig as DiffusionConfig
+    from diffae.config import InputConfig as InputConfig
     from diffae.config import ModelConfig as ModelConfig
     from diffae.config import NetworkConfig as NetworkConfig
     from diffae.config import Sampling as Sampling
@@ -24,6 +25,7 @@ _HOMES = {
     "Code": "diffae.autoencoder",
     "DiffusionAutoencoder": "diffae.autoencoder",
     "DiffusionConfig": "diffae.config",
+    "InputConfig": "diffae.config",
     "ModelConfig": "diffae.config",
     "NetworkConfig": "diffae.config",
     "Sampling": "diffae.config",

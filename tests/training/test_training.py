@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -197,9 +198,9 @@ def test_moments_are_resumed_in_the_layout_of_their_weights(tmp_path: Path) -> N
         return layer, adam
 
     layer, adam = trained()
-    save_state(tmp_path, layer, layer, adam, 3)
+    save_state(tmp_path, layer, copy.deepcopy(layer), adam, 3)
     other, fresh = trained()
-    assert load_state(tmp_path, other, other, fresh) == 3
+    assert load_state(tmp_path, other, copy.deepcopy(other), fresh) == 3
     for before, after in zip(adam.state.values(), fresh.state.values(), strict=True):
         assert torch.equal(before["exp_avg"], after["exp_avg"])
     for weight, state in fresh.state.items():

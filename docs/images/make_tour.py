@@ -1,0 +1,42 @@
+"""Draw the picture at the top of the README with the model that comes with the package: python make_tour.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from diffae.autoencoder import DiffusionAutoencoder
+from diffae.data.sketch import sketch_faces
+from diffae.images import to_tensor, to_unit
+from diffae.pretrained import pretrained_path
+from diffae.report import heat_tile, save_sheet, sheet, tiles_of
+
+SHOWN = 9
+
+
+def main() -> None:
+    """Faces of seed 7, which is neither training's nor testing's."""
+    model = DiffusionAutoencoder.from_pretrained(pretrained_path())
+    x_0 = to_tensor(sketch_faces(SHOWN + 1, 32, seed=7).images)
+    code = model.encode(x_0)
+    from_z = model.decode(z_sem=code.z_sem, generator=torch.Generator().manual_seed(1))
+    assert code.z_sem is not None
+    varied = model.decode(z_sem=code.z_sem[1:2].repeat(64, 1), generator=torch.Generator().manual_seed(2))
+    spread = to_unit(varied).std(dim=0).mean(dim=0) * 4
+    rows = [
+        tiles_of(x_0[:SHOWN], "input"),
+        tiles_of(model.decode(code[:SHOWN]), "z_sem and x_T"),
+        tiles_of(from_z[:SHOWN], "z_sem, x_T random"),
+        tiles_of(model.interpolate(code[1], code[4], SHOWN), [f"{i / (SHOWN - 1):.2f}" for i in range(SHOWN)]),
+        [
+            *tiles_of(varied[: SHOWN - 2], "same z_sem"),
+            *tiles_of(varied.mean(dim=0, keepdim=True), "mean of 64"),
+            heat_tile(spread, "std. deviation ×4"),
+        ],
+    ]
+    save_sheet(Path(__file__).with_name("tour.png"), sheet(rows))
+
+
+if __name__ == "__main__":
+    main()
