@@ -74,7 +74,7 @@ def our_step(model: ModelConfig, config: TrainingConfig, folder: Path) -> tuple[
     batches = task.batches(0, 0, 1)
 
     def step() -> None:
-        trainer.take_step(next(batches)).item()  # the plain path has finished its step when it returns, too
+        trainer.take_step(next(batches)).tolist()  # the plain path has finished its step when it returns, too
 
     return step, trainer
 
