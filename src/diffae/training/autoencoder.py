@@ -26,7 +26,7 @@ from diffae.networks.autoencoder import AutoencoderNetworks
 from diffae.training.journal import Journal
 from diffae.training.loop import require_even_shares, train
 from diffae.training.processes import processes
-from diffae.training.validation import Validation, z_sem_unused
+from diffae.training.validation import TOO_EARLY, Validation, z_sem_unused
 
 MINIMUM_IMAGES = 10
 """Fewer images than this are refused: one of ten is held out, and nothing can be learnt from the rest."""
@@ -102,7 +102,7 @@ class AutoencoderTask:
         """Validation loss with right and shuffled z_sem, reconstruction from z_sem; pictures into samples/."""
         assert isinstance(networks, AutoencoderNetworks)
         metrics = self.validation.measure(networks, images)
-        if images > self.config.warmup_images and z_sem_unused(metrics):
+        if images > TOO_EARLY and z_sem_unused(metrics):
             gap = max(metrics["val_loss_shuffled"] / metrics["val_loss"] - 1, 0)
             text = f"warning: after {images:,} images z_sem is hardly used: another's raises the loss by {gap:.1%} only"
             self.console.print(text, soft_wrap=True)

@@ -25,6 +25,9 @@ PICTURES = 8
 UNUSED_GAP = 0.02
 """z_sem counts as unused when shuffling it raises the loss by less than this share (see docs/training.md)."""
 
+TOO_EARLY = 20_000
+"""Images before which a small gap means nothing: z_sem is learnt late."""
+
 
 class Validation:
     """The held-out images with their fixed noise and levels, so that numbers of different moments compare."""
