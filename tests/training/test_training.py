@@ -33,8 +33,13 @@ SCRIPT = Path(__file__).with_name("training_run.py")
 
 
 @pytest.fixture(autouse=True)
-def every_step_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+def every_step_logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """And on one thread, as the runs in other processes: the order of summation depends on their number."""
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
