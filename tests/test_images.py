@@ -162,7 +162,8 @@ def test_tiff_of_five_channels(tmp_path: Path, rng: np.random.Generator, dtype: 
     else:
         tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack")
     assert np.array_equal(images.load_image(tmp_path / "a.tif", channels=5), pixels)
-    with pytest.raises(DataError, match=r"has 5 channels, 3 are wanted; set channels to 5"):
+    told = "holds 5 images; name .*, or set channels to 5" if layout == "pages" else "has 5 channels, 3 are wanted; set"
+    with pytest.raises(DataError, match=told):
         images.load_image(tmp_path / "a.tif", channels=3)
 
 
@@ -218,6 +219,8 @@ def test_crop_boxes(tmp_path: Path, rng: np.random.Generator) -> None:
         ({"crop": (5, 0, 5, 9)}, "0 <= left < right"),
         ({"crop": "mars"}, "crop is 'mars'"),
         ({"background": (0, 0, 256)}, "three values 0..255"),
+        ({"window": ((0, 0),) * 3}, "pairs of a low and a higher number"),
+        ({"window": ((0, 1),)}, "a low and a high value for each of 3 channels"),
     ],
 )
 def test_impossible_settings(settings: dict, message: str) -> None:
@@ -237,7 +240,8 @@ def test_truncated_files(tmp_path: Path, rng: np.random.Generator, suffix: str, 
 
 def test_truncated_tiff_of_many_channels(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, rng.integers(0, 256, (40, 40, 5), dtype=np.uint8), photometric="minisblack")
+    pixels = rng.integers(0, 256, (40, 40, 5), dtype=np.uint8)
+    tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
     path.write_bytes(path.read_bytes()[:4000])
     with pytest.raises(DataError, match=r"a\.tif: is damaged or truncated"):
         images.load_image(path, channels=5)
@@ -269,10 +273,26 @@ def test_decompression_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fa
         images.load_image(path, channels=channels)
 
 
-def test_float_tiff_is_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.float32))
-    with pytest.raises(DataError, match="mode 'F', which is not read; convert"):
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint32])
+def test_other_types_need_a_window(tmp_path: Path, dtype: type) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.full((8, 8), 3, dtype))
+    with pytest.raises(
+        DataError, match=rf"{dtype.__name__}, pixels must be uint8 or uint16 .*; train with --window auto"
+    ):
         images.load_image(tmp_path / "a.tif", channels=1)
+    got = images.load_image(tmp_path / "a.tif", channels=1, window=((0.0, 4.0),))
+    assert got.dtype == np.uint16
+    assert (got == round(0.75 * 65535)).all()
+
+
+def test_a_window_of_colours_and_of_their_gray(tmp_path: Path) -> None:
+    Image.fromarray(smooth()).save(tmp_path / "a.png")
+    window = ((0.0, 510.0), (0.0, 255.0), (100.0, 200.0))
+    got = images.load_image(tmp_path / "a.png", window=window)
+    expected = (smooth() - [0, 0, 100.0]).clip(0, [510, 255, 100]) / [510, 255, 100] * 65535
+    assert np.abs(got - expected).max() <= 0.5
+    gray = images.load_image(tmp_path / "a.png", channels=1, window=((0.0, 255.0),))
+    assert np.abs(gray[..., 0] / 257 - np.asarray(Image.fromarray(smooth()).convert("L"))).max() <= 1
 
 
 @pytest.mark.parametrize(("dtype", "back"), [(np.uint8, images.to_uint8), (np.uint16, images.to_uint16)])

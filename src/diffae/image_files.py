@@ -1,30 +1,30 @@
-"""Image files to upright pixel arrays and back: the formats, their bit depths and their damage.
+"""Image files to upright pixel arrays: the formats, their bit depths and their damage.
 
-Formats: JPEG, PNG, WebP, TIFF and BMP by Pillow; TIFF of any number of channels by tifffile; one image as .npy.
-8-bit samples come out as uint8 [0, 255], 16-bit samples as uint16 [0, 65535]; colour profiles are not applied.
+JPEG, PNG, WebP, TIFF and BMP are read by Pillow, TIFF of any type and number of channels by tifffile, .npy by numpy.
+Samples keep their type: uint8 [0, 255], uint16 [0, 65535], or others, whose range only a window of values can tell.
+Colour profiles are not applied. Files of many images are read by `diffae.image_stacks`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 import threading
 import warnings
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Real
 from PIL import Image
 
+from diffae.config import SampleType
 from diffae.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".npy")
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 _ORIENTATION = 0x0112  # the EXIF tag
-_WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
+_SAMPLES = get_args(SampleType)
 
 # What Pillow's modes become; with transparency, L becomes LA and RGB becomes RGBA.
 _BANDS = {
@@ -40,8 +40,8 @@ _OPEN_LOCK = threading.Lock()
 class Picture(NamedTuple):
     """A decoded image, upright."""
 
-    pixels: UInt[np.ndarray, "h w c"]
-    """uint8 or uint16."""
+    pixels: Real[np.ndarray, "h w c"]
+    """Of the file's own type of samples, one of `diffae.config.SampleType`."""
     bands: str
     """What the channels are: "L", "LA", "RGB", "RGBA", or "" where they have no meaning as colours."""
 
@@ -56,7 +56,7 @@ def read_picture(data: bytes, name: str, channels: int = 3, smallest: int | None
         smallest: the shorter side that will be enough; a JPEG is then decoded at no less than twice that, which is
             several times faster for photographs. None decodes every pixel.
     Raises:
-        DataError: not an image, damaged, too many pixels, or samples that are neither 8 nor 16 bits wide.
+        DataError: not an image, damaged, too many pixels, or samples of a type that is not read.
     """
     try:
         if data[:6] == b"\x93NUMPY":
@@ -76,14 +76,13 @@ def read_picture(data: bytes, name: str, channels: int = 3, smallest: int | None
 
 
 def from_array(array: np.ndarray) -> Picture:
-    """(h, w) or (h, w, c) of uint8 or uint16 as a picture: 1 channel is gray, 3 are RGB, others have no colours.
+    """(h, w) or (h, w, c) of any type of samples as a picture: 1 channel is gray, 3 are RGB, others have no colours.
 
     Raises:
         DataError: another type or number of dimensions.
     """
-    if array.dtype.kind != "u" or array.dtype.itemsize > 2:
-        rule = "pixels must be uint8 or uint16"
-        raise DataError(f"samples are {array.dtype}, {rule}; scale them to 0..255 or 0..65535 and convert")
+    if array.dtype.newbyteorder("=").name not in _SAMPLES:
+        raise DataError(f"samples are {array.dtype}, they must be one of {', '.join(_SAMPLES)}; convert them")
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise DataError(f"array has shape {array.shape}, an image is (h, w) or (h, w, channels); reshape it")
     pixels = array[..., None] if array.ndim == 2 else array
@@ -95,15 +94,15 @@ def from_pillow(image: Image.Image) -> Picture:
     """A Pillow image as an upright picture: EXIF orientation applied, palettes and CMYK made RGB, alpha kept.
 
     Raises:
-        DataError: samples that are neither 8 nor 16 bits wide, or too many pixels.
+        DataError: a mode that is not read, or too many pixels.
     """
-    _check_pixels(image.width * image.height)
-    if image.mode == "I" or image.mode.startswith("I;16"):
+    check_pixels(image.width * image.height)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         pixels = np.asarray(image)
-        if pixels.min() < 0 or pixels.max() > 65535:
-            span = f"{pixels.min()}..{pixels.max()}"
-            raise DataError(f"samples span {span}, at most 16 bits are read; scale them to 0..65535")
-        return _upright(Picture(pixels.astype(np.uint16)[..., None], "L"), image)
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        if image.mode == "I" and pixels.min() >= 0 and pixels.max() <= 65535:  # Pillow's way to hold 16 bits
+            pixels = pixels.astype(np.uint16)
+        return _upright(Picture(pixels[..., None], "L"), image)
     bands = _BANDS.get(image.mode)
     if bands is None:
         raise DataError(f"pixels are of Pillow's mode {image.mode!r}, which is not read; convert them to 8 or 16 bits")
@@ -115,7 +114,7 @@ def from_pillow(image: Image.Image) -> Picture:
 
 def _read_with_pillow(data: bytes, smallest: int | None = None) -> Picture:
     with _open(data) as image:
-        _check_pixels(image.width * image.height)
+        check_pixels(image.width * image.height)
         rawmode = _rawmode(image)
         if ";16" in rawmode and not image.mode.startswith("I"):
             return _read_16bit_colour(data, rawmode)
@@ -132,7 +131,8 @@ def _open(data: bytes) -> Any:  # Any: `tile`, which 16-bit colour needs, is not
         return Image.open(BytesIO(data), formats=_FORMATS)
 
 
-def _check_pixels(count: int) -> None:
+def check_pixels(count: int) -> None:
+    """Raise `DataError` where an image promises more pixels than Pillow's limit."""
     if Image.MAX_IMAGE_PIXELS is not None and count > Image.MAX_IMAGE_PIXELS:
         raise DataError(_too_many_pixels())
 
@@ -149,6 +149,13 @@ def _rawmode(image: Any) -> str:
     args = image.tile[0][3]
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
+
+
+def deep_png(path: Path) -> tuple[int, int] | None:
+    """Height and width of a PNG of 16 bits per sample; None of others."""
+    with Image.open(path, formats=("PNG",)) as image:
+        deep = ";16" in _rawmode(image) or image.mode.startswith("I")
+        return (image.height, image.width) if deep else None
 
 
 def _read_16bit_colour(data: bytes, rawmode: str) -> Picture:
@@ -200,7 +207,7 @@ def _read_tiff(data: bytes, channels: int) -> Picture:
     with tifffile.TiffFile(BytesIO(data)) as file:
         page: Any = file.pages[0]
         alpha = page.samplesperpixel == 4 and tuple(page.extrasamples) in ((1,), (2,))
-        ordinary = len(file.pages) == 1 and page.samplesperpixel <= 4
+        ordinary = len(file.pages) == 1 and page.samplesperpixel <= 4 and page.dtype in (np.uint8, np.uint16, bool)
         if ordinary and (channels in (1, 3) or (channels == 4 and alpha)):
             try:
                 return _read_with_pillow(data)
@@ -211,10 +218,10 @@ def _read_tiff(data: bytes, channels: int) -> Picture:
 
 def _read_with_tifffile(series: Any, channels: int, alpha: bool) -> Picture:
     """One plane of any number of channels, which may lie before or after the rows and columns, or on pages."""
-    _check_pixels(int(np.prod(series.shape)) // max(channels, 4))
+    check_pixels(int(np.prod(series.shape)) // max(channels, 4))
     others = [axis for axis, letter in enumerate(series.axes) if letter not in "YX"]
     if len(others) > 1 or "Y" not in series.axes or "X" not in series.axes:
-        raise DataError(f"has axes {series.axes}, one plane of channels is read; save one plane to a file")
+        raise DataError(f"has axes {series.axes}, one plane of channels is read; name one of its images, FILE/0")
     try:
         array = series.asarray()
     except ValueError as error:
@@ -223,48 +230,5 @@ def _read_with_tifffile(series: Any, channels: int, alpha: bool) -> Picture:
         raise DataError("its compression is not read for this layout; save it uncompressed or with deflate") from None
     picture = from_array(np.transpose(array, (series.axes.index("Y"), series.axes.index("X"), *others)))
     colours = series.keyframe.photometric == 2  # RGB
-    bands = "RGBA" if colours and alpha else picture.bands
+    bands = "RGBA" if colours and alpha and array.dtype.kind == "u" else picture.bands
     return picture._replace(bands=bands if colours or bands == "L" else "")
-
-
-def write_image(path: str | Path, pixels: UInt[np.ndarray, "h w *c"]) -> None:
-    """Write an image; its suffix names the format. Written beside and renamed, so never half-written.
-
-    8-bit gray, RGB and RGBA go into any format that holds them; 16-bit gray into PNG, TIFF or npy; 16-bit colour
-    and other numbers of channels into TIFF or npy.
-
-    Raises:
-        DataError: a suffix that is not written, or one whose format cannot hold these pixels.
-    """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in _WRITABLE:
-        raise DataError(f"cannot write {path.name}: the suffix must be one of {', '.join(_WRITABLE)}; rename it")
-    picture = from_array(pixels)
-    beside = path.with_name(f".{path.stem}-{os.getpid()}-{threading.get_ident()}{suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(beside, suffix, picture.pixels)
-        os.replace(beside, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error}; change the suffix, the folder or free some space") from None
-    finally:
-        with contextlib.suppress(OSError):  # where there is no such folder
-            beside.unlink()
-
-
-def _write(path: Path, suffix: str, pixels: UInt[np.ndarray, "h w c"]) -> None:
-    channels, sixteen = pixels.shape[2], pixels.dtype == np.uint16
-    by_pillow = channels == 1 if sixteen else channels in (1, 3, 4)
-    if suffix == ".npy":
-        np.save(path, pixels)
-    elif by_pillow and not (sixteen and suffix not in (".png", ".tif", ".tiff")):
-        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-        image.save(path, quality=95)  # of JPEG and WebP; the others are lossless
-    elif suffix in (".tif", ".tiff"):
-        import tifffile
-
-        tifffile.imwrite(path, pixels, photometric="rgb" if channels == 3 else "minisblack", planarconfig="contig")
-    else:
-        what = f"{pixels.dtype} with {channels} channels"
-        raise DataError(f"cannot write {what} to a {suffix} file: it holds less; use .tif or .npy")

@@ -1,66 +1,42 @@
-"""The one place for value ranges, and for making an image what a model takes.
+"""Images between files, arrays and tensors: the one place for value ranges.
 
-An image is uint8 [0, 255] or uint16 [0, 65535] in files and arrays, (h, w, c), and float32 [-1, 1] in tensors,
-(b, c, h, w).
+An image is uint8 [0, 255] or uint16 [0, 65535] in arrays, (h, w, c), and float32 [-1, 1] in tensors, (b, c, h, w).
+Files may hold values of other types and ranges; a window of values says what becomes -1 and 1 (see
+`diffae.config.InputConfig`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from colorsys import hsv_to_rgb
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt
+from jaxtyping import Float, Real, UInt
 from PIL import Image
 from torch import Tensor
 
-from diffae.config import WHITE, Crop, InputConfig
-from diffae.errors import ConfigError, DataError
-from diffae.image_files import SUFFIXES, Picture, from_array, from_pillow, read_picture, write_image
+from diffae.config import WHITE, Crop, InputConfig, Window
+from diffae.errors import DataError
+from diffae.image_files import SUFFIXES, from_array, from_pillow, read_picture
+from diffae.image_fitting import ImageSpec, as_type, fit_picture, restore_window
+from diffae.image_stacks import TIFF, find_stack
+from diffae.image_writing import Origin, origin_of, suffix_for, write_image
 
 __all__ = [
-    "SUFFIXES", "WHITE", "Crop", "ImageLike", "ImageSpec", "as_batch", "decode_image", "fit_picture", "grid",
-    "load_image", "read_ready", "save_image", "to_float", "to_tensor", "to_uint8", "to_uint16", "to_unit",
+    "SUFFIXES", "WHITE", "Crop", "ImageLike", "ImageSpec", "Origin", "as_batch", "decode_image", "fit_picture", "grid",
+    "load_image", "origin_of", "read_ready", "save_image", "suffix_for", "to_float", "to_rgb", "to_samples",
+    "to_tensor", "to_uint8", "to_uint16", "to_unit",
 ]  # fmt: skip
 
 ImageLike = Image.Image | str | Path | np.ndarray | Tensor
 
+_COLOURS = {1: [(1, 1, 1)], 2: [(1, 0, 1), (0, 1, 0)]}
 _OUTSIDE = 1e-3  # how far beyond [-1, 1] a float image may lie: rounding of lower precisions
-_LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601, as Pillow and JPEG define gray
 
 save_image = write_image
-
-
-@dataclass(frozen=True)
-class ImageSpec:
-    """What every image of a set is made into.
-
-    Raises:
-        ConfigError: a value its rule forbids.
-    """
-
-    channels: int = 3
-    """1 gray, 3 RGB, or any other number, which the files must then have (alpha counts)."""
-    size: int | None = None
-    """Side of the square in pixels: the largest centred square, scaled. None keeps the image's own size and shape."""
-    crop: Crop | None = None
-    """What to cut out first, see `diffae.config.InputConfig`."""
-    background: tuple[int, int, int] = WHITE
-    """RGB 0..255, seen through transparent pixels."""
-
-    def __post_init__(self) -> None:
-        if self.channels < 1:
-            raise ConfigError(f"channels is {self.channels}, it must be at least 1; use 1 for gray or 3 for RGB")
-        if self.size is not None and self.size < 1:
-            raise ConfigError(f"size is {self.size}, it must be at least 1 pixel; use for instance 64")
-        InputConfig(self.crop, self.background)  # has their rules
-
-    @property
-    def box(self) -> tuple[int, int, int, int] | None:
-        """The crop as numbers."""
-        return InputConfig(self.crop, self.background).box
 
 
 def load_image(
@@ -70,17 +46,29 @@ def load_image(
     *,
     crop: Crop | None = None,
     background: tuple[int, int, int] = WHITE,
+    window: Window | None = None,
 ) -> UInt[np.ndarray, "h w c"]:
-    """Read one image file upright, as uint8 or (from 16-bit files) uint16; the arguments are those of ImageSpec.
+    """Read one image file upright, as uint8 or (from 16-bit files, or by a window) uint16; arguments as of ImageSpec.
 
+    Args:
+        path: an image file; of a file of many images, FILE/k with k from 0.
     Raises:
         DataError: a file that is missing, damaged, not an image, too large, of other channels, or outside the crop.
-        ConfigError: an argument its rule forbids.
+        ConfigError: an argument its rule forbids, or a library that the file needs and is not installed.
     """
-    return _load(path, ImageSpec(channels, size, crop, background))
+    return _load(path, ImageSpec(channels, size, crop, background, window))
 
 
 def _load(path: str | Path, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+    if found := find_stack(path, spec.channels):
+        stack, index = found
+        if index is None and len(stack) > 1:
+            which = f"name one of them, {path}/0 to {path}/{len(stack) - 1}"
+            if stack.file.suffix.lower() in TIFF:
+                which += f", or set channels to {len(stack)} if that is what its pages are"
+            raise DataError(f"image {path}: holds {len(stack)} images; {which}")
+        if index is not None or stack.file.suffix.lower() not in TIFF:  # Pillow knows more compressions of TIFF
+            return fit_picture(stack.picture(index or 0), str(path), spec)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -88,86 +76,10 @@ def _load(path: str | Path, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
     return decode_image(data, str(path), spec)
 
 
-def decode_image(data: bytes, name: str, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+def decode_image(data: bytes, name: str, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
     """As `load_image`, from the bytes of a file that error messages call `name`."""
     smallest = spec.size if spec.crop is None else None  # a crop is in pixels of the full image
     return fit_picture(read_picture(data, name, spec.channels, smallest), name, spec)
-
-
-def fit_picture(picture: Picture, name: str, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
-    """Crop, put over the background, scale and convert to the wanted channels.
-
-    Raises:
-        DataError: a crop that reaches outside the image, or channels that cannot become the wanted ones.
-    """
-    pixels, bands = picture
-    if spec.box is not None:
-        pixels = _cut(pixels, spec.box, name)
-    if spec.size is not None:
-        pixels = _centre_square(pixels)
-    if bands in ("LA", "RGBA") and pixels.shape[2] != spec.channels:
-        pixels, bands = _flatten(pixels, spec.background), bands[:-1]
-    if spec.size is not None:
-        pixels = _resize(pixels, spec.size)
-    return np.ascontiguousarray(_match_channels(pixels, bands, name, spec.channels))
-
-
-def _cut(pixels: np.ndarray, box: tuple[int, int, int, int], name: str) -> np.ndarray:
-    left, top, right, bottom = box
-    height, width = pixels.shape[:2]
-    if right > width or bottom > height:
-        raise DataError(f"image {name}: is {width}x{height}, the crop {box} must lie inside; change or drop the crop")
-    return pixels[top:bottom, left:right]
-
-
-def _centre_square(pixels: np.ndarray) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return pixels[top : top + side, left : left + side]
-
-
-def _flatten(pixels: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
-    """(h, w, c + alpha) over the background => (h, w, c)."""
-    top = np.iinfo(pixels.dtype).max
-    colours = pixels[..., :-1]
-    if pixels[..., -1].min() == top:
-        return colours
-    behind = np.array(background, dtype=np.float32) * (top / 255)  # uint8 [0, 255] => the range of these pixels
-    behind = behind if colours.shape[2] == 3 else behind @ _LUMA
-    alpha = pixels[..., -1:].astype(np.float32) / top
-    return np.rint(colours * alpha + behind * (1 - alpha)).astype(pixels.dtype)
-
-
-def _match_channels(pixels: np.ndarray, bands: str, name: str, channels: int) -> np.ndarray:
-    have = pixels.shape[2]
-    if have == channels:
-        return pixels
-    if bands == "L" and channels == 3:
-        return np.repeat(pixels, 3, axis=2)
-    if bands == "RGB" and channels == 1:
-        return np.rint(pixels @ _LUMA).astype(pixels.dtype)[..., None]
-    raise DataError(f"image {name}: has {have} channels, {channels} are wanted; set channels to {have} or convert it")
-
-
-def _resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """A square to (size, size, c) by Lanczos, antialiased; 16-bit samples go through float32 and keep their depth."""
-    if pixels.shape[0] == size:
-        return pixels
-    depth = np.iinfo(pixels.dtype)
-    if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
-        return np.asarray(_lanczos(pixels, size))
-    planes = [pixels[..., channel] for channel in range(pixels.shape[2])]
-    if pixels.dtype == np.uint16:
-        planes = [plane.astype(np.float32) for plane in planes]
-    scaled = np.stack([np.asarray(_lanczos(plane, size)) for plane in planes], axis=2)
-    return np.rint(scaled).clip(depth.min, depth.max).astype(pixels.dtype)
-
-
-def _lanczos(plane: np.ndarray, size: int) -> Image.Image:
-    # reducing_gap: large images are first averaged over whole boxes, to no less than 3 times the wanted size
-    image = Image.fromarray(np.ascontiguousarray(plane))
-    return image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def to_float(pixels: UInt[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -183,7 +95,7 @@ def to_tensor(pixels: UInt[np.ndarray, "*shape"]) -> Float[Tensor, "b c h w"]:
         DataError: another type or number of dimensions.
     """
     images = pixels if pixels.ndim == 4 else pixels[None]
-    rows = np.stack([from_array(image).pixels for image in images])
+    rows = np.stack([fit_picture(from_array(image), "given", ImageSpec(image[0, 0].size)) for image in images])
     return to_float(torch.from_numpy(np.ascontiguousarray(rows.transpose(0, 3, 1, 2))))
 
 
@@ -200,6 +112,23 @@ def to_uint8(x: Float[Tensor, "b c h w"]) -> UInt[np.ndarray, "b h w c"]:
 def to_uint16(x: Float[Tensor, "b c h w"]) -> UInt[np.ndarray, "b h w c"]:
     """float [-1, 1] => uint16 [0, 65535], clamped and rounded."""
     return (to_unit(x.detach().float()) * 65535).round().to(torch.uint16).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def to_samples(
+    x: Float[Tensor, "b c h w"], given: InputConfig, dtype: str | None = None
+) -> Real[np.ndarray, "b h w c"]:
+    """float [-1, 1] => samples of the type and range that a model was trained on.
+
+    Args:
+        x: images; clamped.
+        given: what the model's images went through.
+        dtype: another type of samples; without a window each type has its own whole range, uint8 or uint16.
+    """
+    unit = to_unit(x.detach().double()).permute(0, 2, 3, 1).cpu().numpy()
+    dtype = dtype or given.dtype
+    if given.window is not None:
+        return restore_window(unit * 65535, given.window, dtype)
+    return as_type(unit * np.iinfo(dtype).max, dtype)
 
 
 def read_ready(read: Callable[[ImageSpec], np.ndarray], spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
@@ -222,16 +151,19 @@ def as_batch(
     *,
     crop: Crop | None = None,
     background: tuple[int, int, int] = WHITE,
+    window: Window | None = None,
 ) -> Float[Tensor, "b c h w"]:
     """Whatever a user holds, as a batch in [-1, 1] for a model of that size and number of channels.
 
     Args:
-        images: a Pillow image, a path, a uint8 or uint16 array (h, w), (h, w, c) or (b, h, w, c), a float tensor
-            (c, h, w) or (b, c, h, w) in [-1, 1], or a list of these. All but tensors are cropped, then
-            centre-cropped and scaled, gray and RGB converted into each other, transparency put over the background.
+        images: a Pillow image, a path, a uint8 or uint16 array (h, w), (h, w, c) or (b, h, w, c) (with a window: of
+            any type), a float tensor (c, h, w) or (b, c, h, w) in [-1, 1], or a list of these. All but tensors are
+            cropped, then centre-cropped and scaled, gray and RGB converted into each other, transparency put over
+            the background, and their values read by the window.
         size: side of the square in pixels.
         channels: the model's channels.
-        crop, background: see ImageSpec; an image of the model's size that is too small for the crop is taken as it is.
+        crop, background, window: see ImageSpec; an image of the model's size that is too small for the crop is taken
+            as it is.
     Returns:
         (b, channels, size, size) float32; tensors stay on their device, all else is on the CPU.
     Raises:
@@ -240,11 +172,12 @@ def as_batch(
     if isinstance(images, (list, tuple)):
         if not images:
             raise DataError("the list of images is empty, at least one is needed; pass an image")
-        batches = [as_batch(image, size, channels, crop=crop, background=background) for image in images]
+        given = {"crop": crop, "background": background, "window": window}
+        batches = [as_batch(image, size, channels, **given) for image in images]
         return torch.cat([batch.to(batches[0].device) for batch in batches])
     if isinstance(images, Tensor):
         return _check_tensor(images, size, channels)
-    spec = ImageSpec(channels, size, crop, background)
+    spec = ImageSpec(channels, size, crop, background, window)
     if isinstance(images, (str, Path)):
         path = images
         return to_tensor(read_ready(lambda wanted: _load(path, wanted), spec))
@@ -282,6 +215,23 @@ def _check_tensor(x: Tensor, size: int, channels: int) -> Float[Tensor, "b c h w
         remedy = "scale it, or where it is only just outside, as decoded images may be, use .clamp(-1, 1)"
         raise DataError(f"image tensor spans {span}, it must lie in [-1, 1]; {remedy}")
     return x.to(torch.float32)
+
+
+def to_rgb(pixels: UInt[np.ndarray, "n h w c"]) -> UInt[np.ndarray, "n h w 3"]:
+    """Something to look at from images of any number of channels, black where all of them are low.
+
+    Each channel gets a colour, and they are laid over one another like lights: one is white, two are magenta and
+    green, three red, green and blue (so RGB stays what it is), more have hues evenly spaced.
+    """
+    channels = pixels.shape[3]
+    if channels == 3:
+        return pixels
+    colours = np.array(_COLOURS.get(channels) or [hsv_to_rgb(k / channels, 1, 1) for k in range(channels)])
+    top = np.iinfo(pixels.dtype).max
+    dark = np.ones((*pixels.shape[:3], 3), np.float32)
+    for channel, colour in enumerate(colours.astype(np.float32)):  # screen: 1 - product of (1 - light)
+        dark *= 1 - pixels[..., channel, None] / np.float32(top) * colour
+    return np.rint((1 - dark) * top).astype(pixels.dtype)
 
 
 def grid(images: UInt[np.ndarray, "n h w c"], columns: int, gap: int = 2) -> UInt[np.ndarray, "h2 w2 c"]:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt
 
-from diffae.data.pack import FORMAT, Pack, PackWriter, locked
-from diffae.data.sources import Source, is_pack, open_source
+from diffae.config import Window, WindowRule
+from diffae.data.pack import Pack, PackWriter, locked
+from diffae.data.parallel import bar, in_chunks
+from diffae.data.resume import ContentKey, Progress, ResumableWriter
+from diffae.data.sources import Source, is_pack
+from diffae.data.streams import Item, Stream, count_of, items_of, open_images
+from diffae.data.windows import found_window, sample_type
 from diffae.errors import DataError
 from diffae.images import WHITE, Crop, ImageSpec
-
-_CHUNK = 32  # images decoded by one task
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 class _Chunk(NamedTuple):
     images: list[UInt[np.ndarray, "h w c"]]
     names: list[str]
+    labels: list[tuple[str, ...]]
     skipped: list[tuple[str, str]]
 
 
@@ -46,6 +47,7 @@ def build_pack(
     channels: int = 3,
     crop: Crop | None = None,
     background: tuple[int, int, int] = WHITE,
+    window: Window | WindowRule | None = None,
     strict: bool = False,
     at_least: int = 2,
     workers: int | None = None,
@@ -55,12 +57,14 @@ def build_pack(
 
     It is found by a key of the settings and the source's fingerprint: names, sizes and modification times of files
     in a folder, names, sizes and CRCs in a .zip, size and modification time of an array. Samples are uint8, or
-    uint16 as soon as one image has 16 bits (8-bit ones are then multiplied by 257, which is exact).
+    uint16 as soon as one image has 16 bits (8-bit ones are then multiplied by 257, which is exact). With a window they
+    are always uint16, 0 to 65535 from the window's low end to its high one.
 
     Args:
-        source: a folder, .zip, .npy, .npz (see `open_source`), or a pack, itself returned where nothing would change.
+        source: whatever holds images (see `open_images`), or a pack, itself returned where nothing would change.
         cache_dir: where packs are kept; made if needed. Processes that ask at the same time wait for one of them.
         size, channels, crop, background: see ImageSpec.
+        window: see ImageSpec, or how it is found (`diffae.data.windows`). A pack keeps its own where a rule is given.
         strict: refuse an image that cannot be read, instead of leaving it out (see `Pack.skipped`) with a log line.
         at_least: fewer images than this are refused, before any is decoded if there are no more.
         workers: threads that decode; the number of CPUs when None.
@@ -70,19 +74,71 @@ def build_pack(
         ConfigError: a setting its rule forbids.
     """
     spec, source, cache_dir = ImageSpec(channels, size, crop, background), Path(source), Path(cache_dir)
-    if is_pack(source) and crop is None and (pack := Pack.open(source)).shape[1:] == (size, size, channels):
+    if is_pack(source) and _is_ready(pack := Pack.open(source), spec, window):
         return _checked(pack, strict)
-    images = open_source(source)
-    _check_count(source, len(images.names), len(images.names), at_least)
-    key = _key(images, spec)
+    images = open_images(source, channels)
+    total = count_of(images)
+    if total is not None:
+        _check_count(source, total, total, at_least)
+    workers = workers or os.cpu_count() or 1
+    if isinstance(window, str):
+        window = found_window(images, spec, window, cache_dir, workers=workers, progress=progress)
+    spec = replace(spec, window=window)
+    key = ContentKey(images, spec).of_all()
     path = cache_dir / f"{source.stem or 'images'}-{size}x{channels}-{key[:12]}.pack"
     if not path.exists():
         facts = {"key": key, "crop": crop, "background": background, "source": source.name}
-        decoding = {"strict": strict, "workers": workers or os.cpu_count() or 1, "progress": progress}
+        decoding = {"strict": strict, "workers": workers, "progress": progress}
         with locked(cache_dir):
             if not path.exists():  # another process may have made it meanwhile
                 _build(images, path, spec, facts, at_least=at_least, **decoding)
     return _checked(Pack.open(path), strict)
+
+
+def prepare_pack(
+    images: Source | Stream,
+    path: str | Path,
+    spec: ImageSpec,
+    *,
+    source: str,
+    about: Sequence[object] = (),
+    strict: bool = True,
+    at_least: int = 1,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Pack:
+    """The pack of these images at a path of the user's choice, in as many sittings as it takes.
+
+    What was written when the work stops, for whatever reason, is kept beside `path`; the next call with the same
+    images and settings goes on from there (see `diffae.data.resume`). A pack that is complete is returned as it is.
+
+    Args:
+        images: where they come from.
+        path: the pack's folder.
+        spec: what every image is made into; its size must be given.
+        source: what the pack says it was made of.
+        about: other facts on which the pack depends, as JSON has them.
+        strict, at_least, workers, progress: see `build_pack`.
+    Raises:
+        DataError: an unreadable image with strict, no images, another pack at `path`, a full disk.
+    """
+    path, content = Path(path), ContentKey(images, spec, *about)
+    key = content.of_all()
+    with locked(path.absolute().parent):
+        if path.exists():
+            if not is_pack(path) or Pack.open(path).index["key"] != key:
+                raise DataError(f"pack {path}: exists already, of other content; remove it or choose another --out")
+            return _checked(Pack.open(path), strict)
+        facts = {"key": key, "crop": spec.crop, "background": spec.background, "source": source}
+        decoding = {"strict": strict, "workers": workers or os.cpu_count() or 1, "progress": progress}
+        _build(images, path, spec, facts, at_least=at_least, content=content, **decoding)
+    return _checked(Pack.open(path), strict)
+
+
+def _is_ready(pack: Pack, spec: ImageSpec, window: Window | WindowRule | None) -> bool:
+    """Whether a pack would not change by being made to a specification."""
+    kept = pack.window is not None if isinstance(window, str) else window in (None, pack.window)
+    return kept and spec.crop in (None, pack.crop) and pack.shape[1:] == (spec.size, spec.size, spec.channels)
 
 
 def check_space(path: Path, needed: int) -> None:
@@ -98,13 +154,6 @@ def _check_count(source: str | Path, usable: int, total: int, at_least: int, why
     if usable < at_least:
         have = f"{usable} of {total} images can be used, at least {at_least} are needed"
         raise DataError(f"images {source}: {have}; add some{why}")
-
-
-def _key(source: Source, spec: ImageSpec) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, asdict(replace(spec, crop=spec.box))]).encode())
-    for entry in source.fingerprint():
-        digest.update(json.dumps(entry).encode())
-    return digest.hexdigest()
 
 
 def _checked(pack: Pack, strict: bool) -> Pack:
@@ -123,7 +172,7 @@ def _strictly(reason: str) -> DataError:
 
 
 def _build(
-    source: Source,
+    images: Source | Stream,
     path: Path,
     spec: ImageSpec,
     facts: dict,
@@ -132,40 +181,49 @@ def _build(
     at_least: int,
     workers: int,
     progress: bool,
+    content: ContentKey | None = None,
 ) -> None:
-    size, total = spec.size, len(source.names)
+    """Write the pack; with `content`, so that it can be continued."""
+    size, total = spec.size, count_of(images)
     assert size is not None  # build_pack demands it
+    columns = images.columns if isinstance(images, Stream) else ()
+    if spec.window is not None:
+        facts = {**facts, "window": spec.window, "samples": sample_type(images, spec)}
 
-    def write(dtype: np.dtype) -> None:
-        check_space(path, total * size**2 * spec.channels * dtype.itemsize)
+    def write(dtype: np.dtype, sofar: Progress) -> None:
+        check_space(path, ((total or 0) - sofar.count) * size**2 * spec.channels * dtype.itemsize)
+        shape = (size, spec.channels, dtype, columns)
         with (
-            _bar(total, progress) as advance,
-            closing(_decode_all(source, spec, strict, workers)) as chunks,
-            PackWriter(path, size, spec.channels, dtype) as writer,
+            bar("reading images", total, progress) as advance,
+            closing(
+                in_chunks(partial(_decode, spec=spec, strict=strict), items_of(images, sofar.done), workers)
+            ) as chunks,
+            ResumableWriter(path, *shape, content, sofar) if content else PackWriter(path, *shape) as writer,
         ):
-            skipped = _fill(writer, chunks, advance, dtype)
-            why = f"; the first that could not be read: {skipped[0][1]}" if skipped else ""
-            _check_count(facts["source"], writer.count, total, at_least, why)
-            writer.finish({**facts, "skipped": skipped})
+            advance(sofar.done)
+            _fill(writer, chunks, advance, dtype)
+            why = f"; the first that could not be read: {writer.skipped[0][1]}" if writer.skipped else ""
+            _check_count(facts["source"], writer.count, writer.done, at_least, why)
+            writer.finish({**facts, "skipped": writer.skipped})
 
-    try:
-        write(np.dtype(np.uint8))
-    except _SixteenBitError:
-        write(np.dtype(np.uint16))
+    sofar = Progress.read(path, content) if content else Progress()
+    if strict and sofar.skipped:
+        sofar = Progress()
+    with suppress(_SixteenBitError):
+        write(np.dtype(sofar.dtype), sofar)
+        return
+    write(np.dtype(np.uint16), Progress())
 
 
-def _fill(
-    writer: PackWriter, chunks: Iterator[_Chunk], advance: Callable[[int], None], dtype: np.dtype
-) -> list[tuple[str, str]]:
-    skipped = []
+def _fill(writer: PackWriter, chunks: Iterator[_Chunk], advance: Callable[[int], None], dtype: np.dtype) -> None:
     for chunk in chunks:
         if dtype == np.uint8 and any(image.dtype == np.uint16 for image in chunk.images):
             raise _SixteenBitError
         if chunk.images:
-            writer.append(np.stack([_deepen(image, dtype) for image in chunk.images]), chunk.names)
-        skipped += chunk.skipped
-        advance(len(chunk.images) + len(chunk.skipped))
-    return skipped
+            writer.append(np.stack([_deepen(image, dtype) for image in chunk.images]), chunk.names, chunk.labels)
+        count = len(chunk.images) + len(chunk.skipped)
+        writer.looked_at(count, chunk.skipped)
+        advance(count)
 
 
 def _deepen(image: UInt[np.ndarray, "h w c"], dtype: np.dtype) -> UInt[np.ndarray, "h w c"]:
@@ -174,47 +232,15 @@ def _deepen(image: UInt[np.ndarray, "h w c"], dtype: np.dtype) -> UInt[np.ndarra
     return image.astype(np.uint16) * 257  # uint8 [0, 255] => uint16 [0, 65535]
 
 
-def _decode_all(source: Source, spec: ImageSpec, strict: bool, workers: int) -> Generator[_Chunk]:
-    """Chunks in the order of the names. Threads suffice: Pillow decodes and resizes without Python's lock."""
-    starts = iter(range(0, len(source.names), _CHUNK))
-    pool = ThreadPoolExecutor(workers)
-    pending: deque[Future[_Chunk]] = deque()
-    try:
-        while True:
-            while len(pending) < 2 * workers and (start := next(starts, None)) is not None:
-                pending.append(pool.submit(_decode, source, start, spec, strict))
-            if not pending:
-                return
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _decode(source: Source, start: int, spec: ImageSpec, strict: bool) -> _Chunk:
-    chunk = _Chunk([], [], [])
-    for index in range(start, min(start + _CHUNK, len(source.names))):
-        name = source.names[index]
+def _decode(items: Sequence[Item], spec: ImageSpec, strict: bool) -> _Chunk:
+    chunk = _Chunk([], [], [], [])
+    for item in items:
         try:
-            chunk.images.append(source.read(index, spec))
-            chunk.names.append(name)
+            chunk.images.append(item.read(spec))
+            chunk.names.append(item.name)
+            chunk.labels.append(item.labels)
         except DataError as error:
             if strict:
                 raise _strictly(str(error)) from None
-            chunk.skipped.append((name, str(error)))
+            chunk.skipped.append((item.name, str(error)))
     return chunk
-
-
-@contextmanager
-def _bar(total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    with Progress("reading images", *columns, console=Console(stderr=True), disable=not show) as bar:
-        task = bar.add_task("", total=total, rate="")
-
-        def advance(count: int) -> None:
-            bar.advance(task, count)
-            bar.update(task, rate=f"{bar.tasks[0].speed or 0:.0f} images/s")
-
-        yield advance

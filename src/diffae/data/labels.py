@@ -10,7 +10,7 @@ import os
 import posixpath
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +135,23 @@ class LabelTable:
         values[places[places >= 0]] = self.values[places >= 0]
         return values
 
+    def for_images(self, names: Sequence[str]) -> LabelTable:
+        """The table with one row for each of these images, in their order; what is said of other files is left out.
+
+        Raises:
+            DataError: none of the labels is of one of them, or a file name that several images have.
+        """
+        strangers = self.strangers(names)
+        if len(strangers) == len(self):
+            rule = f"none names one of the {len(names)} images, such as {names[0]!r}"
+            raise DataError(f"{len(self)} labels, the first for {self.names[0]!r}: {rule}; correct the names")
+        return replace(self, names=tuple(names), values=self.align(names, absent=strangers))
+
+    def strangers(self, names: Iterable[str]) -> list[str]:
+        """The labelled files that are not among these images."""
+        known = {_stem(name) for name in names}
+        return [name for name in self.names if _stem(name) not in known]
+
     def _refuse_confusion(self, places: Int64[np.ndarray, " n"]) -> None:
         """One label for several images, or several labels for one."""
         used, counts = np.unique(places[places >= 0], return_counts=True)
@@ -154,7 +171,7 @@ class LabelTable:
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(["file", *self.columns])
         for name, row in zip(self.names, self.values.tolist(), strict=True):
-            writer.writerow([name, *map(self._format, self.columns, row)])
+            writer.writerow([name, *self.cells(row)])
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             beside.write_text(buffer.getvalue(), encoding="utf-8")
@@ -163,6 +180,10 @@ class LabelTable:
             raise DataError(f"labels {path}: cannot be written ({error.strerror}); choose another folder") from None
         finally:
             beside.unlink(missing_ok=True)
+
+    def cells(self, row: Sequence[float]) -> tuple[str, ...]:
+        """One row of values as the cells of a CSV; nothing where unknown."""
+        return tuple(map(self._format, self.columns, row))
 
     def _format(self, column: str, value: float) -> str:
         if math.isnan(value):

@@ -3,7 +3,8 @@
     faces-1f2e3d4c.pack/
       images.npy    (n, size, size, channels) uint8 or uint16
       names.txt     one name per line, in the order of the rows
-      index.json    format, key, count, size, channels, dtype, crop, background, source, skipped
+      labels.csv    what is known about the images, where their source says it
+      index.json    format, key, count, size, channels, dtype, crop, background, window, samples, source, skipped
 
 The held-out split is not stored: it is a function of the names.
 """
@@ -11,6 +12,7 @@ The held-out split is not stored: it is a function of the names.
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import fcntl
 import hashlib
@@ -22,15 +24,18 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Int64, Integer, UInt
 
+from diffae.config import Crop, Window
+from diffae.data.labels import LabelTable
 from diffae.data.rows import ArrayFile, NameList, encode_name
 from diffae.errors import ConfigError, DataError
 
 FORMAT = 1
+IMAGES, NAMES, LABELS = "images.npy", "names.txt", "labels.csv"
 _U8, _U16 = np.dtype(np.uint8), np.dtype(np.uint16)
 
 
@@ -45,7 +50,7 @@ class Pack:
         self.path = path
         self.index = index
         self._rows = rows
-        self.names: Sequence[str] = NameList(path / "names.txt", len(rows))
+        self.names: Sequence[str] = NameList(path / NAMES, len(rows))
         """Names of the images, read from disk as they are asked for."""
 
     @classmethod
@@ -62,9 +67,9 @@ class Pack:
             raise DataError(f"pack {path}: cannot be read ({error}); make it again from the images") from None
         if index.get("format") != FORMAT:
             raise DataError(f"pack {path}: has format {index.get('format')}, {FORMAT} is read; make it again")
-        rows = ArrayFile(path / "images.npy")
+        rows = ArrayFile(path / IMAGES)
         stated = (index.get("count"), index.get("size"), index.get("size"), index.get("channels"))
-        if rows.shape != stated or not (path / "names.txt").is_file():
+        if rows.shape != stated or not (path / NAMES).is_file():
             raise DataError(f"pack {path}: images of shape {rows.shape} where {stated} is stated; make it again")
         return cls(path, index, rows)
 
@@ -121,9 +126,36 @@ class Pack:
         return self.shape[3]
 
     @property
+    def crop(self) -> Crop | None:
+        """What was cut out of the files."""
+        crop = self.index.get("crop")
+        return tuple(crop) if isinstance(crop, list) else crop
+
+    @property
+    def window(self) -> Window | None:
+        """(low, high) of each channel, the files' values that became 0 and 65535; None where samples are as in them."""
+        window = self.index.get("window")
+        return window and tuple((low, high) for low, high in window)
+
+    @property
+    def samples(self) -> str:
+        """Type of the samples in the files."""
+        return self.index.get("samples", self.dtype.name)
+
+    @property
     def skipped(self) -> list[tuple[str, str]]:
         """Name and reason of each image that was left out because it could not be read."""
         return [(name, reason) for name, reason in self.index["skipped"]]
+
+    @property
+    def labels(self) -> LabelTable | None:
+        """What the source said about the images, read from disk; None where it said nothing.
+
+        Raises:
+            DataError: labels.csv is damaged.
+        """
+        path = self.path / LABELS
+        return LabelTable.read(path) if path.is_file() else None
 
     def fetch(self, indices: Integer[np.ndarray, " k"]) -> UInt[np.ndarray, "k h w c"]:
         """The images at these indices, 0..len - 1, copied from disk.
@@ -181,69 +213,103 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def beside_of(path: Path) -> Path:
+    """The hidden folder in which the pack `path` is written."""
+    return path.with_name(f".{path.name}.partial")
+
+
 class PackWriter:
     """Writes a pack row by row in a hidden folder beside its place, and renames it when it is complete.
 
     A context manager, used inside `locked`: leaving it without `finish` removes what was written; what a killed
     process left is removed by the next writer of the same pack.
 
+    Args:
+        path: the pack's folder.
+        size, channels, dtype: of the images.
+        columns: names of the labels that come with each image; without any, no labels.csv is written.
     Raises:
         DataError: the disk is full, or cannot be written.
     """
 
-    def __init__(self, path: Path, size: int, channels: int, dtype: np.dtype) -> None:
+    def __init__(self, path: Path, size: int, channels: int, dtype: np.dtype, columns: Sequence[str] = ()) -> None:
         self.path = path
         self.count = 0
         self._row_shape = (size, size, channels)
         self._dtype = np.dtype(dtype)
-        self._beside = path.with_name(f".{path.name}.partial")
+        self._columns = columns
+        self.done = 0
+        """Images looked at, those that are left out too."""
+        self.skipped: list[tuple[str, str]] = []
+        self._beside = beside_of(path)
+        self._files: dict[str, IO[bytes]] = {}
 
     def __enter__(self) -> PackWriter:
         try:
             shutil.rmtree(self._beside, ignore_errors=True)
             self._beside.mkdir(parents=True)
-            self._images = (self._beside / "images.npy").open("wb")
-            self._names = (self._beside / "names.txt").open("wb")
-            self._images.write(self._header())
+            self._open("wb")
+            self._files[IMAGES].write(self._header())
+            if self._columns:
+                self._files[LABELS].write(_csv([("file", *self._columns)]))
         except OSError as error:
             raise self._explain(error) from None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
-        for file in (self._images, self._names):
-            with contextlib.suppress(OSError):  # a full disk again
-                file.close()
+        self._close()
         shutil.rmtree(self._beside, ignore_errors=True)
 
-    def append(self, images: UInt[np.ndarray, "k h w c"], names: Sequence[str]) -> None:
-        """Add rows of the pack's shape and type, and their names."""
+    def _open(self, mode: str) -> None:
+        for name in (IMAGES, NAMES, LABELS) if self._columns else (IMAGES, NAMES):
+            self._files[name] = (self._beside / name).open(mode)
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            with contextlib.suppress(OSError):  # a full disk again
+                file.close()
+
+    def append(
+        self, images: UInt[np.ndarray, "k h w c"], names: Sequence[str], labels: Sequence[Sequence[str]] = ()
+    ) -> None:
+        """Add rows of the pack's shape and type, their names, and as many cells of labels as there are columns."""
         if images.shape[1:] != self._row_shape or images.dtype != self._dtype:
             wanted = f"{self._dtype} of shape (k, {', '.join(map(str, self._row_shape))})"
             raise DataError(f"pack {self.path}: got {images.dtype} of shape {images.shape}, not {wanted}; convert it")
         if len(names) != len(images):
             raise DataError(f"pack {self.path}: got {len(names)} names for {len(images)} images; give one for each")
         try:
-            self._images.write(np.ascontiguousarray(images).data)
-            self._names.writelines(map(encode_name, names))
+            self._files[IMAGES].write(np.ascontiguousarray(images).data)
+            self._files[NAMES].writelines(map(encode_name, names))
+            if self._columns:
+                self._files[LABELS].write(_csv([(name, *row) for name, row in zip(names, labels, strict=True)]))
         except OSError as error:
             raise self._explain(error) from None
         self.count += len(images)
+
+    def looked_at(self, count: int, skipped: Sequence[tuple[str, str]] = ()) -> None:
+        """Count images that were appended or are left out, the latter with name and reason."""
+        self.done += count
+        self.skipped += skipped
 
     def finish(self, index: dict[str, Any]) -> None:
         """Complete the files and put the folder in its place; `index` holds what is not seen from the arrays."""
         size, _, channels = self._row_shape
         facts = {"format": FORMAT, "count": self.count, "size": size, "channels": channels, "dtype": self._dtype.name}
         try:
-            self._images.seek(0)
-            self._images.write(self._header())
-            for file in (self._images, self._names):
-                file.flush()
-                os.fsync(file.fileno())
+            self._files[IMAGES].seek(0)
+            self._files[IMAGES].write(self._header())
+            self._flush()
             text = json.dumps({**facts, **index}, indent=1)
             (self._beside / "index.json").write_text(text + "\n", encoding="utf-8")
             os.rename(self._beside, self.path)
         except OSError as error:
             raise self._explain(error) from None
+
+    def _flush(self) -> None:
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
 
     def _header(self) -> bytes:
         """The .npy header, whose length does not depend on the number of rows (numpy leaves room for it to grow)."""
@@ -257,3 +323,9 @@ class PackWriter:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return DataError(f"pack {self.path}: the disk is full after {self.count} images; free some space")
         return DataError(f"pack {self.path}: cannot be written ({error.strerror}); choose another folder")
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> bytes:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue().encode("utf-8", "surrogateescape")

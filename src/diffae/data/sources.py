@@ -1,4 +1,4 @@
-"""Where images come from: a folder, a .zip, an .npy or .npz array, or a pack made earlier.
+"""Where images come from: a folder, a .zip, arrays in files of many kinds, or a pack made earlier.
 
 Each is a list of names and a `read(index, spec)`, sorted by name (code point by code point: "10.png" before "9.png").
 All can be pickled and read from several threads and processes at once.
@@ -6,6 +6,7 @@ All can be pickled and read from several threads and processes at once.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import zipfile
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Real
 
 from diffae.data.rows import ArrayFile, NameList
 from diffae.errors import DataError
 from diffae.image_files import from_array
+from diffae.image_fitting import restore_window
+from diffae.image_stacks import STACK_SUFFIXES, TIFF, Stack, find_stack, is_stack
 from diffae.images import SUFFIXES, ImageSpec, decode_image, fit_picture
 
 _MOST_BYTES = 2**30  # of one image file, compressed or not
@@ -28,10 +31,11 @@ _MOST_BYTES = 2**30  # of one image file, compressed or not
 class Source(Protocol):
     """Images that can be listed and read one by one."""
 
+    path: Path
     names: Sequence[str]
     """Paths relative to the source, with forward slashes, sorted; for arrays the index as eight digits."""
 
-    def read(self, index: int, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+    def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
         """The image called names[index], made to the specification.
 
         Raises:
@@ -44,19 +48,26 @@ class Source(Protocol):
         ...
 
 
-def open_source(path: str | Path) -> Source:
-    """List the images of a folder (with the folders in it), a .zip, an .npy or .npz array, or a pack.
+def open_source(path: str | Path, channels: int = 3) -> Source:
+    """List the images of a folder (with the folders in it), a .zip, an array, a file of many images, or a pack.
 
-    An .npy holds (n, h, w) or (n, h, w, c) of uint8 or uint16 and is read row by row; of an .npz the array "images",
-    or else the first, is unpacked into memory. Hidden files, __MACOSX and packs inside a folder are passed over.
+    An .npy holds (n, h, w) or (n, h, w, c) and is read row by row; of an .npz the array "images", or else the first,
+    is unpacked into memory. Files of many images are those of `diffae.image_stacks`; in a folder, image k of one is
+    called FILE/k. Hidden files, __MACOSX and packs inside a folder are passed over.
 
+    Args:
+        path: what to open; an array in an HDF5 file or Zarr store is FILE/ARRAY.
+        channels: as many as this, unnamed pages of a TIFF are the channels of one image.
     Raises:
         DataError: nothing there, something else, or no images in it.
+        ConfigError: the library that reads it is not installed.
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if found := find_stack(path, channels):
+        return StackSource(path, *found)
     if path.is_dir():
-        return _open_pack(path) if is_pack(path) else FolderSource(path)
+        return PackSource(path) if is_pack(path) else FolderSource(path, channels)
     if not path.is_file():
         raise DataError(f"images {path}: there is no such file or folder; check the path")
     if suffix == ".zip":
@@ -65,7 +76,8 @@ def open_source(path: str | Path) -> Source:
         return ArraySource(path, ArrayFile(path))
     if suffix == ".npz":
         return ArraySource(path, _unpack(path))
-    raise DataError(f"images {path}: must be a folder, .zip, .npy, .npz or .pack; give the folder the file is in")
+    kinds = f".zip, .npy, .npz, {', '.join(STACK_SUFFIXES)} or .pack"
+    raise DataError(f"images {path}: must be a folder, {kinds}; give the folder the file is in")
 
 
 def is_pack(folder: Path) -> bool:
@@ -76,10 +88,28 @@ def is_pack(folder: Path) -> bool:
 class FolderSource:
     """Image files in a folder and the folders in it; links are followed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, channels: int) -> None:
         self.path = path
-        self.names: Sequence[str] = sorted(self._list())
+        self._files = sorted(self._list())
+        self._stacks = dict(self._open_stacks(channels))
+        self.names: Sequence[str] = sorted(name for file in self._files for name in self._names_in(file))
         _need_images(self.names, path)
+
+    def _names_in(self, file: str) -> list[str]:
+        count = len(self._stacks[file]) if file in self._stacks else 1
+        return [f"{file}/{k:04d}" for k in range(count)] if count > 1 else [file]
+
+    def _open_stacks(self, channels: int) -> Iterator[tuple[str, Stack]]:
+        """Those of the files that hold many images; a TIFF of one is read as any picture is."""
+        for file in self._files:
+            if not is_stack(self.path / file):
+                continue
+            try:
+                stack = Stack(self.path / file, "", channels)
+            except DataError:  # told when it is read, like other damaged files
+                continue
+            if len(stack) > 1 or not file.lower().endswith(TIFF):
+                yield file, stack
 
     def _list(self) -> Iterator[str]:
         seen = set()
@@ -90,16 +120,24 @@ class FolderSource:
                 folders.clear()
                 continue
             seen.add(identity)
-            folders[:] = [name for name in folders if not is_pack(here / name)]
             relative = here.relative_to(self.path)
+            yield from ((relative / name).as_posix() for name in folders if is_stack(here / name))  # Zarr stores
+            folders[:] = [name for name in folders if not (is_pack(here / name) or is_stack(here / name))]
             for name in files:
                 item = (relative / name).as_posix()
-                if _is_image(item):
+                if _is_image(item, SUFFIXES + STACK_SUFFIXES):
                     yield item
 
-    def read(self, index: int, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+    def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
         """See Source."""
         name = self.names[index]
+        if name in self._stacks:
+            return fit_picture(self._stacks[name].picture(0), name, spec)
+        file, _, number = name.rpartition("/")
+        if file in self._stacks:
+            return fit_picture(self._stacks[file].picture(int(number)), name, spec)
+        if is_stack(self.path / name) and not name.lower().endswith(TIFF):
+            Stack(self.path / name, "", spec.channels)  # says what is wrong with it
         try:
             with (self.path / name).open("rb") as file:
                 data = file.read(_MOST_BYTES + 1)
@@ -110,9 +148,31 @@ class FolderSource:
 
     def fingerprint(self) -> Iterator[tuple]:
         """Name, size and modification time in nanoseconds of each file."""
-        for name in self.names:
+        for name in self._files:
             facts = (self.path / name).stat()
             yield name, facts.st_size, facts.st_mtime_ns
+
+
+class StackSource:
+    """The images of one file, store or array, or the one of them that is asked for."""
+
+    def __init__(self, path: Path, stack: Stack, index: int | None) -> None:
+        self.path = path
+        self._stack = stack
+        self._indices = range(len(stack)) if index is None else [index]
+        self.names: Sequence[str] = [f"{k:08d}" for k in self._indices]
+
+    def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
+        """See Source."""
+        return fit_picture(self._stack.picture(self._indices[index]), self.names[index], spec)
+
+    def fingerprint(self) -> Iterator[tuple]:
+        """Path inside, size and modification time in nanoseconds of the file, or of each file of a store."""
+        file = self._stack.file
+        inner = self.path.relative_to(file).as_posix()
+        for part in sorted(file.rglob("*")) if file.is_dir() else [file]:
+            facts = part.stat()
+            yield inner, part.name, facts.st_size, facts.st_mtime_ns
 
 
 class ZipSource:
@@ -123,7 +183,7 @@ class ZipSource:
         self._open: tuple[int, zipfile.ZipFile] | None = None
         self._lock = threading.Lock()
         infos = {info.filename: info for info in self._archive().infolist() if not info.is_dir()}
-        self.names: Sequence[str] = sorted(name for name in infos if _is_image(name))
+        self.names: Sequence[str] = sorted(name for name in infos if _is_image(name, SUFFIXES))
         self._facts = [(name, infos[name].file_size, infos[name].CRC) for name in self.names]
         _need_images(self.names, path)
 
@@ -142,7 +202,7 @@ class ZipSource:
                     raise DataError(f"images {self.path}: is not a whole .zip ({error}); make it again") from None
             return self._open[1]
 
-    def read(self, index: int, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+    def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
         """See Source."""
         name, size, _ = self._facts[index]
         _check_bytes(size, name)
@@ -164,14 +224,11 @@ class ArraySource:
     def __init__(self, path: Path, rows: ArrayFile | np.ndarray, names: Sequence[str] | None = None) -> None:
         if len(rows.shape) not in (3, 4):
             raise DataError(f"images {path}: has shape {rows.shape}, it must be (n, h, w) or (n, h, w, c); reshape it")
-        if rows.dtype not in (np.uint8, np.uint16):
-            rule = "pixels must be uint8 or uint16"
-            raise DataError(f"images {path}: holds {rows.dtype}, {rule}; scale to 0..255 or 0..65535 and convert")
         self.path = path
         self.rows = rows
         self.names: Sequence[str] = [f"{index:08d}" for index in range(len(rows))] if names is None else names
 
-    def read(self, index: int, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+    def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
         """See Source."""
         return fit_picture(from_array(self.rows[index]), self.names[index], spec)
 
@@ -182,9 +239,21 @@ class ArraySource:
         yield self.path.name, facts.st_size, facts.st_mtime_ns
 
 
-def _open_pack(path: Path) -> ArraySource:
-    rows = ArrayFile(path / "images.npy")
-    return ArraySource(path, rows, NameList(path / "names.txt", len(rows)))
+class PackSource(ArraySource):
+    """The images of a pack; where it was made by a window, with the values that they stand for."""
+
+    def __init__(self, path: Path) -> None:
+        rows = ArrayFile(path / "images.npy")
+        super().__init__(path, rows, NameList(path / "names.txt", len(rows)))
+        index = json.loads((path / "index.json").read_text(encoding="utf-8"))
+        self._window, self._samples = index.get("window"), index.get("samples")
+
+    def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
+        """See Source."""
+        row = self.rows[index]
+        if self._window is not None:
+            row = restore_window(row, self._window, self._samples)
+        return fit_picture(from_array(row), self.names[index], spec)
 
 
 def _unpack(path: Path) -> np.ndarray:
@@ -197,10 +266,10 @@ def _unpack(path: Path) -> np.ndarray:
         raise DataError(f"images {path}: is not a whole .npz ({error}); make it again") from error
 
 
-def _is_image(name: str) -> bool:
+def _is_image(name: str, suffixes: tuple[str, ...]) -> bool:
     parts = name.split("/")
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and os.path.splitext(name)[1].lower() in SUFFIXES
+    return not hidden and name.lower().endswith(suffixes)
 
 
 def _check_bytes(size: int, name: str) -> None:
@@ -210,5 +279,5 @@ def _check_bytes(size: int, name: str) -> None:
 
 def _need_images(names: Sequence[str], path: Path) -> None:
     if not names:
-        kinds = " ".join(SUFFIXES)
+        kinds = " ".join(dict.fromkeys(SUFFIXES + STACK_SUFFIXES))
         raise DataError(f"images {path}: no images found, at least one file must end in {kinds}; check the path")

@@ -1,0 +1,224 @@
+"""Images to files, and what a file says beside its samples, so that an image comes back as it came.
+
+A TIFF returns as a TIFF of its type of samples, with its resolution, description and other texts; a slice of a NIfTI
+volume as a NIfTI slice in its place in space; a DICOM slice as a TIFF of its values and pixel spacing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Real
+from PIL import Image
+
+from diffae.errors import DataError
+from diffae.image_files import deep_png, from_array
+from diffae.image_fitting import centre_square
+from diffae.image_stacks import TIFF, find_stack, is_stack, library
+
+_WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", *TIFF, ".npy", ".nii", ".nii.gz")
+_TEXT_TAGS = (305, 306, 315, 316, 33432)  # Software, DateTime, Artist, HostComputer, Copyright
+_CENTIMETRE = 3  # TIFF's resolution unit
+_LAYOUT = re.compile(r"^(images|channels|slices|frames|hyperstack|loop|min|max)=.*\n?", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a file says of an image beside its samples. All plain values, so that codes can carry it."""
+
+    kind: Literal["png", "tiff", "nifti", "dicom"]
+    dtype: str
+    """Type of the samples."""
+    shape: tuple[int, int]
+    """Height and width in pixels."""
+    pages: bool = False
+    """Whether the channels of a TIFF lie on pages of their own."""
+    resolution: tuple[float, float] | None = None
+    """Pixels per unit of length, across and down."""
+    unit: int = _CENTIMETRE
+    """TIFF's number of that unit: 1 none, 2 inch, 3 centimetre."""
+    description: str = ""
+    """TIFF's ImageDescription; of ImageJ's, without what it says of the layout."""
+    texts: tuple[tuple[int, str], ...] = ()
+    """Numbers and contents of other text tags of a TIFF."""
+    affine: tuple[tuple[float, ...], ...] | None = None
+    """NIfTI's 4 x 4 matrix from (column, row, slice, 1) to millimetres, slice 0 being this image."""
+
+    def fitted(self, box: tuple[int, int, int, int] | None, size: int) -> Origin:
+        """Of the image that was cropped and scaled as `diffae.image_fitting.fit_picture` does."""
+        height, width = self.shape
+        if box is None or box[2] > width or box[3] > height:  # too small to be cropped: it was cropped before
+            box = (0, 0, width, height)
+        left, top, right, bottom = box
+        down, across, side = centre_square(bottom - top, right - left)
+        scale = size / side
+        resolution = self.resolution and (self.resolution[0] * scale, self.resolution[1] * scale)
+        affine = self.affine
+        if affine is not None:
+            # the centre of pixel 0 of the result lies (1 / scale - 1) / 2 pixels beyond that of the square's
+            shift = (1 / scale - 1) / 2
+            step = np.diag([1 / scale, 1 / scale, 1, 1])
+            step[:2, 3] = left + across + shift, top + down + shift
+            affine = tuple(map(tuple, (np.array(affine) @ step).tolist()))
+        return replace(self, shape=(size, size), resolution=resolution, affine=affine)
+
+
+def origin_of(path: str | Path) -> Origin | None:
+    """What the file of an image says of it; None of plain pictures of 8 bits, arrays, and what cannot be opened.
+
+    Args:
+        path: an image file, or FILE/k as `diffae.image_stacks` names images.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() == ".png":
+            return Origin("png", "uint16", shape) if (shape := deep_png(path)) else None
+        file = next((file for file in (path, *path.parents) if is_stack(file)), path)
+        name = file.name.lower()
+        if name.endswith(TIFF):
+            return _tiff_origin(file)
+        if name.endswith((".dcm", ".dicom")):
+            return _dicom_origin(file)
+        if name.endswith((".nii", ".nii.gz")):
+            return _nifti_origin(file, int(path.name) if path != file else 0)
+    except Exception:  # whatever is wrong with it, reading its pixels says so
+        return None
+    return None
+
+
+def _tiff_origin(file: Path) -> Origin:
+    import tifffile
+
+    with tifffile.TiffFile(file) as tiff:
+        series = tiff.series[0]
+        page: Any = series.keyframe
+        tags = page.tags
+        unit = int(tags[296].value) if 296 in tags else 2
+        resolution = tuple(tags[number].value for number in (282, 283) if number in tags)
+        pixels = tuple(above / below for above, below in resolution if above and below)
+        description = page.description
+        if tiff.is_imagej:
+            description = _LAYOUT.sub("", description)
+        elif tiff.is_ome:
+            sizes = [re.search(rf'PhysicalSize{axis}="([\d.eE+-]+)"', description) for axis in "XY"]
+            pixels = tuple(1e4 / float(size[1]) for size in sizes if size) or pixels  # micrometres, the default
+            description, unit = "", _CENTIMETRE
+        elif tiff.is_shaped:
+            description = ""
+        return Origin(
+            "tiff",
+            page.dtype.name,
+            (page.imagelength, page.imagewidth),
+            pages=len(series.pages) > 1,
+            resolution=pixels if len(pixels) == 2 else None,
+            unit=unit,
+            description=description if description.isascii() else "",
+            texts=tuple((number, str(tags[number].value)) for number in _TEXT_TAGS if number in tags),
+        )
+
+
+def _dicom_origin(file: Path) -> Origin:
+    facts = library("pydicom", "dicom", str(file)).dcmread(file, stop_before_pixels=True)
+    picture = _first_picture(file)
+    spacing = facts.get("PixelSpacing")  # millimetres: between rows, between columns
+    resolution = (10 / float(spacing[1]), 10 / float(spacing[0])) if spacing else None
+    return Origin("dicom", picture.dtype.name, picture.shape[:2], resolution=resolution)
+
+
+def _nifti_origin(file: Path, index: int) -> Origin:
+    affine = library("nibabel", "nifti", str(file)).load(file).affine.astype(np.float64)
+    affine[:, 3] += index * affine[:, 2]
+    picture = _first_picture(file)
+    return Origin("nifti", picture.dtype.name, picture.shape[:2], affine=tuple(map(tuple, affine.tolist())))
+
+
+def _first_picture(file: Path) -> Any:
+    found = find_stack(file, 1)
+    assert found is not None  # its suffix is a stack's
+    return found[0].picture(0).pixels
+
+
+def suffix_for(channels: int, dtype: str, origin: Origin | None = None) -> str:
+    """Of the file that an image is written to: that of its origin, else .png where that holds such samples, or .tif."""
+    if origin is not None and origin.kind != "png":
+        return ".nii.gz" if origin.kind == "nifti" else ".tif"
+    return ".png" if channels in {"uint8": (1, 3, 4), "uint16": (1,)}.get(dtype, ()) else ".tif"
+
+
+def write_image(path: str | Path, pixels: Real[np.ndarray, "h w *c"], origin: Origin | None = None) -> None:
+    """Write an image; its suffix names the format. Written beside and renamed, so never half-written.
+
+    8-bit gray, RGB and RGBA go into any format that holds them; 16-bit gray into PNG too; everything else into TIFF,
+    NIfTI or npy. `origin` says what the file is to say beside the samples.
+
+    Raises:
+        DataError: a suffix that is not written, or one whose format cannot hold these pixels.
+    """
+    path = Path(path)
+    suffix = next((suffix for suffix in reversed(_WRITABLE) if path.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise DataError(f"cannot write {path.name}: the suffix must be one of {', '.join(_WRITABLE)}; rename it")
+    picture = from_array(pixels)
+    beside = path.with_name(f".{path.stem}-{os.getpid()}-{threading.get_ident()}{suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(beside, suffix, picture.pixels, origin)
+        os.replace(beside, path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error}; change the suffix, the folder or free some space") from None
+    finally:
+        with contextlib.suppress(OSError):  # where there is no such folder
+            beside.unlink()
+
+
+def _write(path: Path, suffix: str, pixels: Real[np.ndarray, "h w c"], origin: Origin | None) -> None:
+    channels = pixels.shape[2]
+    ordinary = suffix_for(channels, pixels.dtype.name) == ".png"
+    if suffix == ".npy":
+        np.save(path, pixels)
+    elif suffix in (".nii", ".nii.gz"):
+        nibabel = library("nibabel", "nifti", path.name)
+        affine = np.eye(4) if origin is None or origin.affine is None else np.array(origin.affine)
+        volume = pixels.transpose(1, 0, 2)[:, :, None]  # (x, y, z, channels)
+        nibabel.save(nibabel.Nifti1Image(volume[..., 0] if channels == 1 else volume, affine), path)
+    elif suffix in TIFF and (origin is not None or not ordinary):
+        _write_tiff(path, pixels, origin)
+    elif ordinary and (pixels.dtype == np.uint8 or suffix in (".png", *TIFF)):
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        image.save(path, quality=95)  # of JPEG and WebP; the others are lossless
+    else:
+        what = f"{pixels.dtype} with {channels} channels"
+        raise DataError(f"cannot write {what} to a {suffix} file: it holds less; use .tif or .npy")
+
+
+def _write_tiff(path: Path, pixels: Real[np.ndarray, "h w c"], origin: Origin | None) -> None:
+    import tifffile
+
+    origin = origin or Origin("tiff", pixels.dtype.name, (pixels.shape[0], pixels.shape[1]))
+    channels = pixels.shape[2]
+    photometric = "rgb" if channels == 3 and not origin.pages else "minisblack"
+    planes = pixels[..., 0] if channels == 1 else pixels.transpose(2, 0, 1) if origin.pages else pixels
+    layout = f"images={channels}\nchannels={channels}\nhyperstack=true\n" if channels > 1 else ""
+    head, _, rest = origin.description.partition("\n")
+    imagej = head.startswith("ImageJ=") and (channels == 1 or origin.pages)
+    if len(planes) == 1:  # unsqueezed: tifffile would take a page of one row for a sample
+        planes = planes[None]
+    tifffile.imwrite(
+        path,
+        planes,
+        photometric=photometric,
+        planarconfig="contig" if planes.ndim == 3 and not origin.pages else None,
+        metadata=None if origin.description or origin.pages else {},
+        description=f"{head}\n{layout}{rest}" if imagej else origin.description or None,
+        resolution=origin.resolution,
+        resolutionunit=origin.unit if origin.resolution else None,
+        software=False,
+        extratags=[(number, "s", 0, text, True) for number, text in origin.texts],
+    )

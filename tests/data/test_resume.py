@@ -1,0 +1,182 @@
+"""A pack that was interrupted is continued, if and only if what was read is as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import layouts
+import numpy as np
+import pytest
+from layouts import encoded, number_of
+
+from diffae.data import resume
+from diffae.data.build import prepare_pack
+from diffae.data.pack import Pack
+from diffae.data.sources import FolderSource
+from diffae.data.streams import open_images
+from diffae.errors import DataError
+from diffae.images import ImageSpec
+
+SPEC = ImageSpec(channels=3, size=8)
+COUNT = 20
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("diffae.data.parallel._CHUNK", 2)
+    return layouts.write(tmp_path / "in", {f"{i:02d}.png": encoded(i) for i in range(COUNT)})
+
+
+def prepared(folder: Path, spec: ImageSpec = SPEC, *, strict: bool = True) -> Pack:
+    return prepare_pack(open_images(folder), folder.parent / "a.pack", spec, source="in", strict=strict, workers=1)
+
+
+def interrupted(folder: Path, at: str, *, strict: bool = True) -> None:
+    """Prepare, with Ctrl-C pressed while an image is read."""
+    reading = FolderSource.read
+
+    def read(self: FolderSource, index: int, spec: ImageSpec) -> np.ndarray:
+        if self.names[index] == at:
+            raise KeyboardInterrupt
+        return reading(self, index, spec)
+
+    FolderSource.read = read
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            prepared(folder, strict=strict)
+    finally:
+        FolderSource.read = reading
+    assert not (folder.parent / "a.pack").exists()
+
+
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    read, reading = [], FolderSource.read
+    monkeypatch.setattr(
+        FolderSource, "read", lambda self, index, spec: (read.append(self.names[index]), reading(self, index, spec))[1]
+    )
+    return read
+
+
+def check(pack: Pack, numbers: list[int]) -> None:
+    assert [number_of(image) for image in pack.fetch(np.arange(len(pack)))] == numbers
+    assert sorted(path.name for path in pack.path.parent.iterdir()) == [".lock", "a.pack", "in"]
+    assert sorted(path.name for path in pack.path.iterdir()) == ["images.npy", "index.json", "names.txt"]
+
+
+def test_it_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "03.png").write_bytes(b"no image")
+    interrupted(folder, "13.png", strict=False)
+    names = reads(monkeypatch)
+    pack = prepared(folder, strict=False)
+    assert names == [f"{i:02d}.png" for i in range(12, COUNT)]
+    assert [name for name, _ in pack.skipped] == ["03.png"]
+    check(pack, [i for i in range(COUNT) if i != 3])
+
+
+def test_it_goes_on_after_being_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = """
+        import os, signal, sys
+        from pathlib import Path
+        from diffae.data import parallel, resume
+        from diffae.data.build import prepare_pack
+        from diffae.data.sources import FolderSource
+        from diffae.images import ImageSpec
+
+        parallel._CHUNK, resume._EVERY, reading = 2, 0, FolderSource.read
+
+        def read(self, index, spec):
+            if index == 15:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return reading(self, index, spec)
+
+        FolderSource.read = read
+        spec = ImageSpec(channels=3, size=8)
+        prepare_pack(FolderSource(Path(sys.argv[1]), 3), sys.argv[2], spec, source="in", workers=1)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), folder, folder.parent / "a.pack"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    # what was written after the last note is cut off again
+    with (folder.parent / ".a.pack.partial" / "images.npy").open("ab") as file:
+        file.write(b"half a row")
+    names = reads(monkeypatch)
+    pack = prepared(folder)
+    assert 4 < COUNT - len(names) <= 14
+    check(pack, list(range(COUNT)))
+
+
+def touch(folder: Path) -> None:
+    os.utime(folder / "02.png", ns=(1, 1))
+
+
+def spoil(folder: Path) -> None:
+    (folder.parent / ".a.pack.partial" / resume._PROGRESS).write_text('{"done": 8')
+
+
+def shorten(folder: Path) -> None:
+    os.truncate(folder.parent / ".a.pack.partial" / "images.npy", 200)
+
+
+@pytest.mark.parametrize("change", [touch, spoil, shorten])
+def test_it_begins_anew_when_what_was_read_has_changed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    interrupted(folder, "13.png")
+    change(folder)
+    names = reads(monkeypatch)
+    check(prepared(folder), list(range(COUNT)))
+    assert len(names) == COUNT
+
+
+def test_it_begins_anew_with_other_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(folder, "13.png")
+    names = reads(monkeypatch)
+    check(prepared(folder, ImageSpec(channels=3, size=4)), list(range(COUNT)))
+    assert len(names) == COUNT
+
+
+def test_images_left_out_before_are_not_accepted_when_strict(folder: Path) -> None:
+    (folder / "03.png").write_bytes(b"no image")
+    interrupted(folder, "13.png", strict=False)
+    with pytest.raises(DataError, match=r"03\.png: is not a"):
+        prepared(folder)
+
+
+def test_images_added_at_the_end_do_not_disturb_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(folder, "13.png")
+    layouts.write(folder, {"20.png": encoded(20)})
+    names = reads(monkeypatch)
+    check(prepared(folder), list(range(COUNT + 1)))
+    assert len(names) == COUNT + 1 - 12
+
+
+def test_labels_go_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_streams import sample, tar
+
+    monkeypatch.setattr("diffae.data.parallel._CHUNK", 2)
+    good = {key: data for i in range(8) for key, data in sample(i, cls=b"%d" % i).items()}
+    path = tar(tmp_path / "a.tar", {**good, "000005.png": b"no image"})
+    stamp = path.stat()
+    with pytest.raises(DataError, match=r"000005\.png"):
+        prepare_pack(open_images(path), tmp_path / "a.pack", SPEC, source="a", workers=1)
+    done = json.loads((tmp_path / ".a.pack.partial" / resume._PROGRESS).read_text())["done"]
+    assert done == 4
+    tar(path, {**good, "000005.png": encoded(5)})
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # an archive is one file: changed, it is read again
+    size = path.stat().st_size
+    assert size == stamp.st_size
+    pack = prepare_pack(open_images(path), tmp_path / "a.pack", SPEC, source="a", workers=1)
+    assert pack.labels is not None
+    assert pack.labels.column("class").tolist() == list(range(8))
+
+
+def test_another_pack_is_not_replaced(folder: Path) -> None:
+    prepared(folder)
+    with pytest.raises(DataError, match=r"a\.pack: exists already, of other content; remove it or choose another"):
+        prepared(folder, ImageSpec(channels=3, size=4))

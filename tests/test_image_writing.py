@@ -1,0 +1,182 @@
+"""An image that comes back is of the type, range and description that it came with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+import torch
+from test_images import write_png16
+from volumes import planes, write_dicom
+
+from diffae import images
+from diffae.config import InputConfig
+from diffae.errors import DataError
+from diffae.image_fitting import apply_window, restore_window
+from diffae.image_writing import Origin
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+def test_values_go_through_a_window_and_back(dtype: str) -> None:
+    values = planes(1, dtype, 3, 120, shape=(9, 9, 2))[0]
+    window = ((0.0, 125.0), (3.0, 120.0))
+    ready = apply_window(values, window, "a")
+    assert ready.dtype == np.uint16
+    expected = (values.astype(float) - [0, 3]) / [125, 117] * 65535
+    assert np.abs(ready - expected).max() <= 0.5
+    back = restore_window(ready, window, dtype)
+    assert back.dtype == dtype
+    np.testing.assert_allclose(back, values, rtol=0, atol=0 if dtype[0] in "ui" else 125 / 65535)
+
+
+def test_values_outside_a_window_are_clipped_and_strange_ones_refused() -> None:
+    values = np.array([[[-5.0], [0.0], [2.0], [9.0]]])
+    assert apply_window(values, ((0.0, 4.0),), "a").ravel().tolist() == [0, 0, 32768, 65535]
+    for strange in (np.nan, np.inf):
+        with pytest.raises(DataError, match=r"image a: has values that are not finite; replace them"):
+            apply_window(np.array([[[strange]]]), ((0.0, 4.0),), "a")
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+def test_a_file_is_read_by_the_window_and_written_as_it_was(tmp_path: Path, dtype: str) -> None:
+    values = planes(1, dtype, 100, 4000)[0]
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    given = InputConfig(window=((100.0, 4000.0),), dtype="uint8")
+    x = images.as_batch(tmp_path / "a.tif", 8, 1, crop=(0, 0, 8, 8), window=given.window)
+    assert x.shape == (1, 1, 8, 8)
+    expected = (values[:, :8].astype(float) - 100) / 3900 * 2 - 1
+    np.testing.assert_allclose(x[0, 0].numpy(), expected, atol=2e-5)
+    origin = images.origin_of(tmp_path / "a.tif")
+    assert origin is not None
+    samples = images.to_samples(x, given, origin.dtype)[0]
+    images.save_image(tmp_path / "b.tif", samples, origin.fitted((0, 0, 8, 8), 8))
+    back = tifffile.imread(tmp_path / "b.tif")
+    assert back.dtype == dtype
+    np.testing.assert_allclose(back, values[:, :8], atol=0.05 if dtype == "float32" else 0)
+
+
+def test_samples_of_a_model_without_window() -> None:
+    x = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]).view(1, 1, 1, 5)
+    assert images.to_samples(x, InputConfig()).ravel().tolist() == [0, 0, 128, 255, 255]
+    assert images.to_samples(x, InputConfig(dtype="uint16")).ravel().tolist() == [0, 0, 32768, 65535, 65535]
+    assert images.to_samples(x, InputConfig(), "uint16").dtype == np.uint16
+
+
+def tags(path: Path) -> dict[int, object]:
+    with tifffile.TiffFile(path) as file:
+        return {tag.code: tag.value for tag in file.pages.first.tags}
+
+
+def test_tags_of_a_tiff_return(tmp_path: Path) -> None:
+    texts = [(306, "s", 0, "2026:01:02 03:04:05", True), (315, "s", 0, "A. Scientist", True)]
+    tifffile.imwrite(
+        tmp_path / "a.tif", planes(1, "uint16", 0, 9, shape=(12, 20))[0], resolution=(400.0, 300.0), metadata=None,
+        resolutionunit=2, description="liver, section 7", software="a scanner", extratags=texts,
+    )  # fmt: skip
+    origin = images.origin_of(tmp_path / "a.tif")
+    assert origin is not None
+    fitted = origin.fitted((4, 0, 16, 12), 6)  # 12 pixels become 6
+    images.save_image(tmp_path / "b.tif", np.zeros((6, 6, 1), np.uint16), fitted)
+    got = tags(tmp_path / "b.tif")
+    assert (got[270], got[305], got[306], got[315]) == (
+        "liver, section 7", "a scanner", "2026:01:02 03:04:05", "A. Scientist",
+    )  # fmt: skip
+    assert (got[282], got[283], got[296]) == ((200, 1), (150, 1), 2)
+
+
+def test_an_imagej_stack_of_channels_returns_as_one(tmp_path: Path) -> None:
+    values = planes(1, "uint16", 0, 999, shape=(2, 12, 12))[0]
+    about = {"axes": "CYX", "unit": "um", "Info": "cell 7"}
+    tifffile.imwrite(tmp_path / "a.tif", values, imagej=True, resolution=(1.5, 1.5), metadata=about)
+    origin = images.origin_of(tmp_path / "a.tif")
+    assert origin is not None
+    small = values.transpose(1, 2, 0)[:6, :6]
+    images.save_image(tmp_path / "b.tif", small, origin.fitted(None, 6))
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert file.series[0].axes == "CYX"
+        assert file.is_imagej
+        facts = file.imagej_metadata or {}
+        assert (facts["channels"], facts["images"], facts["unit"]) == (2, 2, "um")
+        np.testing.assert_array_equal(file.asarray().transpose(1, 2, 0), small)
+    assert tags(tmp_path / "b.tif")[282] == (3, 4)  # 12 pixels became 6
+    np.testing.assert_array_equal(images.load_image(tmp_path / "b.tif", channels=2), small)
+
+
+def test_the_pixel_size_of_an_ome_tiff_returns_without_its_layout(tmp_path: Path) -> None:
+    about = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}
+    tifffile.imwrite(tmp_path / "a.tif", planes(1, "uint16", 0, 9, shape=(2, 8, 8))[0], ome=True, metadata=about)
+    origin = images.origin_of(tmp_path / "a.tif")
+    assert origin is not None
+    assert origin.resolution == (20000.0, 40000.0)  # per centimetre
+    assert origin.description == ""
+
+
+def test_a_slice_returns_to_its_place_in_the_volume(tmp_path: Path) -> None:
+    affine = np.array([[-0.5, 0, 0, 90], [0, 0.6, 0, -120], [0, 0, 2, -70], [0, 0, 0, 1]])
+    values = planes(3, "int16", -900, 900, shape=(12, 20))
+    nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), affine), tmp_path / "a.nii.gz")
+    origin = images.origin_of(tmp_path / "a.nii.gz/2")
+    assert origin is not None
+    fitted = origin.fitted(None, 6)  # the 12 x 12 square from column 4 on, halved
+    images.save_image(tmp_path / "b.nii.gz", np.ones((6, 6, 1), np.int16), fitted)
+    image = nibabel.load(tmp_path / "b.nii.gz")
+    assert image.shape == (6, 6, 1)  # pyright: ignore[reportAttributeAccessIssue]
+    assert image.get_data_dtype() == np.int16  # pyright: ignore[reportAttributeAccessIssue]
+    got = image.affine  # pyright: ignore[reportAttributeAccessIssue]
+    np.testing.assert_allclose(got[:3, :3], np.diag([-1, 1.2, 2]), atol=1e-6)
+    # the first pixel covers columns 4 and 5, rows 0 and 1, of slice 2
+    np.testing.assert_allclose(got @ [0, 0, 0, 1], affine @ [4.5, 0.5, 2, 1], atol=1e-5)
+    assert images.load_image(tmp_path / "b.nii.gz", channels=1, window=((0.0, 1.0),)).shape == (6, 6, 1)
+
+
+def test_other_origins(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "a.dcm", planes(1, "uint16", 0, 9)[0])
+    assert images.origin_of(tmp_path / "a.dcm") == Origin("dicom", "int16", (8, 10), resolution=(40.0, 20.0))
+    write_png16(tmp_path / "a.png", planes(1, "uint16", 0, 9, shape=(8, 10, 3))[0])
+    assert images.origin_of(tmp_path / "a.png") == Origin("png", "uint16", (8, 10))
+    images.save_image(tmp_path / "8.png", np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "bad.tif").write_bytes(b"no image")
+    for name in ("8.png", "bad.tif", "gone.tif", "gone.jpg", "a.zip/b.tif"):
+        assert images.origin_of(tmp_path / name) is None
+
+
+@pytest.mark.parametrize(
+    ("channels", "dtype", "origin", "suffix"),
+    [
+        (1, "uint16", None, ".png"),
+        (3, "uint8", None, ".png"),
+        (3, "uint16", Origin("png", "uint16", (4, 4)), ".tif"),
+        (2, "uint8", None, ".tif"),
+        (1, "float32", None, ".tif"),
+        (1, "uint8", Origin("tiff", "uint8", (4, 4)), ".tif"),
+        (1, "int16", Origin("nifti", "int16", (4, 4)), ".nii.gz"),
+    ],
+)
+def test_every_image_finds_a_format_that_holds_it(
+    tmp_path: Path, channels: int, dtype: str, origin: Origin | None, suffix: str
+) -> None:
+    assert images.suffix_for(channels, dtype, origin) == suffix
+    pixels = planes(1, dtype, 0, 99, shape=(4, 4, channels))[0]
+    images.save_image(tmp_path / f"a{suffix}", pixels, origin)
+    if suffix != ".nii.gz" and dtype.startswith("u"):
+        np.testing.assert_array_equal(images.load_image(tmp_path / f"a{suffix}", channels=channels), pixels)
+
+
+def test_false_colours() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3), np.uint8)
+    np.testing.assert_array_equal(images.to_rgb(pixels), pixels)
+    gray = images.to_rgb(pixels[..., :1])
+    np.testing.assert_array_equal(gray, pixels[..., :1].repeat(3, axis=3))
+    two = images.to_rgb(pixels[..., :2])  # magenta and green
+    np.testing.assert_array_equal(two, pixels[..., [0, 1, 0]])
+    for channels in (4, 5, 9):
+        lights = np.zeros((channels + 2, 1, 1, channels), np.uint8)
+        lights[range(channels), 0, 0, range(channels)] = 255
+        lights[-1] = 255
+        colours = images.to_rgb(lights).reshape(-1, 3)
+        assert len(np.unique(colours, axis=0)) == channels + 2
+        assert (colours[:channels].max(axis=1) == 255).all()
+        assert (colours[-2].tolist(), colours[-1].tolist()) == ([0, 0, 0], [255, 255, 255])
