@@ -17,14 +17,16 @@ from torch import Tensor
 
 from diffae import autoencoder
 from diffae.autoencoder import Code, DiffusionAutoencoder
-from diffae.config import Grid, ModelConfig, Prediction, Sampling
+from diffae.config import Grid, Inversion, ModelConfig, Prediction, Sampling, Solver
 from diffae.diffusion.paths import lerp, slerp
 from diffae.diffusion.process import Scales
+from diffae.directions import with_z_sem
 from diffae.errors import CheckpointError, ConfigError, DataError
 from diffae.images import to_tensor
 
 EXACT = Sampling(steps=8, grid="leading", tolerance=1e-6, max_iterations=60)
 QUICK = Sampling(steps=3, grid="leading", inversion="explicit")
+SOLVERS: tuple[Solver, ...] = ("ddim", "dpm++2m")
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,109 @@ def test_more_steps_than_levels(model: DiffusionAutoencoder, steps: int) -> None
         model.encode(images(1), Sampling(steps=steps))
     with pytest.raises(ConfigError, match=f"steps is {steps}"):
         model.decode(z_sem=normal(1, 6), sampling=Sampling(steps=steps))
+
+
+# ------------------------------------------------------------------ two states, other solvers, other precisions
+
+PAIR = Sampling(steps=6, inversion="pair")
+
+
+def test_pair_mode_is_exact_at_one_call_per_step(model: DiffusionAutoencoder) -> None:
+    x_0 = images(3)
+    code = model.encode(x_0, PAIR)
+    assert code.x_below is not None
+    assert code.residual is None
+    assert code.calls is not None
+    assert code.calls.tolist() == [6, 6, 6]
+    torch.testing.assert_close(model.decode(code, sampling=PAIR), x_0, atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.decode(code[1:2], sampling=PAIR), x_0[1:2], atol=1e-4, rtol=0)
+    halved = replace(code, x_below=None)  # x_T alone decodes as if it had been drawn: not to the image
+    assert (model.decode(halved, sampling=PAIR) - x_0).abs().max() > 0.01
+
+
+def test_pairs_are_interpolated_and_edited_as_one(model: DiffusionAutoencoder) -> None:
+    x_0 = images(2)
+    code = model.encode(x_0, PAIR)
+    frames = model.interpolate(code[:1], code[1:], 3, PAIR)
+    torch.testing.assert_close(frames[[0, 2]], x_0, atol=1e-3, rtol=0)
+    assert code.z_sem is not None
+    edited = with_z_sem(code[:1], code.z_sem)
+    assert edited.x_below is not None
+    assert edited.x_below.shape == (2, 3, 16, 16)
+    decoded = model.decode(edited, sampling=PAIR)
+    torch.testing.assert_close(decoded[:1], x_0[:1], atol=1e-4, rtol=0)
+    assert (decoded[1] - decoded[0]).abs().max() > 0.01
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_pairs_that_cannot_be_used(model: DiffusionAutoencoder) -> None:
+    code = model.encode(images(2), PAIR)
+    assert code.x_below is not None
+    with pytest.raises(DataError, match="x_below is given, inversion is 'exact': the code was made with"):
+        model.decode(code, sampling=replace(PAIR, inversion="exact"))
+    with pytest.raises(DataError, match=r"x_below has shape \(2, 3, 16\): this model's is"):
+        model.decode(replace(code, x_below=code.x_below[..., 0]), sampling=PAIR)
+    with pytest.raises(DataError, match="x_below of 1 images: must be finite, and one for each of 2 x_T"):
+        model.decode(replace(code, x_below=code.x_below[:1]), sampling=PAIR)
+    with pytest.raises(ConfigError, match="steps is 1: the pair mode needs at least 2"):
+        model.encode(images(1), replace(PAIR, steps=1))
+
+
+def test_float64_inverts_further_than_float32(model: DiffusionAutoencoder) -> None:
+    x_0 = images(2)
+    sampling = Sampling(steps=5, precision="float64", tolerance=1e-10, max_iterations=60)
+    code = model.encode(x_0, sampling)
+    assert code.residual is not None
+    assert code.residual.max() <= 1e-10
+    assert x_T_of(code).dtype == torch.float64
+    back = model.decode(code, sampling=sampling)
+    assert back.dtype == torch.float32
+    torch.testing.assert_close(back, x_0, atol=1e-6, rtol=0)
+    assert model.dtype == torch.float32  # the model itself is left alone
+
+
+def test_bfloat16_decodes_to_within_a_hundredth(model: DiffusionAutoencoder) -> None:
+    z_sem, x_T = normal(4, 6), normal(4, 3, 16, 16)
+    for solver in SOLVERS:
+        sampling = Sampling(steps=5, solver=solver)
+        exact = model.decode(z_sem=z_sem, x_T=x_T, sampling=sampling)
+        fast = model.decode(z_sem=z_sem, x_T=x_T, sampling=replace(sampling, precision="bfloat16"))
+        assert fast.dtype == torch.float32
+        error = (fast - exact).square().mean().sqrt() / exact.std()
+        assert 1e-5 < error < 0.02
+    assert model.dtype == torch.float32
+
+
+@pytest.mark.parametrize("inversion", ["exact", "pair"])
+def test_what_has_no_inverse_says_so(model: DiffusionAutoencoder, inversion: Inversion) -> None:
+    with pytest.raises(ConfigError, match=r"solver is 'dpm\+\+2m': has no inverse"):
+        model.encode(images(1), Sampling(3, inversion=inversion, solver="dpm++2m"))
+    with pytest.raises(ConfigError, match=f"precision is 'bfloat16': too coarse for inversion='{inversion}'"):
+        model.encode(images(1), Sampling(3, inversion=inversion, precision="bfloat16"))
+
+
+def test_each_solver_is_its_own(model: DiffusionAutoencoder) -> None:
+    z_sem, x_T = normal(2, 6), normal(2, 3, 16, 16)
+    ddim, other = (model.decode(z_sem=z_sem, x_T=x_T, sampling=replace(QUICK, solver=s)) for s in SOLVERS)
+    assert (ddim - other).abs().max() > 1e-3
+
+
+def test_float32_is_never_rounded_to_tf32(model: DiffusionAutoencoder) -> None:
+    backends = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # pyright: ignore[reportAttributeAccessIssue]
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "tf32"
+    seen = set()
+    hook = model.networks.unet.register_forward_pre_hook(
+        lambda _module, _inputs: seen.add(tuple(backend.fp32_precision for backend in backends))
+    )
+    model.decode(model.encode(images(1), QUICK), sampling=QUICK)
+    hook.remove()
+    after = [backend.fp32_precision for backend in backends]
+    for backend, precision in zip(backends, before, strict=True):
+        backend.fp32_precision = precision
+    assert seen == {("ieee", "ieee")}
+    assert after == ["tf32", "tf32"]
 
 
 # ------------------------------------------------------------------ randomness and batches
@@ -434,3 +539,13 @@ def test_push_to_hub(monkeypatch: pytest.MonkeyPatch, model: DiffusionAutoencode
     assert said["files"] == ["config.json", "model.safetensors"]
     assert said["model"].fingerprint() == model.fingerprint()
     assert not said["folder"].exists()  # nothing is left behind
+
+
+def test_what_comes_back_can_be_learnt_from(model: DiffusionAutoencoder) -> None:
+    """Codes and images are ordinary tensors, though they are made in inference mode."""
+    code = model.encode(images(2), QUICK)
+    weight = torch.ones((), requires_grad=True)
+    for value in (code.z_sem, code.x_T, model.decode(code, sampling=QUICK)):
+        assert value is not None
+        (weight * value).square().sum().backward()
+    assert weight.grad is not None

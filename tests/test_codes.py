@@ -25,6 +25,7 @@ def codes() -> StoredCodes:
         x_T=torch.randn((2, 3, 8, 8), generator=generator),
         residual=torch.tensor([1e-5, 2e-5]),
         calls=torch.tensor([31, 32]),
+        x_below=torch.randn((2, 3, 8, 8), generator=generator),
     )
 
 
@@ -36,7 +37,7 @@ def same(a: StoredCodes, b: StoredCodes) -> bool:
     return True
 
 
-@pytest.mark.parametrize("absent", [(), ("x_T", "residual", "calls"), ("z_sem",)])
+@pytest.mark.parametrize("absent", [(), ("x_below",), ("x_T", "residual", "calls", "x_below"), ("z_sem",)])
 def test_codes_come_back(tmp_path: Path, codes: StoredCodes, absent: tuple[str, ...]) -> None:
     codes = dataclasses.replace(codes, **dict.fromkeys(absent))
     save_codes(tmp_path / "codes.safetensors", codes)

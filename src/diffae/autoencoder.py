@@ -5,10 +5,10 @@ Shapes: b images of c channels and size x size pixels, d = z_sem's size. Images 
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,47 +16,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffae import checkpoint, official
-from diffae.config import ModelConfig, Sampling, require
-from diffae.diffusion import inversion, solvers
-from diffae.diffusion.grids import levels_of
-from diffae.diffusion.paths import lerp, slerp
+from diffae import checkpoint
+from diffae.codes import Code
+from diffae.config import Arithmetic, ModelConfig, Sampling, require
+from diffae.diffusion import solvers, trajectories
 from diffae.diffusion.process import Scales
 from diffae.diffusion.schedules import alpha_bar_of
 from diffae.errors import ConfigError, DataError
 from diffae.images import as_batch
 from diffae.networks.autoencoder import AutoencoderNetworks
+from diffae.official.architecture import Facts
+from diffae.official.reading import read
+from diffae.presets import PRIOR_STEPS
+from diffae.prior import PRIOR, LatentPrior
 
 BATCH = 64
 """Images that go through the networks at once; longer batches are taken in parts, which bounds memory."""
-
-
-@dataclass(frozen=True)
-class Code:
-    """What an image becomes: the semantic and the stochastic code.
-
-    Attributes:
-        z_sem: (b, d); None for a model without an encoder.
-        x_T: (b, c, size, size); None where only z_sem was asked for.
-        residual: (b,) how far the worst step of exact inversion is from its solution: root mean square, images in
-            [-1, 1]. None for explicit inversion, which does not know.
-        calls: (b,) network calls spent on each image's x_T.
-    """
-
-    z_sem: Float[Tensor, "b d"] | None
-    x_T: Float[Tensor, "b c h w"] | None = None
-    residual: Float[Tensor, " b"] | None = None
-    calls: Int[Tensor, " b"] | None = None
-
-    def __len__(self) -> int:
-        first = self.z_sem if self.z_sem is not None else self.x_T
-        return 0 if first is None else len(first)
-
-    def __getitem__(self, rows: int | slice | Tensor) -> Code:
-        """The code of one image, or of some; always with the batch dimension."""
-        if isinstance(rows, int):
-            rows = slice(rows, rows + 1 or None)
-        return Code(*(None if x is None else x[rows] for x in (self.z_sem, self.x_T, self.residual, self.calls)))
 
 
 class DiffusionAutoencoder:
@@ -69,6 +44,7 @@ class DiffusionAutoencoder:
         self.config = config
         self.networks = (networks if networks is not None else AutoencoderNetworks(config.network)).eval()
         self.alpha_bar = alpha_bar_of(config.diffusion)
+        self.folder: Path | None = None
 
     # ------------------------------------------------------------------ on disk
 
@@ -89,36 +65,47 @@ class DiffusionAutoencoder:
         model = cls(checkpoint.read_model_config(folder))
         weights, _ = checkpoint.read_tensors(folder / checkpoint.WEIGHTS)
         checkpoint.load_weights(model.networks, weights, folder / checkpoint.WEIGHTS)
+        model.folder = folder
         return model.to(device if device is not None else default_device())
 
     @classmethod
     def from_official(
         cls,
         path: str | Path,
-        num_heads: int = 1,
+        num_heads: int | None = None,
         image_size: int | None = None,
         device: str | torch.device | None = None,
+        *,
+        latent: str | Path | None = None,
+        stats: str | Path | None = None,
+        **facts: Any,
     ) -> DiffusionAutoencoder:
-        """Read a checkpoint published by the paper's authors; no pickled code is run.
+        """Read a checkpoint published by the paper's authors, and its latent net if it has one; no pickled code is run.
 
         Args:
             path: the Lightning checkpoint, `last.ckpt`.
-            num_heads: attention heads, which shapes cannot tell.
+            num_heads: attention heads, which shapes cannot tell: what the checkpoint's settings say, else 1.
             image_size: pixels; by default read from the checkpoint's `x_T` buffer.
             device: as for `from_pretrained`.
+            latent, stats: see `diffae.official.reading.read`.
+            facts: others of `diffae.official.architecture.Facts`.
 
         Raises:
             CheckpointError: not such a checkpoint, tensors missing or of unknown names, or an unknown image size.
         """
-        config, weights = official.read(Path(path), num_heads, image_size)
-        model = cls(config)
-        checkpoint.load_weights(model.networks, weights, Path(path))
+        published = read(path, Facts(num_heads, image_size, **facts), latent, stats)
+        model = cls(published.config)
+        checkpoint.load_weights(model.networks, published.weights, Path(path))
+        if published.prior is not None:
+            model.prior = published.prior
         return model.to(device if device is not None else default_device())
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors: all that `from_pretrained` needs."""
+        """Write config.json and model.safetensors, all that `from_pretrained` needs, and the prior if there is one."""
         checkpoint.write_config(Path(folder), self.config)
         checkpoint.write_tensors(Path(folder) / checkpoint.WEIGHTS, self.networks.state_dict(), {})
+        if self.prior is not None:
+            self.prior.save(folder, self.fingerprint())
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
         """Upload the model to the Hugging Face Hub as "owner/name"; returns its address there."""
@@ -131,10 +118,26 @@ class DiffusionAutoencoder:
         self.networks.to(device)
         return self
 
+    @cached_property
+    def prior(self) -> LatentPrior | None:
+        """The latent prior in the folder that this model was read from, read when it is first asked for; or assigned.
+
+        Raises:
+            CheckpointError: it is damaged, or the prior of another model.
+        """
+        if self.folder is None or not (self.folder / PRIOR).exists():
+            return None
+        return LatentPrior.load(self.folder, self.fingerprint())
+
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.networks.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the networks compute in."""
+        return next(self.networks.parameters()).dtype
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -144,11 +147,7 @@ class DiffusionAutoencoder:
 
     def fingerprint(self) -> str:
         """A short hash of settings and weights: codes carry it, so that they are not decoded by another model."""
-        digest = hashlib.sha256(repr(self.config).encode())
-        for name, tensor in self.networks.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return checkpoint.fingerprint(self.config, self.networks.state_dict())
 
     # ------------------------------------------------------------------ the network
 
@@ -156,6 +155,8 @@ class DiffusionAutoencoder:
         self, x_t: Float[Tensor, "b c h w"], t: int | Int[Tensor, " b"], z_sem: Float[Tensor, "b d"] | None = None
     ) -> Float[Tensor, "b c h w"]:
         """eps_hat(x_t, t, z_sem): the noise in x_t at level t, 1..T (a number for the whole batch, or (b,)).
+
+        Computed in the type of the networks' weights, put out in that of x_t.
 
         Raises:
             DataError: z_sem for a model without an encoder, or none for one with.
@@ -169,7 +170,7 @@ class DiffusionAutoencoder:
         else:
             require(1 <= t < len(self.alpha_bar), "t", t, f"must lie in 1..{len(self.alpha_bar) - 1}")
             time, scales = torch.full((len(x_t),), t - 1, device=x_t.device), Scales.at_level(self.alpha_bar[t])
-        output = self.networks.unet(x_t, time, z_sem)
+        output = self.networks.unet(x_t.to(self.dtype), time, z_sem).to(x_t.dtype)
         return scales.eps_from_output(self.config.diffusion.prediction, output, x_t)
 
     def predict_x0(
@@ -207,30 +208,33 @@ class DiffusionAutoencoder:
             images: as for `encode_semantic`.
             sampling: steps, grid and inversion; exact inversion by default.
             progress: called with the number of images done so far.
+
+        Raises:
+            ConfigError: settings that decode but cannot encode, or more steps than levels.
+            DataError: the images cannot be used (says which and why).
         """
         sampling = sampling or Sampling()
-        x_0 = self._batch(images)
+        trajectories.require_inverse(sampling)
+        x_0, model = self._batch(images), self._in(sampling.precision)
         codes = []
         for rows in _parts(len(x_0)):
-            z_sem = self.encode_semantic(x_0[rows]) if self.networks.encoder is not None else None
-            codes.append(self._encode_part(x_0[rows], z_sem, sampling))
+            with torch.inference_mode():
+                codes.append(model._encode_part(x_0[rows], sampling))
             if progress:
                 progress(min(rows.stop, len(x_0)))
-        return _concatenate(codes)
+        return Code.join(codes)
 
-    def _encode_part(self, x_0: Tensor, z_sem: Tensor | None, sampling: Sampling) -> Code:
-        levels = self._levels(sampling)
-        if sampling.inversion == "exact":
+    def _encode_part(self, x_0: Tensor, sampling: Sampling) -> Code:
+        encoder = self.networks.encoder
+        z_sem = None if encoder is None else encoder(x_0.to(self.dtype))
 
-            def predict(x: Tensor, t: int, rows: Tensor) -> Tensor:
-                return self.predict_noise(x, t, None if z_sem is None else z_sem[rows])
+        def predict(x: Tensor, t: int, rows: Tensor) -> Tensor:
+            return self.predict_noise(x, t, None if z_sem is None else z_sem[rows])
 
-            limits = {"tolerance": sampling.tolerance, "max_iterations": sampling.max_iterations}
-            found = inversion.encode_exact(predict, x_0, levels, self.alpha_bar, **limits)
-            return Code(z_sem, found.x_T, found.residual, found.calls)
-        encode = solvers.encode_official if sampling.inversion == "official" else solvers.encode_explicit
-        x_T = encode(self._given(z_sem), x_0, levels, self.alpha_bar, clip=sampling.clip_x0)
-        return Code(z_sem, x_T, None, torch.full((len(x_0),), sampling.steps, device=x_0.device))
+        x_0 = x_0.double() if self.dtype == torch.float64 else x_0
+        found = trajectories.encode(predict, x_0, self.alpha_bar, sampling)
+        z_sem = None if z_sem is None else z_sem.to(x_0.dtype)
+        return Code(z_sem, found.x_T, found.residual, found.calls, found.x_below)
 
     # ------------------------------------------------------------------ code -> image
 
@@ -248,7 +252,7 @@ class DiffusionAutoencoder:
         """Images, float32, near [-1, 1], from a `Code`, or from z_sem and x_T.
 
         Args:
-            code: both codes at once; or else
+            code: both codes at once, with the second state of the pair mode where there is one; or else
             z_sem: semantic codes (b, d), and
             x_T: stochastic codes; drawn from N(0, I) with `generator` where absent.
             sampling: steps, grid and clipping; those the code was made with, to return to the image.
@@ -256,18 +260,27 @@ class DiffusionAutoencoder:
             watch: called with (t, x0_hat before clipping) at every step (paper Fig. 6), for each 64 images in turn.
 
         Raises:
-            DataError: codes of the wrong shape, or not finite.
+            DataError: codes of the wrong shape, not finite, or made with another mode of inversion.
+            ConfigError: more steps than levels.
         """
         sampling = sampling or Sampling()
-        if code is not None:
-            z_sem, x_T = code.z_sem, code.x_T
-        z_sem, x_T = self._checked(z_sem, x_T, generator)
-        parts = []
-        for rows in _parts(len(x_T)):
-            given = self._given(None if z_sem is None else z_sem[rows])
-            levels = self._levels(sampling)
-            parts.append(solvers.decode(given, x_T[rows], levels, self.alpha_bar, clip=sampling.clip_x0, watch=watch))
-        return torch.cat(parts)
+        code = code if code is not None else Code(z_sem, x_T)
+        code = code.complete(self.config.network, generator).to(self.device)
+        model = self._in(sampling.precision)
+        with torch.inference_mode():
+            parts = [model._decode_part(code[rows], sampling, watch) for rows in _parts(len(code))]
+        return torch.cat(parts)  # out here, so that it is an ordinary tensor, which others may learn from
+
+    def _decode_part(self, code: Code, sampling: Sampling, watch: solvers.Watch | None) -> Tensor:
+        z_sem = None if code.z_sem is None else code.z_sem.to(self.dtype)
+        dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
+        assert code.x_T is not None
+        x_T, x_below = code.x_T.to(dtype), None if code.x_below is None else code.x_below.to(dtype)
+
+        def predict(x: Tensor, t: int) -> Tensor:
+            return self.predict_noise(x, t, z_sem)
+
+        return trajectories.decode(predict, x_T, x_below, self.alpha_bar, sampling, watch).float()
 
     def interpolate(
         self, a: Code, b: Code, frames: int, sampling: Sampling | None = None
@@ -278,46 +291,59 @@ class DiffusionAutoencoder:
             ConfigError: fewer than 2 frames.
             DataError: codes of more than one image, or without x_T.
         """
-        if frames < 2:
-            raise ConfigError(f"frames is {frames}: must be at least 2, the two images themselves")
-        if len(a) != 1 or len(b) != 1 or a.x_T is None or b.x_T is None:
-            raise DataError(f"codes of {len(a)} and {len(b)} images: interpolation takes one image each, with its x_T")
-        weight = torch.linspace(0, 1, frames)
-        z_sem = None if a.z_sem is None or b.z_sem is None else lerp(a.z_sem, b.z_sem, weight)
-        return self.decode(z_sem=z_sem, x_T=slerp(a.x_T, b.x_T, weight), sampling=sampling)
+        return self.decode(Code.between(a, b, frames), sampling=sampling)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        *,
+        sampling: Sampling | None = None,
+        prior_steps: int = PRIOR_STEPS,
+        truncation: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "count c h w"]:
+        """New images (Section 4): z_sem from the latent prior, x_T ~ N(0, I), decoded.
+
+        A model without an encoder, the paper's DDIM baseline, decodes x_T alone and needs no prior.
+
+        Args:
+            count: how many.
+            sampling: steps, grid and clipping of the decoder.
+            prior_steps, truncation: see `LatentPrior.sample`.
+            generator: source of z_T and x_T, on the CPU.
+
+        Raises:
+            ConfigError: no prior yet, or a value that is not allowed.
+        """
+        require(count >= 1, "count", count, "must be at least 1")
+        z_sem = None
+        if self.config.network.has_encoder:
+            prior = self.require_prior()
+            z_sem = prior.sample(count, steps=prior_steps, truncation=truncation, generator=generator)
+        x_T = torch.randn((count, *self.image_shape), generator=generator)
+        return self.decode(z_sem=z_sem, x_T=x_T, sampling=sampling)
+
+    def require_prior(self) -> LatentPrior:
+        """The prior, on this model's device; `ConfigError` where there is none."""
+        if self.prior is None:
+            raise ConfigError("this model has no latent prior to sample from: make one with `diffae train-prior`")
+        return self.prior.to(self.device)
 
     # ------------------------------------------------------------------ helpers
 
     def _batch(self, images: Any) -> Tensor:
         channels, size, _ = self.image_shape
         given = self.config.input
-        return as_batch(images, size, channels, crop=given.crop, background=given.background).to(self.device)
+        settings = {"crop": given.crop, "background": given.background, "window": given.window}
+        return as_batch(images, size, channels, **settings).to(self.device)
 
-    def _levels(self, sampling: Sampling) -> Sequence[int]:
-        return levels_of(sampling.steps, sampling.grid, self.config.diffusion.levels)
-
-    def _given(self, z_sem: Tensor | None) -> solvers.PredictNoise:
-        return lambda x, t: self.predict_noise(x, t, z_sem)
-
-    def _checked(
-        self, z_sem: Tensor | None, x_T: Tensor | None, generator: torch.Generator | None
-    ) -> tuple[Tensor | None, Tensor]:
-        """Both codes on the model's device, of matching shapes; x_T drawn where absent."""
-        d = self.config.network.z_sem_channels
-        if (z_sem is None) == (d > 0):
-            raise DataError(f"z_sem is {'absent' if d else 'given'}: this model decodes with z_sem of size {d}")
-        if z_sem is not None and (z_sem.dim() != 2 or z_sem.shape[1] != d):
-            raise DataError(f"z_sem has shape {tuple(z_sem.shape)}: this model's is (images, {d})")
-        if x_T is None:
-            if z_sem is None:
-                raise DataError("x_T is absent: give x_T, whose first dimension says how many images to decode")
-            x_T = torch.randn((len(z_sem), *self.image_shape), generator=generator)
-        if tuple(x_T.shape[1:]) != self.image_shape:
-            raise DataError(f"x_T has shape {tuple(x_T.shape)}: this model's is (images, {self.image_shape})")
-        for name, value in (("z_sem", z_sem), ("x_T", x_T)):
-            if value is not None and (len(value) != len(x_T) or not bool(torch.isfinite(value).all())):
-                raise DataError(f"{name} of {len(value)} images: must be finite, and one for each of {len(x_T)} x_T")
-        return None if z_sem is None else z_sem.to(self.device), x_T.to(self.device)
+    def _in(self, precision: Arithmetic) -> DiffusionAutoencoder:
+        """This model with networks that compute in that precision: itself in its own, or a copy."""
+        dtype = getattr(torch, precision)
+        if dtype == self.dtype:
+            return self
+        return DiffusionAutoencoder(self.config, copy.deepcopy(self.networks).to(dtype))
 
 
 def default_device() -> torch.device:
@@ -329,11 +355,3 @@ def default_device() -> torch.device:
 def _parts(count: int) -> Iterator[slice]:
     """Slices of at most BATCH images; one empty slice for none."""
     return (slice(start, start + BATCH) for start in range(0, max(count, 1), BATCH))
-
-
-def _concatenate(codes: list[Code]) -> Code:
-    def join(name: str) -> Tensor | None:
-        parts = [getattr(code, name) for code in codes]
-        return None if parts[0] is None else torch.cat(parts)
-
-    return Code(join("z_sem"), join("x_T"), join("residual"), join("calls"))

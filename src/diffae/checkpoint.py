@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -130,6 +131,25 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path)
             shapes = f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
             raise CheckpointError(f"{source}: {name!r} is {shapes}: it belongs to a model of another configuration")
     module.load_state_dict(dict(weights))
+
+
+def fingerprint(config: ModelConfig, weights: Mapping[str, Tensor]) -> str:
+    """A short hash of settings and weights."""
+    digest = hashlib.sha256(repr(_changed(config, ModelConfig())).encode())
+    for name, tensor in weights.items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _changed(settings: Any, default: Any) -> dict[str, Any]:
+    """The settings that differ from their defaults: so one that a later version adds changes no fingerprint."""
+    pairs = {f.name: (getattr(settings, f.name), getattr(default, f.name)) for f in dataclasses.fields(settings)}
+    return {
+        name: _changed(value, usual) if dataclasses.is_dataclass(value) else value
+        for name, (value, usual) in pairs.items()
+        if value != usual
+    }
 
 
 def upload(folder: Path, repo_id: str, *, private: bool, token: str | None) -> str:

@@ -34,6 +34,17 @@ def test_leading_is_the_published_grid_where_steps_divide() -> None:
 
 
 @pytest.mark.parametrize("top", [10, 100, 1000])
+def test_squares_for_every_number_of_steps(top: int) -> None:
+    for steps in range(1, top + 1):
+        levels = np.array(levels_of(steps, "squares", top))
+        assert len(levels) == steps + 1
+        assert (levels[0], levels[-1]) == (0, top)
+        assert np.diff(levels).min() >= 1
+        if steps <= np.sqrt(top):
+            assert np.abs(levels - top * np.linspace(0, 1, steps + 1) ** 2).max() <= 0.501
+
+
+@pytest.mark.parametrize("top", [10, 100, 1000])
 def test_quadratic_for_every_number_of_steps(top: int) -> None:
     for steps in range(1, top + 1):
         levels = np.array(levels_of(steps, "quadratic", top))
@@ -56,7 +67,7 @@ def test_small_grids() -> None:
 
 
 @pytest.mark.parametrize("steps", [-1, 0, 11])
-@pytest.mark.parametrize("grid", ["quadratic", "leading", "trailing"])
+@pytest.mark.parametrize("grid", ["quadratic", "squares", "leading", "trailing"])
 def test_out_of_range(grid: Grid, steps: int) -> None:
     with pytest.raises(ConfigError, match=f"steps is {steps}: must be between 1 and the 10 levels"):
         levels_of(steps, grid, 10)

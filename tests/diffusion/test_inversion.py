@@ -104,6 +104,33 @@ def test_anderson_bears_dependent_differences(slope: float, dtype: torch.dtype) 
             torch.testing.assert_close(following, x + f)
 
 
+@pytest.mark.parametrize(("shape", "std", "parts", "steps"), [((2, 3, 3), 0.05, 5, 5), ((1, 2, 2), 0.02, 20, 20)])
+def test_narrow_parts_are_solved_where_acceleration_alone_fails(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], std: float, parts: int, steps: int
+) -> None:
+    """Between narrow parts the denoiser jumps, and mixed iterates land anywhere."""
+    means = torch.rand((parts, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
+    data, levels = Mixture(means, std, ALPHA_BAR), levels_of(steps, "leading", 1000)
+    x_0 = images(data, 60)
+    assert encode(data, x_0, levels, tolerance=1e-6).residual.max() <= 1e-6
+    monkeypatch.setattr(inversion, "OVERSHOT", torch.inf)
+    assert encode(data, x_0, levels, tolerance=1e-6).residual.max() > 1e-3
+
+
+def test_steps_from_the_best_iterate_grow_shorter() -> None:
+    """Where g is steep and turns back, g' = -3, plain iteration diverges and a quarter of its step converges."""
+    tried: list[float] = []
+
+    def eps_hat(x: Tensor, _rows: Tensor) -> Tensor:
+        tried.append(x.item())
+        return 3 * x.clamp(-1, 1) + 0.01 * torch.sin(200 * x)  # uneven, so that two points do not give it away
+
+    start = torch.full((1, 1), 0.9, dtype=torch.float64)
+    found = invert_step(eps_hat, torch.zeros_like(start), start, 1.0, 1.0, 1e-3, 60)
+    assert found.residual.item() <= 1e-3
+    assert max(map(abs, tried)) < 10
+
+
 # ------------------------------------------------------------------ cheaply
 
 

@@ -15,6 +15,7 @@ from diffae.config import DiffusionConfig, Grid, Schedule
 from diffae.diffusion import inversion, solvers
 from diffae.diffusion.grids import levels_of
 from diffae.diffusion.schedules import alpha_bar_of
+from diffae.errors import ConfigError
 
 ALPHA_BAR = alpha_bar_of(DiffusionConfig())
 
@@ -201,5 +202,65 @@ def test_samples_of_a_mixture_lie_on_it() -> None:
 def test_dtype_is_kept(dtype: torch.dtype) -> None:
     data, levels = mixture(ALPHA_BAR, dtype=dtype), [0, 300, 1000]
     x = normal(2, 2, 3, 3, dtype=dtype)
-    for solve in (solvers.decode, solvers.encode_explicit, solvers.encode_official):
+    for solve in (solvers.decode, solvers.decode_2m, solvers.encode_explicit, solvers.encode_official):
         assert solve(data.eps, x, levels, ALPHA_BAR).dtype == dtype
+
+
+# ------------------------------------------------------------------ DPM-Solver++(2M)
+
+
+def test_2m_by_hand() -> None:
+    alpha_bar = np.array([1.0, 0.8, 0.5, 0.2])  # lambda = log(alpha / sigma) = log 2, 0, -log 2
+    denoiser = Recorded(0.3, -0.2, 0.1)
+    x_hat_3 = (1 - math.sqrt(0.8) * 0.3) / math.sqrt(0.2)
+    x_2 = math.sqrt(0.5 / 0.8) * 1 + math.sqrt(0.5) * 0.5 * x_hat_3  # 1 - exp(-h) = 1/2 with h = log 2
+    x_hat_2 = (x_2 + math.sqrt(0.5) * 0.2) / math.sqrt(0.5)
+    extended = x_hat_2 + (x_hat_2 - x_hat_3) / 2  # steps of equal length: half of the last change
+    x_1 = math.sqrt(0.2 / 0.5) * x_2 + math.sqrt(0.8) * 0.5 * extended
+    expected = (x_1 - math.sqrt(0.2) * 0.1) / math.sqrt(0.8)
+    got = solvers.decode_2m(denoiser, scalar(1.0), [0, 1, 2, 3], alpha_bar)
+    assert got.item() == pytest.approx(expected)
+    assert denoiser.levels == [3, 2, 1]
+
+
+@pytest.mark.parametrize("levels", [[0, 1000], [0, 400, 1000]])
+@pytest.mark.parametrize("clip", [False, True])
+def test_2m_begins_and_ends_as_ddim(levels: list[int], clip: bool) -> None:
+    data, x_T = mixture(ALPHA_BAR), 2 * normal(3, 2, 3, 3)
+    seen: list[Tensor] = []
+    got = solvers.decode_2m(data.eps, x_T, levels, ALPHA_BAR, clip=clip, watch=lambda _t, x: seen.append(x))
+    expected = solvers.decode(data.eps, x_T, levels, ALPHA_BAR, clip=clip)
+    torch.testing.assert_close(got, expected, atol=1e-9, rtol=0)
+    assert len(seen) == len(levels) - 1
+    torch.testing.assert_close(seen[0], solvers.x0_hat(x_T, data.eps(x_T, 1000), ALPHA_BAR[1000]))
+
+
+def test_2m_converges_with_order_two() -> None:
+    alpha_bar = alpha_bar_of(DiffusionConfig(levels=8000))
+    data, x_T = mixture(alpha_bar, parts=1, std=0.5), normal(2, 2, 3, 3)
+    exact = data.flow(x_T, 8000, 0)
+    errors: dict[str, list[float]] = {"ddim": [], "2m": []}
+    for steps in (10, 20, 40, 80):
+        levels = levels_of(steps, "quadratic", 8000)
+        for name, solve in (("ddim", solvers.decode), ("2m", solvers.decode_2m)):
+            errors[name].append((solve(data.eps, x_T, levels, alpha_bar) - exact).abs().max().item())
+    assert orders(errors["2m"])[-1] == pytest.approx(2, abs=0.35)
+    assert orders(errors["ddim"])[-1] == pytest.approx(1, abs=0.2)
+    assert errors["2m"][-1] < errors["ddim"][-1] / 4
+
+
+def test_2m_clipped_stays_inside() -> None:
+    data = Mixture(torch.full((1, 4), 0.95, dtype=torch.float64), 0.3, ALPHA_BAR)
+    levels, x_T = levels_of(10, "quadratic", 1000), 2 * normal(20, 4)
+    assert solvers.decode_2m(data.eps, x_T, levels, ALPHA_BAR).max() > 1.05
+    assert solvers.decode_2m(data.eps, x_T, levels, ALPHA_BAR, clip=True).max() <= 1
+
+
+@pytest.mark.parametrize("levels", [[], [0], [1, 5], [0, 5, 5], [0, 9, 5, 7], [0, 1001]])
+def test_levels_must_rise_from_0(levels: list[int]) -> None:
+    data, x = mixture(ALPHA_BAR), normal(1, 2, 3, 3)
+    for solve in (solvers.decode, solvers.decode_2m, solvers.encode_explicit, solvers.encode_official):
+        with pytest.raises(ConfigError, match=r"levels are .*: must rise from 0 to at most 1000"):
+            solve(data.eps, x, levels, ALPHA_BAR)
+    with pytest.raises(ConfigError, match=r"levels are .*: must rise from 0"):
+        inversion.encode_exact(data.eps, x, levels, ALPHA_BAR, tolerance=1e-3, max_iterations=3)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from diffae.config import Grid
 from diffae.errors import ConfigError
 
@@ -10,6 +13,8 @@ def levels_of(steps: int, grid: Grid, top: int) -> list[int]:
     """The `steps + 1` levels of a grid on 0..top, for any number of steps from 1 to `top`.
 
     "quadratic": from 1 to T, spaced as squares (Song et al., DDIM, 2021, Appendix D.2), but never less than 1 apart.
+    "squares": at top times the squares of 1/steps, 2/steps, ..., 1: of few steps none is spent on level 1, where
+    hardly any noise is left.
     "leading": evenly spaced from 1, as the published code's: 0, 1, 1 + T/steps, ...
     "trailing": evenly spaced up to T: 0, T/steps, ..., T.
 
@@ -22,7 +27,19 @@ def levels_of(steps: int, grid: Grid, top: int) -> list[int]:
         return [(i * top + steps // 2) // steps for i in range(steps + 1)]
     if grid == "leading":
         return [0] + [1 + i * top // steps for i in range(steps)]
-    levels = [0, 1] if steps > 1 else [0, top]
-    for i in range(1, steps):
-        levels.append(max(levels[-1] + 1, round(1 + (top - 1) * (i / (steps - 1)) ** 2)))
+    if grid == "squares":
+        squares = [top * (i / steps) ** 2 for i in range(1, steps + 1)]
+    else:
+        squares = [1 + (top - 1) * (i / (steps - 1)) ** 2 for i in range(steps)] if steps > 1 else [top]
+    levels = [0]
+    for level in squares:
+        levels.append(max(levels[-1] + 1, round(level)))
     return levels
+
+
+def require_rising(levels: Sequence[int], top: int) -> None:
+    """Raise `ConfigError` unless the levels rise from 0, by at least one step, to at most `top`."""
+    rising = all(s < t for s, t in pairwise(levels))
+    if not (len(levels) >= 2 and levels[0] == 0 and rising and levels[-1] <= top):
+        shown = ", ".join(map(str, levels[:8])) + (", ..." if len(levels) > 8 else "")
+        raise ConfigError(f"levels are {shown}: must rise from 0 to at most {top}; grids.levels_of makes them")

@@ -6,7 +6,8 @@ Decoding steps from level t to s by x_s = a x_t + b eps_hat(x_t, t). Its inverse
 
 Plain iteration of g contracts with rate about (1 - sigma_s / sigma_t) ||I - J||, J the denoiser's Jacobian; here it is
 accelerated by Anderson's method and stopped, image by image, on the residual of the step it inverts,
-||a x_t + b eps_hat(x_t, t) - x_s||, which is what the decoder will be off by.
+||a x_t + b eps_hat(x_t, t) - x_s||, which is what the decoder will be off by. Where acceleration overshoots, an image
+goes back to its best iterate, forgets the others, and takes plain steps from there, shorter and shorter.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from diffae.diffusion.grids import require_rising
 from diffae.diffusion.solvers import coefficients
 
 PredictNoiseOf = Callable[[Tensor, int, Tensor], Tensor]
@@ -27,6 +29,10 @@ PredictNoiseOf = Callable[[Tensor, int, Tensor], Tensor]
 
 MEMORY = 4
 """Earlier iterates that Anderson acceleration mixes."""
+
+OVERSHOT = 2.0
+"""An iterate whose residual is larger than the best one times this is given up. Acceleration that works is not
+monotone: with a bound of 1 the steps it needs are lost, without one it wanders off on narrow distributions."""
 
 
 @dataclass
@@ -60,6 +66,11 @@ class Anderson:
         """Forget the rows that are finished."""
         self.x = [x[rows] for x in self.x]
         self.f = [f[rows] for f in self.f]
+
+    def restart(self, rows: Bool[Tensor, "b 1"], x: Float[Tensor, "b d"], f: Float[Tensor, "b d"]) -> None:
+        """For the rows that are true, forget all but the iterate x with f: the next update is a plain step from it."""
+        self.x = [torch.where(rows, x, earlier) for earlier in self.x]
+        self.f = [torch.where(rows, f, earlier) for earlier in self.f]
 
     def update(self, x: Float[Tensor, "b d"], f: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """From iterate x with f = g(x) - x: the x + f of plain iteration, less its best fit by past differences."""
@@ -114,17 +125,23 @@ def invert_step(
     """
     best = _Step.start(guess)
     rows, x, mix = torch.arange(len(x_s), device=x_s.device), guess, Anderson()
+    length = torch.ones_like(guess[:, :1])
     for _ in range(max_iterations):
         eps = eps_hat(x, rows)
         f = (x_s[rows] - b * eps) / a - x
         residual = a * rms(f)
+        overshot = (residual > OVERSHOT * best.residual[rows])[:, None]
         best.offer(rows, x, eps, residual)
         unfinished = (residual > tolerance).nonzero()[:, 0]
         if len(unfinished) == 0:
             break
-        x = mix.update(x, f)
+        x = torch.where(overshot, best.x[rows], x)
+        f = torch.where(overshot, (x_s[rows] - b * best.eps[rows]) / a - x, f)
+        mix.restart(overshot, x, f)
+        x = x + length * (mix.update(x, f) - x)
+        length = torch.where(overshot, length / 2, 1.0)
         if len(unfinished) < len(rows):
-            rows, x = rows[unfinished], x[unfinished]
+            rows, x, length = rows[unfinished], x[unfinished], length[unfinished]
             mix.keep(unfinished)
     return best
 
@@ -142,7 +159,11 @@ def encode_exact(
 
     Each step starts from the explicit step along the eps_hat just found at its lower end, which costs no call.
     A residual above the tolerance is returned as it is: the caller reports it.
+
+    Raises:
+        ConfigError: levels that do not rise from 0.
     """
+    require_rising(levels, len(alpha_bar) - 1)
     x = x_0.flatten(1)
     eps = torch.zeros_like(x)
     residual = torch.zeros_like(x[:, 0])

@@ -1,0 +1,181 @@
+"""Decoding speed against the plain path, alternating in one run; prints a table and writes JSON.
+
+    python benchmarks/sample_speed.py [--presets small32 ffhq64] [--batch 1 16] [--steps 20] [--rounds 5]
+                                      [--official PATH] [--threads 2]
+
+The plain path is what the published code does on a CPU: the networks in float32, contiguous, eager, without gradients,
+in a bare DDIM loop. Beside it `model.decode` in float32 and in bfloat16, with new weights. PATH is a clone of the
+published repository (github.com/phizaz/diffae): its network, with the same weights under its own names, is then timed
+too, in the same DDIM loop. Rounds alternate, so that whatever else the machine does falls on all; ratios are of
+medians, and each has the largest difference of its pictures from the plain path's, in standard deviations of those.
+
+The measured peak is of matrix products of 2048 x 2048 in the same number of threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from measuring import conditions
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffae.autoencoder import DiffusionAutoencoder
+from diffae.config import ModelConfig, Sampling
+from diffae.diffusion import solvers
+from diffae.diffusion.grids import levels_of
+from diffae.networks.autoencoder import AutoencoderNetworks
+from diffae.official.writing import autoencoder_tensors
+from diffae.presets import presets
+
+Output = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(x_t, time index, z_sem) -> the network's output."""
+
+
+def awake(config: ModelConfig) -> AutoencoderNetworks:
+    """Networks with new weights, of which none is zero: the layers that start at zero would make all paths agree."""
+    networks = AutoencoderNetworks(config.network).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in networks.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02)
+    return networks
+
+
+def plain_decode(output: Output, alpha_bar, x_T: Tensor, z_sem: Tensor, steps: int) -> Tensor:
+    """A bare DDIM loop on the default grid, for a network that predicts eps."""
+
+    def predict(x: Tensor, t: int) -> Tensor:
+        return output(x, torch.full((len(x),), t - 1), z_sem)
+
+    with torch.no_grad():
+        return solvers.decode(predict, x_T, levels_of(steps, Sampling.grid, len(alpha_bar) - 1), alpha_bar)
+
+
+def published_network(path: Path, config: ModelConfig, networks: nn.Module) -> Output:
+    """The published code's network with the weights of ours."""
+    sys.path.insert(0, str(path))
+    from model.unet_autoenc import BeatGANsAutoencConfig  # pyright: ignore[reportMissingImports]
+
+    network = config.network
+    theirs = BeatGANsAutoencConfig(
+        image_size=network.image_size,
+        in_channels=network.image_channels,
+        model_channels=network.model_channels,
+        out_channels=network.image_channels,
+        num_res_blocks=network.res_blocks,
+        embed_channels=network.time_channels,
+        attention_resolutions=network.attention_resolutions,
+        dropout=network.dropout,
+        channel_mult=network.channel_mult,
+        num_heads=network.heads,
+        resnet_two_cond=True,
+        resnet_cond_channels=network.z_sem_channels,
+        enc_out_channels=network.z_sem_channels,
+        enc_pool="adaptivenonzero",
+        enc_num_res_block=network.encoder_res_blocks,
+        enc_channel_mult=network.encoder_channel_mult,
+    ).make_model()
+    theirs.load_state_dict(autoencoder_tensors(config, networks.state_dict()))
+    theirs.eval()
+    return lambda x, time_index, z_sem: theirs(x, time_index, cond=z_sem).pred
+
+
+def paths(
+    config: ModelConfig, batch: int, steps: int, official: Path | None
+) -> tuple[dict[str, Callable[[], Tensor]], float]:
+    """Each way of decoding as a function, and floating-point operations of one network call on one image."""
+    networks = awake(config)
+    model = DiffusionAutoencoder(config, networks)
+    generator = torch.Generator().manual_seed(0)
+    x_T = torch.randn((batch, *model.image_shape), generator=generator)
+    z_sem = torch.randn((batch, config.network.z_sem_channels), generator=generator)
+    samplings = {precision: Sampling(steps, precision=precision) for precision in ("float32", "bfloat16")}
+    found = {
+        "plain": lambda: plain_decode(networks.unet, model.alpha_bar, x_T, z_sem, steps),
+        "diffae, float32": lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=samplings["float32"]),
+        "diffae, bfloat16": lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=samplings["bfloat16"]),
+    }
+    if official:
+        output = published_network(official, config, networks)
+        found["published code"] = lambda: plain_decode(output, model.alpha_bar, x_T, z_sem, steps)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        networks.unet(x_T[:1], torch.zeros(1, dtype=torch.int64), z_sem[:1])
+    return found, float(counter.get_total_flops())
+
+
+def peak(dtype: torch.dtype) -> float:
+    """Operations a second of matrix products, best of 5."""
+    a = torch.randn(2048, 2048).to(dtype)
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        torch.mm(a, a)
+        seconds.append(time.perf_counter() - start)
+    return 2 * 2048**3 / min(seconds[1:])
+
+
+def measure(config: ModelConfig, batch: int, steps: int, rounds: int, official: Path | None) -> dict:
+    """Times of all paths, alternating; the first round warms up."""
+    ways, flops = paths(config, batch, steps, official)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    pictures: dict[str, Tensor] = {}
+    for _ in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            pictures[name] = way()
+            seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    plain = pictures["plain"]
+    return {
+        "batch": batch,
+        "seconds": seconds,
+        "images_per_second": {name: batch / median for name, median in medians.items()},
+        "ratio": {name: medians["plain"] / median for name, median in medians.items()},
+        "difference": {name: ((x - plain).abs().max() / plain.std()).item() for name, x in pictures.items()},
+        "gflop_per_call": flops / 1e9,
+        "gflop_per_second": {name: flops * batch * steps / median / 1e9 for name, median in medians.items()},
+    }
+
+
+def main() -> None:
+    """Time all, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", default=["small32", "ffhq64"])
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 16])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--official", type=Path)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    peaks = {name: peak(getattr(torch, name)) / 1e9 for name in ("float32", "bfloat16")}
+    results: dict = {"conditions": conditions(arguments.threads), "peak_gflop_per_second": peaks, "presets": {}}
+    table = Table("preset", "batch", "path", "images/s", "ratio", "share of peak", "largest difference")
+    for preset in arguments.presets:
+        config = presets("paper")[preset][0]
+        results["presets"][preset] = []
+        for batch in arguments.batch:
+            found = measure(config, batch, arguments.steps, arguments.rounds, arguments.official)
+            results["presets"][preset].append(found)
+            for name, rate in found["images_per_second"].items():
+                share = found["gflop_per_second"][name] / peaks["bfloat16" if "bfloat16" in name else "float32"]
+                cells = f"{rate:.2f}", f"{found['ratio'][name]:.2f}", f"{share:.0%}", f"{found['difference'][name]:.1e}"
+                table.add_row(preset, str(batch), name, *cells)
+            arguments.json.write_text(json.dumps(results | {"steps": arguments.steps}, indent=2) + "\n")
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
