@@ -14,48 +14,37 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
+from faces import ATTRIBUTES, Faces, open_faces
 from measuring import auroc, conditions, print_reconstruction, reconstruction
 from rich.console import Console
 from rich.table import Table
 
 from diffae.autoencoder import DiffusionAutoencoder
-from diffae.config import presets
-from diffae.data.build import build_pack
-from diffae.data.labels import LabelTable
-from diffae.data.pack import Pack
-from diffae.images import to_tensor
+from diffae.presets import presets
 from diffae.training.autoencoder import train_autoencoder
 
-ATTRIBUTES = ("Male", "Young", "Child")
 LABELLED, TESTED, RECONSTRUCTED = 5000, 1500, 128
 
 
-def train(pack: Pack, rows: np.ndarray, out: Path, images: int) -> None:
+def train(faces: Faces, out: Path, images: int) -> None:
     """Train on the train split, with the preset's settings."""
-    path = out.with_name(f"{out.name}-train.pack")
-    names = [pack.names[int(row)] for row in rows]
-    train_pack = Pack.open(path) if path.exists() else Pack.from_arrays([pack.fetch(rows)], path, names)
     model, training = presets()["small32"]
     training = dataclasses.replace(training, images=images)
-    train_autoencoder(train_pack, out, model, training, resume=out.exists(), data={"source": "faces64, split train"})
+    data = {"source": "faces64, split train"}
+    train_autoencoder(faces.training_pack(), out, model, training, resume=out.exists(), data=data)
 
 
-def classify(
-    model: DiffusionAutoencoder, pack: Pack, labels: np.ndarray, train_rows: np.ndarray, test_rows: np.ndarray
-) -> dict[str, dict[str, float]]:
+def classify(model: DiffusionAutoencoder, faces: Faces) -> dict[str, dict[str, float]]:
     """AUROC of a linear classifier on z_sem and on the pixels at 16x16, for each attribute."""
-    x_train, x_test = (to_tensor(pack.fetch(rows)) for rows in (train_rows, test_rows))
+    fitted, tested = faces.rows("train")[:LABELLED], faces.rows("test")[:TESTED]
+    x, x_tested = faces.images(fitted), faces.images(tested)
     inputs = {
-        "z_sem": [model.encode_semantic(x).numpy() for x in (x_train, x_test)],
-        "16x16 pixels": [torch.nn.functional.avg_pool2d(x, 2).flatten(1).numpy() for x in (x_train, x_test)],
+        "z_sem": [model.encode_semantic(x).numpy() for x in (x, x_tested)],
+        "16x16 pixels": [torch.nn.functional.avg_pool2d(x, 2).flatten(1).numpy() for x in (x, x_tested)],
     }
     return {
-        what: {
-            name: auroc(a, labels[train_rows, column], b, labels[test_rows, column])
-            for column, name in enumerate(ATTRIBUTES)
-        }
+        what: {name: auroc(a, faces.label(name)[fitted], b, faces.label(name)[tested]) for name in ATTRIBUTES}
         for what, (a, b) in inputs.items()
     }
 
@@ -70,18 +59,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    pack = build_pack(arguments.faces / "images.zip", arguments.out.parent / "packs", size=32)
-    table = LabelTable.read(arguments.faces / "labels.csv")
-    values = table.align(pack.names)
-    split = values[:, table.columns.index("split")]
-    train_rows, test_rows = (np.flatnonzero(split == table.classes["split"].index(s)) for s in ("train", "test"))
-    labels = values[:, [table.columns.index(name) for name in ATTRIBUTES]]
-    train(pack, train_rows, arguments.out, arguments.images)
+    faces = open_faces(arguments.faces, arguments.out.parent)
+    train(faces, arguments.out, arguments.images)
     model = DiffusionAutoencoder.from_pretrained(arguments.out, "cpu")
     lines = [json.loads(line) for line in (arguments.out / "metrics.jsonl").read_text().splitlines()]
     validation = next(line for line in reversed(lines) if "val_loss" in line)
-    rows = reconstruction(model, to_tensor(pack.fetch(test_rows[:RECONSTRUCTED])))
-    areas = classify(model, pack, labels, train_rows[:LABELLED], test_rows[:TESTED])
+    rows = reconstruction(model, faces.images(faces.rows("test")[:RECONSTRUCTED]))
+    areas = classify(model, faces)
     print_reconstruction(rows)
     shown = Table("AUROC", *ATTRIBUTES)
     for what, by_name in areas.items():

@@ -22,8 +22,8 @@ from accelerate import Accelerator
 from measuring import conditions
 from rich.console import Console
 
-from diffae.config import presets
 from diffae.data.pack import Pack
+from diffae.presets import presets
 from diffae.training.autoencoder import AutoencoderTask
 from diffae.training.journal import Journal
 from diffae.training.loop import Trainer

@@ -27,11 +27,12 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffae.config import ModelConfig, TrainingConfig, presets
+from diffae.config import ModelConfig, TrainingConfig
 from diffae.data.pack import Pack
 from diffae.diffusion.process import Scales
 from diffae.diffusion.schedules import alpha_bar_of
 from diffae.networks.autoencoder import AutoencoderNetworks
+from diffae.presets import presets
 from diffae.training.autoencoder import AutoencoderTask
 from diffae.training.journal import Journal
 from diffae.training.loop import Trainer

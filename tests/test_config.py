@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import FrozenInstanceError, asdict
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
-from diffae.config import (
-    DiffusionConfig,
-    InputConfig,
-    ModelConfig,
-    NetworkConfig,
-    Sampling,
-    TrainingConfig,
-    from_dict,
-    presets,
-)
+from diffae.config import DiffusionConfig, InputConfig, ModelConfig, NetworkConfig, Sampling, TrainingConfig, from_dict
 from diffae.errors import ConfigError, DiffaeError
 from diffae.networks.autoencoder import AutoencoderNetworks
+from diffae.presets import Recipe, presets
 
 # paper, Table 5: image size, base channels, channel multipliers, batch size
 TABLE_5 = {
@@ -35,7 +28,7 @@ TABLE_5 = {
 
 @pytest.mark.parametrize("name", TABLE_5)
 def test_paper_presets_are_table_5(name: str) -> None:
-    model, training = presets()[name]
+    model, training = presets("paper")[name]
     network, diffusion = model.network, model.diffusion
     size, width, mult, batch = TABLE_5[name]
     assert (network.image_size, network.image_channels) == (size, 3)
@@ -51,8 +44,9 @@ def test_paper_presets_are_table_5(name: str) -> None:
     assert training.batch_size == batch
     assert training.learning_rate == 1e-4
     assert training.ema_decay == 0.9999
-    assert (training.ema_warmup, training.warmup_images) == (False, 0)
-    assert training.weighting == "uniform"
+    assert (training.ema_warmup, training.warmup_images, training.cooldown) == (False, 0, 0)
+    assert (training.weighting, training.level_sampling) == ("uniform", "uniform")
+    assert (network.encoder_pooling, network.z_map_channels) == ("average", 0)  # the published weights' layout
 
 
 def test_small32_is_as_documented() -> None:
@@ -62,13 +56,31 @@ def test_small32_is_as_documented() -> None:
     assert (network.encoder_channel_mult, network.z_sem_channels) == ((1, 2, 2, 2), 128)
 
 
-def test_every_preset_is_known() -> None:
-    assert set(presets()) == {*TABLE_5, "small32", "small64"}
+@pytest.mark.parametrize("recipe", get_args(Recipe))
+def test_every_preset_is_known(recipe: Recipe) -> None:
+    assert set(presets(recipe)) == {*TABLE_5, "small32", "small64"}
+
+
+def test_unknown_recipe_is_refused() -> None:
+    with pytest.raises(ConfigError, match="recipe is 'best': choose one of default, paper"):
+        presets("best")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("name", [*TABLE_5, "small32", "small64"])
-def test_preset_builds_networks_that_run(name: str) -> None:
-    config = presets()[name][0].network
+def test_the_recipes_train_networks_of_one_size(name: str) -> None:
+    """To within a tenth, so that comparing them compares recipes."""
+
+    def parameters(recipe: Recipe) -> int:
+        with torch.device("meta"):
+            return sum(p.numel() for p in AutoencoderNetworks(presets(recipe)[name][0].network).parameters())
+
+    assert parameters("paper") < parameters("default") < 1.1 * parameters("paper")
+
+
+@pytest.mark.parametrize("recipe", get_args(Recipe))
+@pytest.mark.parametrize("name", [*TABLE_5, "small32", "small64"])
+def test_preset_builds_networks_that_run(name: str, recipe: Recipe) -> None:
+    config = presets(recipe)[name][0].network
     shape = (2, config.image_channels, config.image_size, config.image_size)
     with torch.device("meta"):
         networks = AutoencoderNetworks(config)
@@ -94,6 +106,8 @@ RULES: list[tuple[type, dict[str, Any], str, str]] = [
     (NetworkConfig, {"heads": 3}, "heads is 3", "divide every level's width, here 64"),
     (NetworkConfig, {"time_channels": 0}, "time_channels is 0", "at least 1"),
     (NetworkConfig, {"z_sem_channels": -1}, "z_sem_channels is -1", "0 (no encoder) or more"),
+    (NetworkConfig, {"encoder_pooling": "max"}, "encoder_pooling is 'max'", "average, flatten"),
+    (NetworkConfig, {"z_map_channels": -1}, "z_map_channels is -1", "0 (none) or more"),
     (NetworkConfig, {"dropout": 1.0}, "dropout is 1.0", "[0, 1)"),
     (NetworkConfig, {"dropout": -0.1}, "dropout is -0.1", "[0, 1)"),
     (DiffusionConfig, {"schedule": "square"}, "schedule is 'square'", "linear, cosine, constant"),
@@ -104,6 +118,11 @@ RULES: list[tuple[type, dict[str, Any], str, str]] = [
     (InputConfig, {"crop": (0, 0, 5)}, "crop is (0, 0, 5)", "0 <= left < right"),
     (InputConfig, {"background": (0, 0, 256)}, "background is (0, 0, 256)", "three values 0..255"),
     (InputConfig, {"background": (0, 0)}, "background is (0, 0)", "three values 0..255"),
+    (InputConfig, {"dtype": "int64"}, "dtype is 'int64'", "choose one of uint8"),
+    (InputConfig, {"dtype": "float32"}, "dtype is 'float32'", "without a window"),
+    (InputConfig, {"window": ((1, 0),)}, "window is ((1, 0),)", "a low and a higher number"),
+    (InputConfig, {"window": ((0, math.inf),)}, "window is ((0, inf),)", "a low and a higher number"),
+    (ModelConfig, {"input": InputConfig(window=((0, 1),))}, "window is ((0, 1),)", "each of 3 channels"),
     (TrainingConfig, {"images": 0}, "images is 0", "at least 1"),
     (TrainingConfig, {"batch_size": 0}, "batch_size is 0", "at least 1"),
     (TrainingConfig, {"accumulation": 0}, "accumulation is 0", "at least 1"),
@@ -111,12 +130,14 @@ RULES: list[tuple[type, dict[str, Any], str, str]] = [
     (TrainingConfig, {"save_every": 0}, "save_every is 0", "at least 1"),
     (TrainingConfig, {"val_images": 1}, "val_images is 1", "at least 2"),
     (TrainingConfig, {"warmup_images": -1}, "warmup_images is -1", "not be negative"),
+    (TrainingConfig, {"cooldown": 1.5}, "cooldown is 1.5", "[0, 1]"),
     (TrainingConfig, {"learning_rate": 0.0}, "learning_rate is 0.0", "positive"),
     (TrainingConfig, {"learning_rate": float("nan")}, "learning_rate is nan", "positive"),
     (TrainingConfig, {"learning_rate": float("inf")}, "learning_rate is inf", "positive"),
     (TrainingConfig, {"ema_decay": 1.0}, "ema_decay is 1.0", "[0, 1)"),
     (TrainingConfig, {"clip_norm": 0.0}, "clip_norm is 0.0", "positive"),
     (TrainingConfig, {"weighting": "snr"}, "weighting is 'snr'", "uniform, min_snr"),
+    (TrainingConfig, {"level_sampling": "high"}, "level_sampling is 'high'", "uniform, middle"),
     (TrainingConfig, {"precision": "half"}, "precision is 'half'", "auto, float32, bfloat16"),
     (Sampling, {"steps": 0}, "steps is 0", "at least 1"),
     (Sampling, {"grid": "middle"}, "grid is 'middle'", "leading, trailing"),
@@ -124,7 +145,11 @@ RULES: list[tuple[type, dict[str, Any], str, str]] = [
     (Sampling, {"tolerance": 0.0}, "tolerance is 0.0", "positive"),
     (Sampling, {"tolerance": float("nan")}, "tolerance is nan", "positive"),
     (Sampling, {"max_iterations": 0}, "max_iterations is 0", "at least 1"),
+    (Sampling, {"tolerance": float("inf")}, "tolerance is inf", "positive"),
     (Sampling, {"clip_x0": True}, "inversion is 'exact'", "clip_x0=False"),
+    (Sampling, {"clip_x0": True, "inversion": "pair"}, "inversion is 'pair'", "clip_x0=False"),
+    (Sampling, {"solver": "euler"}, "solver is 'euler'", "ddim, dpm++2m"),
+    (Sampling, {"precision": "half"}, "precision is 'half'", "float32, float64, bfloat16"),
 ]
 
 
@@ -159,7 +184,9 @@ def test_round_trip_through_json(name: str) -> None:
 
 def test_round_trip_keeps_what_is_not_default() -> None:
     network = NetworkConfig(16, 5, 6, (1, 3), 4, (8, 4), 2, 10, 0.25, 7, (2, 1), 3)
-    model = ModelConfig(network, DiffusionConfig("cosine", 50, "v"), InputConfig((1, 2, 3, 4), (5, 6, 7)))
+    model = ModelConfig(
+        network, DiffusionConfig("cosine", 50, "v"), InputConfig((1, 2, 3, 4), (5, 6, 7), ((-1.0, 2.5),) * 5, "float32")
+    )
     assert from_dict(ModelConfig, json.loads(json.dumps(asdict(model)))) == model
     sampling = Sampling(7, "trailing", "explicit", True, 0.1, 3)
     assert from_dict(Sampling, json.loads(json.dumps(asdict(sampling)))) == sampling
@@ -200,6 +227,10 @@ def test_official_sampling() -> None:
     official = Sampling.official(100)
     assert (official.steps, official.grid, official.inversion, official.clip_x0) == (100, "leading", "official", True)
     assert Sampling.official().steps == 20
+
+
+def test_fast_sampling() -> None:
+    assert Sampling.fast() == Sampling(10, "squares", solver="dpm++2m")
 
 
 @pytest.mark.parametrize(("images", "batch", "steps"), [(100, 10, 10), (101, 10, 11), (1, 64, 1)])

@@ -1,7 +1,6 @@
 """Frozen settings: what is computed (`NetworkConfig`, `DiffusionConfig`), on what, how it is trained and sampled.
 
 Every value is checked when the object is made; a `ConfigError` names the field, the value and the rule.
-Presets reproduce the paper's Table 5 (Preechakul et al., CVPR 2022), beside two smaller ones for modest machines.
 """
 
 from __future__ import annotations
@@ -16,11 +15,19 @@ from diffae.errors import ConfigError
 
 Schedule = Literal["linear", "cosine", "constant"]
 Prediction = Literal["eps", "v"]
+Pooling = Literal["average", "flatten"]
 Weighting = Literal["uniform", "min_snr"]
-Grid = Literal["quadratic", "leading", "trailing"]
-Inversion = Literal["exact", "explicit", "official"]
+LevelSampling = Literal["uniform", "middle"]
+Grid = Literal["quadratic", "squares", "leading", "trailing"]
+Solver = Literal["ddim", "dpm++2m"]
+Inversion = Literal["exact", "explicit", "official", "pair"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Arithmetic = Literal["float32", "float64", "bfloat16"]
+PriorLoss = Literal["l1", "mse"]
 Crop = tuple[int, int, int, int] | str  # (left, top, right, bottom) in pixels, or a name of NAMED_CROPS
+Window = tuple[tuple[float, float], ...]  # (low, high) of each channel, in the units of the files
+WindowRule = Literal["auto", "percentile"]  # how a window is found among the images of a training set
+SampleType = Literal["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"]
 
 WHITE = (255, 255, 255)
 # Of CelebA's aligned 178x218 images, the 128x128 square centred at x = 89, y = 121 (as D2C and the paper crop them).
@@ -66,10 +73,17 @@ class NetworkConfig:
     """Width of each level of the semantic encoder."""
     encoder_res_blocks: int = 2
     """Residual blocks per level of the semantic encoder."""
+    encoder_pooling: Pooling = "average"
+    """What z_sem is a linear map of: the average of the encoder's last feature map over its positions (paper), or the
+    whole map ("flatten"), which can say where things are (docs/recipe.md)."""
+    z_map_channels: int = 0
+    """Channels of a feature map that z_sem is unfolded to, for the UNet's bottleneck; 0 for none, as in the paper."""
 
     def __post_init__(self) -> None:
         for name in ("image_size", "image_channels", "model_channels", "res_blocks", "heads", "encoder_res_blocks"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        require_choice("encoder_pooling", self.encoder_pooling, Pooling)
+        require(self.z_map_channels >= 0, "z_map_channels", self.z_map_channels, "must be 0 (none) or more")
         require(self.model_channels % 2 == 0, "model_channels", self.model_channels, "must be even")
         require(self.time_channels >= 1, "time_channels", self.time_channels, "must be at least 1")
         require(self.z_sem_channels >= 0, "z_sem_channels", self.z_sem_channels, "must be 0 (no encoder) or more")
@@ -120,8 +134,19 @@ class InputConfig:
     """What to cut out first: (left, top, right, bottom) in pixels of the upright image, or "celeba"."""
     background: tuple[int, int, int] = WHITE
     """RGB 0..255, seen through transparent pixels."""
+    window: Window | None = None
+    """(low, high) of each channel in the units of the files: the values that become -1 and 1; what lies outside is
+    clipped. None takes uint8 and uint16 samples by the whole range of their type."""
+    dtype: SampleType = "uint8"
+    """Type of the samples that the model was trained on, and that decoded images are written in."""
 
     def __post_init__(self) -> None:
+        require_choice("dtype", self.dtype, SampleType)
+        rule = "must be uint8 or uint16 without a window; state one"
+        require(self.window is not None or self.dtype in ("uint8", "uint16"), "dtype", self.dtype, rule)
+        for pair in self.window or ():
+            rising = len(pair) == 2 and all(map(math.isfinite, pair)) and pair[0] < pair[1]
+            require(rising, "window", self.window, "must be pairs of a low and a higher number, one for each channel")
         if isinstance(self.crop, str):
             require(self.crop in NAMED_CROPS, "crop", self.crop, "must be celeba or (left, top, right, bottom)")
         if (box := self.box) is not None:
@@ -144,6 +169,30 @@ class ModelConfig:
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     input: InputConfig = field(default_factory=InputConfig)
 
+    def __post_init__(self) -> None:
+        channels, window = self.network.image_channels, self.input.window
+        rule = f"must have a low and a high value for each of {channels} channels"
+        require(window is None or len(window) == channels, "window", window, rule)
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """The latent prior: its network, its forward process on normalised z_sem, its loss (paper Section 4, Table 6)."""
+
+    layers: int = 10
+    """Layers of the MLP, the last included; each sees the input again."""
+    hidden_channels: int = 2048
+    """Width of the layers."""
+    loss: PriorLoss = "l1"
+    """Mean absolute ("l1", as in the paper) or mean squared error of what the network predicts."""
+    diffusion: DiffusionConfig = field(default_factory=lambda: DiffusionConfig("constant"))
+    """Schedule, levels and what the network predicts."""
+
+    def __post_init__(self) -> None:
+        require(self.layers >= 2, "layers", self.layers, "must be at least 2, the first and the last")
+        require(self.hidden_channels >= 1, "hidden_channels", self.hidden_channels, "must be at least 1")
+        require_choice("loss", self.loss, PriorLoss)
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -156,12 +205,19 @@ class TrainingConfig:
     accumulation: int = 1
     """Parts into which each process splits its share of the batch, to bound memory."""
     learning_rate: float = 1e-4
-    """Adam's step size; no weight decay (paper Table 5)."""
+    """Adam's step size."""
+    weight_decay: float = 0.0
+    """Of AdamW, for latent priors; 0 is Adam (paper Table 5)."""
     warmup_images: int = 0
     """Images over which the learning rate rises linearly from 0."""
+    cooldown: float = 0.0
+    """Share of the run, at its end, over which the learning rate falls linearly to 0."""
     weighting: Weighting = "uniform"
     """Weight of each level in the loss: uniform in what the network predicts (Eq. 6), or min-SNR-5
     (Hang et al., 2023)."""
+    level_sampling: LevelSampling = "uniform"
+    """Which noise levels training sees: all alike (paper), or mostly those between image and noise ("middle"), at
+    which the decoder needs z_sem for more than the coarsest shapes."""
     ema_decay: float = 0.9999
     """Decay of the exponential moving average of the weights, per step."""
     ema_warmup: bool = True
@@ -183,6 +239,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require_choice("weighting", self.weighting, Weighting)
+        require_choice("level_sampling", self.level_sampling, LevelSampling)
         require_choice("precision", self.precision, Precision)
         for name in ("images", "batch_size", "accumulation", "validate_every", "save_every"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
@@ -194,6 +251,9 @@ class TrainingConfig:
             self.learning_rate,
             "must be positive",
         )
+        decay = math.isfinite(self.weight_decay) and self.weight_decay >= 0
+        require(decay, "weight_decay", self.weight_decay, "must be 0 or more")
+        require(0 <= self.cooldown <= 1, "cooldown", self.cooldown, "must lie in [0, 1]")
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "must lie in [0, 1)")
         require(self.clip_norm > 0, "clip_norm", self.clip_norm, "must be positive")
 
@@ -211,31 +271,45 @@ class Sampling:
     """Solver steps, 1 to T."""
     grid: Grid = "quadratic"
     """Where the levels lie: from 1 to T, denser near the image, which loses least when inverted ("quadratic", see
-    docs/design.md); evenly spaced from 1, as published ("leading", which with few steps starts far below T); or evenly
-    spaced up to T ("trailing")."""
+    docs/inversion.md); at T times the squares of 1/steps, 2/steps, ..., for few steps ("squares"); evenly spaced from
+    1, as published ("leading", which with few steps starts far below T); or evenly spaced up to T ("trailing")."""
     inversion: Inversion = "exact"
     """How x_T is found: "exact" solves each step of the decoder; "explicit" is the textbook reverse DDIM on the same
-    grid; "official" is the published one, on its shifted grid."""
+    grid; "official" is the published one, on its shifted grid; "pair" keeps the last two states instead of one, twice
+    the stochastic code, and is exact by algebra at one network call per step (docs/inversion.md)."""
     clip_x0: bool = False
     """Clamp x0_hat to [-1, 1] in every step, as the published code does. Clipped steps cannot be inverted exactly."""
     tolerance: float = 5e-5
     """Exact inversion stops when a step's residual (root mean square, images in [-1, 1]) is below this."""
     max_iterations: int = 30
     """Network calls that exact inversion may spend on one step."""
+    solver: Solver = "ddim"
+    """How decoding steps: "ddim", which can be inverted; or "dpm++2m", of second order and without an inverse, for few
+    steps (see `fast`)."""
+    precision: Arithmetic = "float32"
+    """What the networks compute in: "float32", never rounded to TF32; "float64", for inversion to tolerances below
+    1e-6; "bfloat16", the fastest, for decoding what need not be exact. States are float32, or float64."""
 
     def __post_init__(self) -> None:
+        require_choice("solver", self.solver, Solver)
+        require_choice("precision", self.precision, Arithmetic)
         require_choice("grid", self.grid, Grid)
         require_choice("inversion", self.inversion, Inversion)
         require(self.steps >= 1, "steps", self.steps, "must be at least 1")
-        require(self.tolerance > 0, "tolerance", self.tolerance, "must be positive")
+        require(0 < self.tolerance < math.inf, "tolerance", self.tolerance, "must be positive")
         require(self.max_iterations >= 1, "max_iterations", self.max_iterations, "must be at least 1")
         rule = 'clipped steps have no inverse; set clip_x0=False, or inversion="official"'
-        require(not (self.clip_x0 and self.inversion == "exact"), "inversion", self.inversion, rule)
+        require(not (self.clip_x0 and self.inversion in ("exact", "pair")), "inversion", self.inversion, rule)
 
     @classmethod
     def official(cls, steps: int = 20) -> Sampling:
         """The setting that reproduces the published numbers: its grids, its clipping, its explicit inversion."""
         return cls(steps=steps, grid="leading", inversion="official", clip_x0=True)
+
+    @classmethod
+    def fast(cls, steps: int = 10) -> Sampling:
+        """For random x_T: in 10 network calls no worse than DDIM in 50 (docs/inversion.md). It cannot encode."""
+        return cls(steps=steps, grid="squares", solver="dpm++2m")
 
 
 Settings = TypeVar("Settings")
@@ -257,48 +331,9 @@ def from_dict(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
         if name in nested:
             plain[name] = from_dict(nested[name], value)
         else:
-            plain[name] = tuple(value) if isinstance(value, list) else value
+            plain[name] = _frozen(value)
     return kind(**plain)
 
 
-def _paper(size: int, width: int, mult: tuple[int, ...], batch: int, images: int) -> tuple[ModelConfig, TrainingConfig]:
-    """A column of Table 5: linear schedule, eps, Adam 1e-4, EMA 0.9999; the encoder adds one level to the UNet's."""
-    network = NetworkConfig(size, 3, width, mult, encoder_channel_mult=(*mult, mult[-1]))
-    training = TrainingConfig(images=images, batch_size=batch, ema_warmup=False, val_images=1024)
-    return ModelConfig(network), training
-
-
-def _small(size: int, mult: tuple[int, ...]) -> tuple[ModelConfig, TrainingConfig]:
-    """Networks that a laptop trains, with the schedule of learning that a short run needs (docs/training.md)."""
-    network = NetworkConfig(
-        size,
-        3,
-        32,
-        mult,
-        res_blocks=1,
-        attention_resolutions=(8,),
-        time_channels=128,
-        dropout=0.0,
-        z_sem_channels=128,
-        encoder_channel_mult=(*mult, mult[-1]),
-        encoder_res_blocks=1,
-    )
-    training = TrainingConfig(learning_rate=1e-3, warmup_images=10_000)
-    return ModelConfig(network, DiffusionConfig(prediction="v")), training
-
-
-def presets() -> dict[str, tuple[ModelConfig, TrainingConfig]]:
-    """Named settings: two small ones, and the paper's Table 5.
-
-    The lengths of training in the paper's presets are the published templates'.
-    """
-    return {
-        "small32": _small(32, (1, 2, 2)),
-        "small64": _small(64, (1, 2, 2, 4)),
-        "celeba64": _paper(64, 64, (1, 2, 4, 8), 128, 72_000_000),
-        "ffhq64": _paper(64, 64, (1, 2, 4, 8), 128, 72_000_000),
-        "ffhq128": _paper(128, 128, (1, 1, 2, 3, 4), 128, 130_000_000),
-        "horse128": _paper(128, 128, (1, 1, 2, 3, 4), 128, 130_000_000),
-        "bedroom128": _paper(128, 128, (1, 1, 2, 3, 4), 128, 120_000_000),
-        "ffhq256": _paper(256, 128, (1, 1, 2, 2, 4, 4), 64, 200_000_000),
-    }
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 import torch.nn.functional as F
 from awake import awake
 from torch import Tensor
 
-from diffae.config import NetworkConfig
+from diffae.config import NetworkConfig, Pooling
 from diffae.networks.autoencoder import AutoencoderNetworks
 from diffae.networks.blocks import Attention
 from diffae.networks.unet import SemanticEncoder, UNet
@@ -24,6 +26,8 @@ def config(
     heads: int = 2,
     attention: tuple[int, ...] = (8,),
     dropout: float = 0.0,
+    pooling: Pooling = "average",
+    z_map: int = 0,
 ) -> NetworkConfig:
     return NetworkConfig(
         size,
@@ -38,6 +42,8 @@ def config(
         z_sem_channels=z,
         encoder_channel_mult=(*mult, mult[-1]),
         encoder_res_blocks=res_blocks,
+        encoder_pooling=pooling,
+        z_map_channels=z_map,
     )
 
 
@@ -59,6 +65,9 @@ EVERY_KIND = [
     config(size=32, mult=(1, 2, 2), attention=(16, 8), res_blocks=2),
     config(mult=(3,), attention=(16,), heads=1),
     config(z=700),
+    config(size=24, mult=(2, 1, 3), pooling="flatten"),
+    config(z=5, z_map=3),
+    config(z=0, pooling="flatten", z_map=3),  # without z_sem neither counts
     config(z=0),
     config(z=0, size=12, mult=(2, 3), heads=4),
 ]
@@ -120,8 +129,9 @@ def test_unet_written_out_for_one_level() -> None:
     torch.testing.assert_close(unet(x_t, TIME, z_sem), unet.out(F.silu(unet.out_norm(h))))
 
 
-def test_encoder_is_a_global_average() -> None:
-    c = config()
+@pytest.mark.parametrize("pooling", get_args(Pooling))
+def test_encoder_written_out(pooling: Pooling) -> None:
+    c = config(pooling=pooling)
     encoder = awake(SemanticEncoder(c))
     x_0 = images(c)
     h = x_0
@@ -129,8 +139,30 @@ def test_encoder_is_a_global_average() -> None:
         h = stage(h)
     assert h.shape == (2, 16, 4, 4)  # halved twice
     h = F.silu(encoder.out_norm(encoder.middle_block(h)))
-    expected = h.flatten(2).sum(2) / 16 @ encoder.out.weight.T + encoder.out.bias
-    torch.testing.assert_close(encoder(x_0), expected)
+    pooled = h.flatten(2).sum(2) / 16 if pooling == "average" else h.reshape(2, 16 * 16)
+    torch.testing.assert_close(encoder(x_0), pooled @ encoder.out.weight.T + encoder.out.bias)
+
+
+def test_z_map_is_added_before_the_bottleneck() -> None:
+    c = config(mult=(1, 2), attention=(), z_map=3)
+    unet = awake(UNet(c))
+    assert unet.z_map is not None
+    z_sem = normal(2, 6)
+    thin, _, wide = unet.z_map
+    assert isinstance(wide, torch.nn.Conv2d)
+    assert wide.bias is not None
+    expected = torch.einsum("oc,bchw->bohw", wide.weight[..., 0, 0], thin(z_sem).view(2, 3, 8, 8))
+    torch.testing.assert_close(unet.z_map(z_sem), expected + wide.bias[:, None, None])
+    seen: list[Tensor] = []
+    with unet.middle_block.register_forward_pre_hook(lambda _, given: seen.append(given[0])):
+        unet(images(c), TIME, z_sem)
+        unet(images(c), TIME, torch.zeros_like(z_sem))
+    h = images(c)
+    emb, z = F.silu(unet.time_embed(TIME)), F.silu(z_sem)
+    for stage in unet.input_blocks:
+        h = stage(h, emb, z)
+    torch.testing.assert_close(seen[0], h + unet.z_map(z_sem))
+    assert (seen[0] - seen[1]).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("c", [EVERY_KIND[3], EVERY_KIND[4]], ids=str)

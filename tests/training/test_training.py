@@ -243,6 +243,20 @@ def test_ema_follows_the_definition(pack: Pack, tmp_path: Path) -> None:
     torch.testing.assert_close(weights(tmp_path / "run")["unet.out.bias"], average)
 
 
+def test_learning_rate_rises_stays_and_falls(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = dataclasses.replace(TRAINING, images=80, learning_rate=1.0, warmup_images=24, cooldown=0.4)
+    used: list[float] = []
+
+    def remember(self: loop.Trainer, batch: object) -> Tensor:
+        used.append(self.learning_rate)
+        self.step += 1
+        return torch.zeros(2)
+
+    monkeypatch.setattr(loop.Trainer, "take_step", remember)
+    train_autoencoder(pack, tmp_path / "run", MODEL, config)
+    assert used == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1, 1, 3 / 4, 2 / 4, 1 / 4])  # ten steps, four of cooldown
+
+
 def test_ddim_baseline_trains(pack: Pack, tmp_path: Path) -> None:
     baseline = dataclasses.replace(MODEL, network=dataclasses.replace(MODEL.network, z_sem_channels=0))
     train_autoencoder(pack, tmp_path / "ddim", baseline, dataclasses.replace(TRAINING, images=16))

@@ -7,19 +7,21 @@ import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 from tyro.conf import Positional, arg
 
-from diffae.cli.common import error_console, images_seen, last_validation, say, tell_skipped, warn
-from diffae.config import Crop, ModelConfig, NetworkConfig, Precision, TrainingConfig, presets
+from diffae.cli.common import cache_folder, error_console, images_seen, last_validation, say, tell_skipped, warn
+from diffae.config import Crop, ModelConfig, NetworkConfig, Precision, TrainingConfig, Window, WindowRule
 from diffae.errors import CheckpointError, ConfigError, DataError
+from diffae.presets import Recipe, presets
 
 if TYPE_CHECKING:
     from diffae.data.pack import Pack
 
 Preset = Literal["small32", "small64", "celeba64", "ffhq64", "ffhq128", "horse128", "bedroom128", "ffhq256"]
 _DEFAULT_PRESET = "small32"
+_DARK = 2**14  # of 2^16
 _preset = arg(help_behavior_hint="(default: the preset's)")
 _optional = arg(help_behavior_hint="(optional)")
 
@@ -34,6 +36,8 @@ class Train:
     """Run folder to make."""
     preset: Annotated[Preset | None, arg(help_behavior_hint=f"(default: {_DEFAULT_PRESET})")] = None
     """Named settings; the options below change them."""
+    recipe: Annotated[Recipe | None, arg(help_behavior_hint="(default: default)")] = None
+    """How the preset is trained: "default" teaches z_sem more from the same images, "paper" is as in Table 5."""
     image_size: Annotated[int | None, _preset] = None
     """Side of the square images in pixels."""
     channels: Annotated[int | None, _preset] = None
@@ -64,6 +68,10 @@ class Train:
     """What to cut out of each image first: left,top,right,bottom in pixels, or celeba."""
     background: Annotated[str | None, arg(help_behavior_hint="(default: 255,255,255)")] = None
     """Colour red,green,blue behind transparent pixels."""
+    window: Annotated[str | None, _optional] = None
+    """Values of the files that become black and white: auto (the least and largest of each channel), percentile (0.1
+    and 99.9 % of them), or stated, as --window=LOW,HIGH, for all channels or one pair after the other. Without it, the
+    whole range of uint8 or uint16; other types need one."""
     strict: bool = False
     """Stop at an image that cannot be read, instead of leaving it out."""
     cache: Annotated[Path | None, arg(help_behavior_hint="(default: ~/.cache/diffae/packs)")] = None
@@ -90,6 +98,7 @@ class Train:
         from diffae.training.autoencoder import train_autoencoder
 
         pack = _pack(self, plan, main=main)
+        plan = plan.reading(pack)
         if main:
             _tell_start(self, plan, pack)
         finished = train_autoencoder(
@@ -112,21 +121,27 @@ class _Plan:
     """What a command line, or a run that is resumed, asks for."""
 
     preset: str
+    recipe: str
     model: ModelConfig
     training: TrainingConfig
     key: str | None = None
     """Of the images that the run began with."""
 
+    def reading(self, pack: Pack) -> _Plan:
+        """With the values that these images were read by."""
+        given = replace(self.model.input, window=pack.window, dtype=pack.samples)
+        return replace(self, model=replace(self.model, input=given))
+
     def noted(self, photos: Path, pack: Pack) -> dict[str, Any]:
         """What config.json says of the data."""
-        about = {"preset": self.preset, "source": str(photos), "count": len(pack)}
-        return about | {"dtype": pack.dtype.name, "key": pack.index["key"]}
+        about = {"preset": self.preset, "recipe": self.recipe, "source": str(photos), "count": len(pack)}
+        return about | {"key": pack.index["key"]}
 
 
 def _fresh(command: Train) -> _Plan:
     preset = command.preset or _DEFAULT_PRESET
-    model, training = presets()[preset]
-    return _Plan(preset, *_overridden(command, model, training))
+    recipe = command.recipe or "default"
+    return _Plan(preset, recipe, *_overridden(command, *presets(recipe)[preset]))
 
 
 def _resumed(command: Train) -> _Plan:
@@ -138,13 +153,14 @@ def _resumed(command: Train) -> _Plan:
     try:
         data, training = there["data"], from_dict(TrainingConfig, there["training"])
         model = checkpoint.read_model_config(command.out)
-        plan = _Plan(data["preset"], *_overridden(command, model, training), data["key"])
+        plan = _Plan(data["preset"], data["recipe"], *_overridden(command, model, training), data["key"])
     except (KeyError, TypeError) as error:
         remedy = "resume it as it was started, from Python"
         raise CheckpointError(f"{command.out} was not trained by this command ({error} missing): {remedy}") from error
-    if command.preset not in (None, plan.preset):
-        was = f"was trained with preset = {plan.preset}"
-        raise CheckpointError(f"{command.out} {was}, not {command.preset}: resume it unchanged")
+    for name in ("preset", "recipe"):
+        if getattr(command, name) not in (None, getattr(plan, name)):
+            was = f"was trained with {name} = {getattr(plan, name)}"
+            raise CheckpointError(f"{command.out} {was}, not {getattr(command, name)}: resume it unchanged")
     return plan
 
 
@@ -159,8 +175,10 @@ def _overridden(command: Train, model: ModelConfig, training: TrainingConfig) ->
     )  # fmt: skip
     settings: dict[str, Any] = {name: getattr(command, name) for name in names}
     settings["flip"] = False if command.no_flip else None
-    cut = {"crop": _crop(command.crop), "background": _background(command.background)}
-    network, given = replace(model.network, **_given(shape)), replace(model.input, **_given(cut))
+    cut = {"crop": crop_of(command.crop), "background": _background(command.background)}
+    network = replace(model.network, **_given(shape))
+    window = {"window": _window(command.window, network.image_channels)}
+    given = replace(model.input, **_given(cut | window))
     return replace(model, network=network, input=given), replace(training, **_given(settings))
 
 
@@ -168,7 +186,12 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _crop(text: str | None) -> Crop | None:
+def crop_of(text: str | None) -> Crop | None:
+    """What an option --crop means.
+
+    Raises:
+        ConfigError: neither celeba nor four numbers.
+    """
     if text is None or text == "celeba":
         return text
     rule = "must be celeba or left,top,right,bottom, for instance 0,0,64,64"
@@ -181,6 +204,25 @@ def _background(text: str | None) -> tuple[int, int, int] | None:
         return None
     red, green, blue = _numbers("background", text, 3, "must be red,green,blue, each 0..255, for instance 0,0,0")
     return red, green, blue
+
+
+def _is_rule(text: str | None) -> bool:
+    return text in get_args(WindowRule)
+
+
+def _window(text: str | None, channels: int) -> Window | None:
+    """The numbers stated; None where they are to be found."""
+    if text is None or _is_rule(text):
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (2, 2 * channels):
+        rule = f"must be auto, percentile, or low,high, once or for each of {channels} channels, as in --window=0,4095"
+        raise ConfigError(f"window is {text!r}: {rule}")
+    pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
+    return tuple(pairs * channels if len(pairs) == 1 else pairs)
 
 
 def _numbers(name: str, text: str, count: int, rule: str) -> list[int]:
@@ -196,7 +238,7 @@ def _check(command: Train, plan: _Plan) -> None:
     from diffae.training.loop import require_even_shares
 
     out = command.out.resolve()
-    for name, path in (("the photos", command.photos), ("the cache", command.cache or _cache())):
+    for name, path in (("the photos", command.photos), ("the cache", command.cache or cache_folder())):
         if path.resolve().is_relative_to(out):
             raise ConfigError(f"out is {command.out}: must not hold {name}, {path}; choose another --out")
     if command.resume:
@@ -226,26 +268,23 @@ def _pack(command: Train, plan: _Plan, *, main: bool) -> Pack:
     network = plan.model.network
     return build_pack(
         command.photos,
-        command.cache or _cache(),
+        command.cache or cache_folder(),
         size=network.image_size,
         channels=network.image_channels,
         crop=plan.model.input.crop,
         background=plan.model.input.background,
+        window=cast(WindowRule, command.window) if _is_rule(command.window) else plan.model.input.window,
         strict=command.strict,
         at_least=MINIMUM_IMAGES,
         progress=main,
     )
 
 
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "diffae" / "packs"
-
-
 def _tell_start(command: Train, plan: _Plan, pack: Pack) -> None:
     tell_skipped(pack.skipped, f" (all are listed in {pack.path / 'index.json'})")
     if plan.key not in (None, pack.index["key"]):
         warn(f"{command.photos} has changed since this run began: it goes on with the images there are now")
+    _tell_values(pack)
     network, training = plan.model.network, plan.training
     error_console().print(
         f"{len(pack):,} images of {pack.size} x {pack.size} x {pack.channels} · preset {plan.preset} · "
@@ -253,6 +292,20 @@ def _tell_start(command: Train, plan: _Plan, pack: Pack) -> None:
         f"{training.images:,} images to see, {training.batch_size} at a time · Ctrl-C saves and stops",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _tell_values(pack: Pack) -> None:
+    """Say which values become black and white; warn where 16 bits are hardly used."""
+    import numpy as np
+
+    if pack.window is not None:
+        each = "; ".join(f"channel {number}: {low:g} to {high:g}" for number, (low, high) in enumerate(pack.window, 1))
+        error_console().print(f"values from black to white, of {pack.samples}: {each}", highlight=False, soft_wrap=True)
+    elif pack.dtype == np.uint16:
+        brightest = pack.fetch(np.linspace(0, len(pack) - 1, min(len(pack), 64)).astype(int)).max()
+        if brightest < _DARK:
+            what = f"images reach {brightest} of 65535, so the model sees them nearly black"
+            warn(f"{what}: --window auto, or for instance --window 0,4095, makes use of the range they have")
 
 
 def _tell_end(command: Train, pack: Pack, finished: bool) -> None:
@@ -266,7 +319,7 @@ def _tell_end(command: Train, pack: Pack, finished: bool) -> None:
     say(f"The model is in {command.out}, with pictures in {command.out / 'samples'}.")
     if figures:
         say(f"validation after {figures['images']:,} images: {describe_validation(figures)}")
-    example = command.photos / pack.names[0] if command.photos.is_dir() else Path("a.png")
+    example = photo if (photo := command.photos / pack.names[0]).is_file() else Path("a.png")
     next_one = ["diffae", "reconstruct", str(command.out), str(example), "--out", f"{command.out}-out"]
     say(f"Try now:\n    {shlex.join(next_one)}")
 

@@ -72,6 +72,14 @@ def bottleneck(width: int, heads: int, block: Block) -> Stage:
     return Stage([block(width, width), Attention(width, heads), block(width, width)])
 
 
+class Unfold(nn.Sequential):
+    """z_sem (b, d) -> feature map (b, width, side, side): a linear map to a thin one, widened by a 1x1 convolution."""
+
+    def __init__(self, z_channels: int, channels: int, width: int, side: int) -> None:
+        thin = nn.Linear(z_channels, channels * side**2)
+        super().__init__(thin, nn.Unflatten(1, (channels, side, side)), nn.Conv2d(channels, width, 1))
+
+
 class UNet(nn.Module):
     """Predicts, from x_t, the time index and z_sem, what the diffusion settings name (eps or v)."""
 
@@ -88,6 +96,10 @@ class UNet(nn.Module):
         self.time_embed = TimeEmbedding(config.model_channels, config.time_channels)
         stages, widths = contracting_path(config, config.channel_mult, config.res_blocks, block)
         self.input_blocks = nn.ModuleList(stages)
+        self.z_map: Unfold | None = None
+        if config.has_encoder and config.z_map_channels:
+            side = config.image_size >> (len(config.channel_mult) - 1)
+            self.z_map = Unfold(config.z_sem_channels, config.z_map_channels, width, side)
         self.middle_block = bottleneck(width, config.heads, block)
         self.output_blocks = nn.ModuleList(expanding_path(config, widths, block))
         self.out_norm = group_norm(last)
@@ -103,6 +115,8 @@ class UNet(nn.Module):
         for stage in self.input_blocks:
             h = stage(h, emb, z)
             skips.append(h)
+        if self.z_map is not None:
+            h = h + self.z_map(z_sem)
         h = self.middle_block(h, emb, z)
         for stage in self.output_blocks:
             h = stage(torch.cat([h, skips.pop()], dim=1), emb, z)
@@ -110,7 +124,11 @@ class UNet(nn.Module):
 
 
 class SemanticEncoder(nn.Module):
-    """x_0 (b, c, h, w) in [-1, 1] -> z_sem (b, d): contracting path, bottleneck, global average, 1x1 convolution."""
+    """x_0 (b, c, h, w) in [-1, 1] -> z_sem (b, d): contracting path, bottleneck, pooling, linear map.
+
+    The paper's pooling is the global average, and its linear map a 1x1 convolution on the one position left: z_sem then
+    has no more independent numbers than the last feature map has channels. "flatten" maps all positions linearly.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -120,12 +138,14 @@ class SemanticEncoder(nn.Module):
         self.input_blocks = nn.ModuleList(stages)
         self.middle_block = bottleneck(width, config.heads, ResBlock)
         self.out_norm = group_norm(width)
-        self.out = nn.Linear(width, config.z_sem_channels)  # the 1x1 convolution, on one position
+        self.pooling = config.encoder_pooling
+        side = config.image_size >> (len(mult) - 1) if self.pooling == "flatten" else 1
+        self.out = nn.Linear(width * side**2, config.z_sem_channels)
 
     def forward(self, x_0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Images (b, c, h, w) in [-1, 1] -> z_sem (b, d)."""
         h = x_0
         for stage in self.input_blocks:
             h = stage(h)
-        h = self.middle_block(h)
-        return self.out(F.silu(self.out_norm(h)).mean(dim=(2, 3)))
+        h = F.silu(self.out_norm(self.middle_block(h)))
+        return self.out(h.flatten(1) if self.pooling == "flatten" else h.mean(dim=(2, 3)))

@@ -18,6 +18,7 @@ from diffae import checkpoint
 from diffae.config import ModelConfig, TrainingConfig, from_dict
 from diffae.data.batches import Batch, BatchStream
 from diffae.data.pack import Pack
+from diffae.diffusion.levels import draw_levels
 from diffae.diffusion.process import Scales
 from diffae.diffusion.schedules import alpha_bar_of
 from diffae.errors import CheckpointError, DataError
@@ -32,7 +33,7 @@ MINIMUM_IMAGES = 10
 """Fewer images than this are refused: one of ten is held out, and nothing can be learnt from the rest."""
 
 
-CHANGEABLE = ("images", "save_every", "validate_every", "learning_rate", "precision")
+CHANGEABLE = ("images", "save_every", "validate_every", "learning_rate", "cooldown", "precision")
 """Settings that may differ when a run is resumed: its length, and what helps where it diverged."""
 
 
@@ -78,14 +79,14 @@ class AutoencoderTask:
         Levels and noise are drawn for the whole global batch from (seed, step), of which this process takes its rows:
         so the number of processes changes nothing, and a resumed run draws what an uninterrupted one does.
         """
-        generator = torch.Generator(device).manual_seed(_mix(self.config.seed, step))
+        generator = torch.Generator(device).manual_seed(mix(self.config.seed, step))
         x_0 = to_float(batch.images.to(device, non_blocking=True))
         shape = (self.config.batch_size, *x_0.shape[1:])
         rows = torch.from_numpy(batch.rows).to(device, non_blocking=True)
-        t = torch.randint(1, len(self.alpha_bar), shape[:1], generator=generator, device=device)[rows]
+        t = draw_levels(self.config.level_sampling, len(self.alpha_bar) - 1, self.config.batch_size, generator)[rows]
         eps = torch.randn(shape, generator=generator, device=device)[rows]
         if self.model.network.dropout:
-            torch.manual_seed(_mix(self.config.seed, step, int(batch.rows[0])))  # dropout takes no generator
+            torch.manual_seed(mix(self.config.seed, step, int(batch.rows[0])))  # dropout takes no generator
         for x, level, noise in zip(x_0.chunk(parts), t.chunk(parts), eps.chunk(parts), strict=True):
             yield self._loss(networks, x, level, noise)
 
@@ -118,7 +119,7 @@ class AutoencoderTask:
         checkpoint.write_tensors(self.folder / checkpoint.WEIGHTS, networks.state_dict(), {})
 
 
-def _mix(*numbers: int) -> int:
+def mix(*numbers: int) -> int:
     """One seed from several numbers, well mixed."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
@@ -126,10 +127,10 @@ def _mix(*numbers: int) -> int:
 def refuse_differences(folder: Path, model: ModelConfig, config: TrainingConfig) -> None:
     """Raise `CheckpointError` where the run in this folder cannot be resumed with these settings."""
     there = checkpoint.read_config(folder)
-    _compare(folder, asdict(model), asdict(checkpoint.read_model_config(folder)))
+    compare_settings(folder, asdict(model), asdict(checkpoint.read_model_config(folder)))
     wanted = asdict(config)
     old = asdict(from_dict(TrainingConfig, there["training"]))
-    _compare(folder, wanted, old | {name: wanted[name] for name in CHANGEABLE})
+    compare_settings(folder, wanted, old | {name: wanted[name] for name in CHANGEABLE})
 
 
 def refuse_existing(folder: Path, *, overwrite: bool) -> None:
@@ -147,10 +148,11 @@ def refuse_existing(folder: Path, *, overwrite: bool) -> None:
         raise CheckpointError(f"{folder} is not a run folder, so --overwrite does not touch it: choose another --out")
 
 
-def _compare(folder: Path, wanted: dict[str, Any], there: dict[str, Any]) -> None:
+def compare_settings(folder: Path, wanted: dict[str, Any], there: dict[str, Any]) -> None:
+    """Raise `CheckpointError` at the first setting that differs."""
     for name, value in wanted.items():
         if isinstance(value, dict):
-            _compare(folder, value, there[name])
+            compare_settings(folder, value, there[name])
         elif value != there[name]:
             raise CheckpointError(f"{folder} was trained with {name} = {there[name]}, not {value}: resume it unchanged")
 

@@ -1,6 +1,6 @@
 """The training loop: one for every network; what is trained, and on what, is a `Task`.
 
-Adam without weight decay, gradients clipped, an exponential moving average of the weights, data-parallel through
+Adam (AdamW where weights decay), gradients clipped, an exponential moving average of the weights, data-parallel through
 accelerate. Nothing in a step waits for the device: losses are collected there and read every LOG_EVERY steps.
 """
 
@@ -106,7 +106,8 @@ class Trainer:
         self.bfloat16 = use_bfloat16(config, device)
         self.step = 0
         self.ema = copy.deepcopy(task.networks).requires_grad_(False).eval()
-        optimizer = torch.optim.Adam(task.networks.parameters(), lr=config.learning_rate, fused=device.type != "mps")
+        parameters, rate, decay = task.networks.parameters(), config.learning_rate, config.weight_decay
+        optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=device.type != "mps")
         self.networks, self.optimizer = accelerator.prepare(task.networks, optimizer)
 
     def _average(self) -> None:
@@ -122,9 +123,11 @@ class Trainer:
 
     @property
     def learning_rate(self) -> float:
-        """That of the next step."""
+        """That of the next step: it rises over the warm-up, stays, and falls over the cooldown."""
         warmup = max(self.config.warmup_images / self.config.batch_size, 1)
-        return self.config.learning_rate * min(1.0, (self.step + 1) / warmup)
+        cooldown = max(self.config.cooldown * self.config.steps, 1)
+        risen, left = (self.step + 1) / warmup, (self.config.steps - self.step) / cooldown
+        return self.config.learning_rate * min(1.0, risen, left)
 
     def take_step(self, batch: Any) -> Tensor:
         """One optimiser step; returns this process's mean loss and the gradient's norm, still on the device."""

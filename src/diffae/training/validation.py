@@ -12,8 +12,7 @@ from torch import Tensor
 from diffae.autoencoder import DiffusionAutoencoder
 from diffae.config import ModelConfig, Sampling
 from diffae.diffusion.process import Scales
-from diffae.image_files import write_image
-from diffae.images import grid, to_tensor, to_uint8, to_unit
+from diffae.images import grid, save_image, to_rgb, to_tensor, to_uint8, to_unit
 from diffae.networks.autoencoder import AutoencoderNetworks
 
 PAIRS = 64
@@ -81,8 +80,8 @@ class Validation:
         return total / len(self.t)
 
     def _save(self, images_seen: int, rows: list[Float[Tensor, "n c h w"]]) -> None:
-        picture = grid(to_uint8(torch.cat([row.cpu() for row in rows])), columns=PICTURES)
-        write_image(self.samples / f"{images_seen:09d}.png", picture)
+        picture = grid(to_rgb(to_uint8(torch.cat([row.cpu() for row in rows]))), columns=PICTURES)
+        save_image(self.samples / f"{images_seen:09d}.png", picture)
 
 
 def z_sem_unused(metrics: dict[str, float]) -> bool:
