@@ -1,7 +1,8 @@
 """Our networks and samplers against what the published implementation computed (the folder parity/ in DIFFAE_SHARED).
 
 Weights and inputs are made by the rule in that folder's README, written out as a published checkpoint, and read back
-through `DiffusionAutoencoder.from_official`: so reading is tested with the numbers.
+through `DiffusionAutoencoder.from_official`, or made a run folder by `diffae import-official` and used by commands: so
+reading is tested with the numbers.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from diffae.autoencoder import DiffusionAutoencoder
-from diffae.config import DiffusionConfig, Sampling
+from diffae.cli import main
+from diffae.codes import StoredCodes, load_codes, save_codes
+from diffae.config import DiffusionConfig, NetworkConfig, Sampling
 from diffae.diffusion import grids, solvers
 from diffae.diffusion.process import Scales
 from diffae.diffusion.schedules import alpha_bar_of
-from diffae.networks.latent import SkipMLP
-from diffae.official import our_latent_weights
+from diffae.official.names import autoencoder_names
 
 ONE_CALL = 1e-4
 TRAJECTORY = 1e-3
@@ -84,6 +87,11 @@ def test_images(shared: Path, tmp_path: Path, name: str) -> None:
     path = published_checkpoint(case, tmp_path / "last.ckpt")
     model = DiffusionAutoencoder.from_official(path, num_heads=case.config.get("num_heads", 1)).to("cpu")
     path.unlink()
+    check_numbers(case, model)
+
+
+def check_numbers(case: Case, model: DiffusionAutoencoder) -> None:
+    """All numbers of an autoencoder or DDIM."""
     x_0, noise = case.images(1), case.images(2)
     z_sem = None
     if model.networks.encoder is not None:
@@ -114,23 +122,83 @@ def check_trajectories(
             case.check(f"decode_noise_T{steps}", decoded, TRAJECTORY)
 
 
-@pytest.mark.parametrize("name", LATENT_CASES)
+def slow(names: list[str], quick: set[str]) -> list[Any]:
+    """The cases, those that take long marked so."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", slow(IMAGE_CASES, {"tiny2", "ddim_tiny"}))
 @torch.inference_mode()
-def test_latent(shared: Path, name: str) -> None:
-    case = Case(shared / "parity", name)
+def test_images_through_commands(shared: Path, tmp_path: Path, name: str) -> None:
+    """The published file to a run folder, whose numbers and whose commands' results are the published code's."""
+    case, run = Case(shared / "parity", name), tmp_path / "run"
+    path = published_checkpoint(case, tmp_path / "last.ckpt")
+    call("import-official", path, "--out", run, "--heads", case.config.get("num_heads", 1))
+    model = DiffusionAutoencoder.from_pretrained(run, "cpu")
+    check_numbers(case, model)
+    if model.networks.encoder is not None:
+        check_encode(case, run, tmp_path)
+    check_decode(case, run, model, tmp_path)
+    call("export-official", run, "--out", tmp_path / "exported")
+    back = torch.load(tmp_path / "exported" / "last.ckpt", weights_only=True, mmap=True)["state_dict"]
+    for parameter, tensor in case.weights().items():
+        assert torch.equal(back[f"ema_model.{parameter}"], tensor), parameter
+
+
+def check_encode(case: Case, run: Path, folder: Path) -> None:
+    """`diffae encode` of the images, which a file holds in 16 bits: up to their rounding, the numbers."""
+    sixteen = ((case.images(1) + 1) * 32767.5).round().clamp(0, 65535).to(torch.uint16)
+    np.save(folder / "x.npy", sixteen.permute(0, 2, 3, 1).numpy())
+    call("encode", run, folder / "x.npy", "--out", folder / "codes.safetensors")
+    z_sem = load_codes(folder / "codes.safetensors").z_sem
+    assert z_sem is not None
+    case.check("z_sem", z_sem, 2 * ONE_CALL)
+
+
+def check_decode(case: Case, run: Path, model: DiffusionAutoencoder, folder: Path) -> None:
+    """`diffae decode` of the noise, whose pictures have 8 bits."""
+    noise = case.images(2)
+    z_sem = torch.from_numpy(case.expected["z_sem"]) if "z_sem" in case.expected else None
+    names = [f"{row}.png" for row in range(len(noise))]
+    codes = StoredCodes(names, model.fingerprint(), Sampling.official(10), z_sem, noise)
+    save_codes(folder / "noise.safetensors", codes)
+    call("decode", run, folder / "noise.safetensors", "--out", folder / "decoded")
+    pictures = np.stack([np.asarray(Image.open(path)) for path in sorted((folder / "decoded").iterdir())])
+    got = pictures.transpose(0, 3, 1, 2)[..., :: case.about["stride"], :: case.about["stride"]]
+    expected = (case.expected["decode_noise_T10"].clip(-1, 1) + 1) * 127.5
+    assert np.abs(got - expected).max() < 0.5 + 127.5 * TRAJECTORY
+
+
+def call(*words: object) -> None:
+    assert main([str(word) for word in words]) == 0
+
+
+@pytest.mark.parametrize("name", slow(LATENT_CASES, {"latent_tiny"}))
+@torch.inference_mode()
+def test_latent(shared: Path, tmp_path: Path, name: str) -> None:
+    """A latent net beside a small autoencoder in one published file, made a run folder."""
+    case, run = Case(shared / "parity", name), tmp_path / "run"
     config, batch = case.config, case.about["batch"]
-    net = SkipMLP(config["z_sem_channels"], config["hidden_channels"], config["layers"], config["time_embed_channels"])
-    net.load_state_dict(our_latent_weights(case.weights()))
-    z_T = torch.from_numpy(
-        np.random.default_rng(3).standard_normal((batch, config["z_sem_channels"])).astype(np.float32)
-    )
+    d = config["z_sem_channels"]
+    small = autoencoder_names(NetworkConfig(16, 3, 32, (1,), z_sem_channels=d, encoder_channel_mult=(1,)))
+    tensors = {there: torch.from_numpy(parameter(there, list(here.published_shape))) for there, here in small.items()}
+    tensors |= {f"latent_net.{there}": tensor for there, tensor in case.weights().items()}
+    state = {f"ema_model.{there}": tensor for there, tensor in tensors.items()}
+    buffers = {
+        "x_T": torch.zeros(1, 3, 16, 16),
+        "conds_mean": torch.full((1, d), 0.1),
+        "conds_std": 2 * torch.ones(1, d),
+    }
+    torch.save({"state_dict": state | buffers}, tmp_path / "latent.ckpt")
+    call("import-official", tmp_path / "latent.ckpt", "--out", run)
+    prior = DiffusionAutoencoder.from_pretrained(run, "cpu").require_prior()
+    z_T = torch.from_numpy(np.random.default_rng(3).standard_normal((batch, d)).astype(np.float32))
     if "eps" in case.expected:
         t = torch.from_numpy(case.expected["t"]).long().expand(batch)
-        case.check("eps", net(z_T, t), ONE_CALL)
-    levels = grids.levels_of(10, "leading", 1000)
-    alpha_bar = alpha_bar_of(DiffusionConfig(schedule="constant"))
-    z_0 = solvers.decode(lambda z, t: net(z, torch.full((batch,), t - 1)), z_T, levels, alpha_bar)
+        case.check("eps", prior.network(z_T, t), ONE_CALL)
+    z_0 = solvers.decode(prior.predict_noise, z_T, grids.levels_of(10, "leading", 1000), prior.alpha_bar)
     case.check("decode_T10", z_0, TRAJECTORY)
+    assert torch.equal(prior.denormalise(z_0), 2 * z_0 + 0.1)
 
 
 def test_schedules(shared: Path) -> None:

@@ -1,0 +1,124 @@
+"""Published checkpoints from disk. They are pickles: read with `weights_only=True`, so that no pickled code is run."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffae.errors import CheckpointError
+
+LIGHTNING_CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
+"""Lightning 1.4 uses this class as a key, so all checkpoints it wrote name it; `_stand_in` takes its place."""
+
+_ZIP = b"PK\x03\x04"
+
+
+@dataclass(frozen=True)
+class File:
+    """A Lightning checkpoint.
+
+    Attributes:
+        path: of the file.
+        content: all of it.
+        tensors: those of its `state_dict`, by published name.
+    """
+
+    path: Path
+    content: Mapping[str, Any]
+    tensors: dict[str, Tensor]
+
+    @classmethod
+    def open(cls, path: str | Path, known: Collection[str]) -> File:
+        """Read a file.
+
+        Args:
+            path: of the file.
+            known: what names of tensors may begin with.
+
+        Raises:
+            CheckpointError: not a file of the published format, or one with a tensor of an unknown name.
+        """
+        content = read_pickle(path)
+        state = content.get("state_dict")
+        if not isinstance(state, dict):
+            remedy = "it looks like a latent.pkl; give it as stats" if "conds_mean" in content else "get another file"
+            raise CheckpointError(f"{path} has no state_dict, so it is not a published checkpoint: {remedy}")
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        for name in tensors:
+            if not str(name).startswith(tuple(known)):
+                begin = ", ".join(f"{start}*" if start.endswith(".") else start for start in known)
+                raise CheckpointError(f"{path} has an unknown tensor {name!r}: names there are to be {begin}")
+        return cls(Path(path), content, tensors)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings it was trained with, plain values by published name; empty where it does not hold them."""
+        settings = self.content.get("hyper_parameters")
+        pairs = settings.items() if isinstance(settings, Mapping) else ()
+        return {name: value for name, value in pairs if isinstance(value, int | float | str | tuple | list)}
+
+    def under(self, prefix: str, but: str | None = None) -> dict[str, Tensor]:
+        """Tensors whose names begin with `prefix` and not with `but`, by the rest of their names."""
+        return {
+            name.removeprefix(prefix): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(prefix) and not (but and name.startswith(but))
+        }
+
+    def require(self, found: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], prefix: str = "") -> None:
+        """Check that tensors are exactly those expected.
+
+        Args:
+            found: what there is.
+            shapes: what there must be, by name.
+            prefix: what the names begin with in the file.
+
+        Raises:
+            CheckpointError: a tensor is missing, unknown, not of floats or of the wrong shape; says which.
+        """
+        for name in sorted(shapes.keys() - found.keys()):
+            raise CheckpointError(f"{self.path} lacks tensor {prefix + name!r}: get the whole file again")
+        for name in sorted(found.keys() - shapes.keys()):
+            rule = "networks of this architecture have none of that name"
+            raise CheckpointError(f"{self.path} has an unknown tensor {prefix + name!r}: {rule}")
+        for name, tensor in found.items():
+            if tuple(tensor.shape) != shapes[name] or not tensor.is_floating_point():
+                what = f"{prefix + name!r} is {tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
+                raise CheckpointError(f"{self.path}: {what}, it must be {shapes[name]} of float32")
+
+
+def read_pickle(path: str | Path) -> Mapping[str, Any]:
+    """The dict in a pickle that holds tensors and plain values.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged or truncated, or it holds anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist: give the path of a published last.ckpt")
+    try:
+        with path.open("rb") as file:
+            mapped = file.read(4) == _ZIP  # so that the optimiser's moments, half of the file, are not read
+        with torch.serialization.safe_globals([(_stand_in, LIGHTNING_CALLBACK)]):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # a damaged pickle fails in every imaginable way
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if isinstance(error, pickle.UnpicklingError):
+            named = re.search(r"GLOBAL (\S+)", str(error))
+            rule = "holds more than tensors and plain values, so it is not read"
+            raise CheckpointError(f"{path} {rule}: {f'it names {named[1]}' if named else reason}") from error
+        raise CheckpointError(f"{path} is damaged, truncated or not a checkpoint ({reason}): get it again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is not a published checkpoint: it holds no dict, but {type(content).__name__}")
+    return content
+
+
+def _stand_in(*_: Any) -> None:
+    raise pickle.UnpicklingError(f"GLOBAL {LIGHTNING_CALLBACK} is called, and may only be named")

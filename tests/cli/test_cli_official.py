@@ -1,0 +1,82 @@
+"""`diffae import-official` and `diffae export-official`, as typed; what they compute is in tests/official."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cli_helpers import Run, one_line, save_model
+
+from diffae.autoencoder import DiffusionAutoencoder
+from diffae.config import ModelConfig, NetworkConfig
+from diffae.official.writing import autoencoder_tensors, write_classifier, write_networks
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A published autoencoder of images of 8 x 8 pixels."""
+    network = NetworkConfig(8, 3, 32, (1,), 1, (), z_sem_channels=4, encoder_channel_mult=(1,), encoder_res_blocks=1)
+    config = ModelConfig(network)
+    tensors = autoencoder_tensors(config, DiffusionAutoencoder(config).networks.state_dict())
+    write_networks(tmp_path / "last.ckpt", config, tensors, {})
+    return tmp_path / "last.ckpt"
+
+
+def test_there_and_back(run: Run, checkpoint: Path) -> None:
+    write_classifier(checkpoint.with_name("cls.ckpt"), (), torch.randn(2, 4), torch.randn(2),
+                     conds_mean=torch.zeros(1, 4), conds_std=torch.ones(1, 4))  # fmt: skip
+    words = ("--classifier", "cls.ckpt", "--attribute-names", "round", "red")
+    code, out, err = run("import-official", checkpoint, *words, "--out", "runs/a")
+    assert (code, err) == (0, "")
+    assert "An autoencoder with z_sem of 4 numbers for images of 8 x 8 pixels" in out
+    code, out, _ = run("attributes", "runs/a")
+    assert code == 0
+    assert "round" in out
+    assert "nan" not in out
+    code, out, err = run("export-official", "runs/a", "--out", "exported")
+    assert (code, err) == (0, "")
+    assert "cls.ckpt, last.ckpt, latent.pkl, template.py written to exported." in out
+    assert "Note: the published ClsModel takes CelebA's 40 attributes" in out
+    assert run("import-official", "exported/last.ckpt", "--classifier", "exported/cls.ckpt", "--out", "b")[0] == 0
+    assert (Path("b") / "model.safetensors").read_bytes() == Path("runs/a/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("absent.ckpt",), "absent.ckpt does not exist"),
+        (("last.ckpt", "--latent", "last.ckpt"), "has no tensors named ema_model.latent_net.*"),
+        (("last.ckpt", "--classifier", "last.ckpt"), "has an unknown tensor 'model."),
+        (("last.ckpt", "--stats", "last.ckpt"), "there is no latent net and no classifier"),
+        (("last.ckpt", "--heads", "3"), "heads is 3: must divide every level's width"),
+        (("last.ckpt", "--image-size", "0"), "image_size is 0: must be at least 1"),
+        (("pickle.ckpt",), "holds more than tensors and plain values, so it is not read: it names"),
+        (("cut.ckpt",), "is damaged, truncated or not a checkpoint"),
+    ],
+)
+def test_bad_input_is_one_line(run: Run, checkpoint: Path, words: tuple[str, ...], message: str) -> None:
+    class Foreign:
+        def __reduce__(self) -> Any:
+            return sys.exit, ()
+
+    torch.save({"state_dict": {}, "code": Foreign()}, checkpoint.with_name("pickle.ckpt"))
+    checkpoint.with_name("cut.ckpt").write_bytes(checkpoint.read_bytes()[:5000])
+    code, _, err = run("import-official", *words, "--out", "run")
+    assert code == 2
+    assert message in one_line(err)
+    assert not Path("run").exists()
+    assert not list(Path().glob(".*.part"))
+
+
+def test_export_refusals(run: Run, tmp_path: Path) -> None:
+    save_model(tmp_path / "v")
+    code, _, err = run("export-official", "v", "--out", "exported")
+    assert code == 2
+    assert "the network predicts v: the published code knows eps alone" in one_line(err)
+    code, _, err = run("export-official", "absent", "--out", "exported")
+    assert code == 2
+    assert "absent is not a run folder" in one_line(err)
+    assert not Path("exported").exists()
