@@ -1,0 +1,85 @@
+"""What an edit changes, on a model whose images show each number of z_sem in a place of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from diffae.attributes import AttributeDirections
+from diffae.codes import Code
+from diffae.evaluation.edits import EditEffect, Reader, edit_effects, pixels
+
+N = 500
+RNG = np.random.default_rng(0)
+A = RNG.standard_normal(N)
+Z = np.stack([A, 0.7 * A + 0.7 * RNG.standard_normal(N), RNG.standard_normal(N)], axis=1)
+LABELS = {"first": (Z[:, 0] > 0).astype(float), "second": (Z[:, 1] > 0).astype(float), "third": Z[:, 2]}
+
+
+class Stripes:
+    """Images of 8 x 24 pixels, three stripes as bright as z_sem's three numbers, times 0.2; x_T is not seen."""
+
+    def encode(self, images: Tensor, sampling: Any = None) -> Code:
+        return Code(images.mean(dim=(1, 2)).view(-1, 3, 8).mean(dim=2) / 0.2, torch.zeros(len(images), 1, 8, 24))
+
+    def decode(self, code: Code, sampling: Any = None) -> Tensor:
+        assert code.z_sem is not None
+        return (0.2 * code.z_sem).repeat_interleave(8, dim=1)[:, None, None, :].expand(-1, 1, 8, -1)
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[Any, Tensor, AttributeDirections, Reader]:
+    model = Stripes()
+    images = model.decode(Code(torch.from_numpy(Z).float()))
+    reader = Reader(lambda x: pixels(x, 6)).fit(images[:300], {name: values[:300] for name, values in LABELS.items()})
+    return model, images, AttributeDirections().fit(Z, LABELS), reader
+
+
+def test_the_effect_of_an_edit(parts: tuple[Any, Tensor, AttributeDirections, Reader]) -> None:
+    model, images, attributes, reader = parts
+    same = lambda a, b: np.full(len(a), 0.5)  # noqa: E731
+    x = images[300:320]
+    back, none, forth = edit_effects(model, x, attributes, reader, "first", (-0.4, 0, 0.4), same=same)
+    assert none.target == pytest.approx(0, abs=1e-5)
+    assert none.pixels == pytest.approx(0, abs=1e-6)
+    assert forth.target == pytest.approx(-back.target, rel=1e-3)
+    assert forth.target > 0.5
+    assert forth.strength == 0.4
+    assert forth.identity == 0.5
+    assert set(forth.others) == {"second", "third"}
+    # z_norm moves by 0.4 sqrt(3), whatever the direction; a stripe by 0.2 std, half of that in [0, 1]
+    step = attributes.direction("first")
+    moved = 0.4 * 3**0.5 * step / np.linalg.norm(step) * Z.std(axis=0)
+    assert forth.pixels == pytest.approx(np.sqrt(np.mean((0.1 * moved) ** 2)), rel=1e-3)
+
+
+def test_holding_the_others_is_cleaner(parts: tuple[Any, Tensor, AttributeDirections, Reader]) -> None:
+    model, images, attributes, reader = parts
+    ways = {"plain": {}, "only": {"hold": attributes.others(["first"])}}
+    plain, only = (
+        edit_effects(model, images[300:320], attributes, reader, "first", [0.3], **how)[0] for how in ways.values()
+    )
+    assert plain.others["second"] > 0.2  # it goes with the first, among the images
+    assert abs(only.others["second"]) < 0.1
+    assert only.target > 0.2
+    assert only.leak < plain.leak / 3
+    assert only.identity is None
+
+
+def test_the_leak_is_the_others_change_per_change() -> None:
+    effect = EditEffect(0.3, -2.0, {"a": 0.6, "b": -0.8}, 0.1, None)
+    assert effect.leak == pytest.approx(0.5 * 0.5**0.5)
+    assert replace(effect, others={}).leak == 0
+
+
+def test_pixels_are_averaged_down() -> None:
+    x = torch.arange(32.0 * 32).view(1, 1, 32, 32)
+    seen = pixels(x)
+    assert seen.shape == (1, 256)
+    assert seen[0, 0] == pytest.approx((0 + 1 + 32 + 33) / 4)
+    assert pixels(x[..., :8, :8]).shape == (1, 64)
