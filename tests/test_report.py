@@ -24,7 +24,7 @@ def plain(value: int, side: int = 4, caption: str = "") -> Tile:
 
 def test_images_of_any_number_of_channels_can_be_looked_at() -> None:
     x = torch.linspace(-1, 1, 5).view(1, 5, 1, 1).expand(1, 5, 2, 2)
-    for channels, expected in ((1, [0, 0, 0]), (2, [0, 0, 0]), (3, [0, 64, 128]), (5, [0, 64, 128])):
+    for channels, expected in ((1, [0, 0, 0]), (2, [0, 64, 0]), (3, [0, 64, 128]), (5, [214, 188, 255])):
         (tile,) = report.tiles_of(x[:, :channels], "caption")
         assert tile.pixels[0, 0].tolist() == expected
         assert tile.caption == "caption"

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from diffae.checkpoint import written_beside
 from diffae.errors import DataError
-from diffae.images import to_uint8, to_unit
+from diffae.images import to_rgb, to_uint8, to_unit
 
 LEAST_SIDE = 128
 """Tiles of fewer pixels are enlarged to at least this many in sheets."""
@@ -44,13 +44,6 @@ class Tile:
     """uint8 RGB."""
     caption: str = ""
     """Stands below; may have several lines."""
-
-
-def to_rgb(pixels: UInt[np.ndarray, "n h w c"]) -> UInt[np.ndarray, "n h w 3"]:
-    """Something to look at from images of any number of channels: gray as gray, else the first three (of 2: one)."""
-    if pixels.shape[3] < 3:
-        return np.repeat(pixels[..., :1], 3, axis=3)
-    return np.ascontiguousarray(pixels[..., :3])
 
 
 def tiles_of(x: Float[Tensor, "n c h w"], captions: Sequence[str] | str = "") -> list[Tile]:
@@ -102,7 +95,7 @@ def sheet(rows: Sequence[Sequence[Tile]]) -> Image.Image:
             tall, wide = tile.pixels.shape[:2]
             page.paste(Image.fromarray(tile.pixels), (left, top))
             caption = "\n".join(_fitted(line, wide) for line in tile.caption.splitlines())
-            draw.text((left + wide / 2, top + tall + 3), caption, _INK, _font(), "ma", align="center")
+            draw.text((left + wide / 2, top + tall + 3), caption, _INK, sheet_font(), "ma", align="center")
             left += wide + _GAP
         top += height
     return page
@@ -165,15 +158,15 @@ def _caption_height(tile: Tile) -> int:
 def _fitted(line: str, width: int) -> str:
     """A line of a caption, its middle left out where it is wider than its tile."""
     shown, half = line, len(line) // 2
-    while _font().getlength(shown) > width and half > 1:
+    while sheet_font().getlength(shown) > width and half > 1:
         half -= 1
         shown = f"{line[:half]}…{line[-half:]}"
     return shown
 
 
 @lru_cache
-def _font() -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which has the symbols of captions and comes with matplotlib."""
+def sheet_font() -> ImageFont.FreeTypeFont:
+    """The font of captions: DejaVu Sans, which has the symbols of captions and comes with matplotlib."""
     from matplotlib import get_data_path
 
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 13)
@@ -226,27 +219,50 @@ img.pixels { image-rendering: pixelated; border-radius: 4px }
 table { border-collapse: collapse; margin: 1.2rem 0; font-variant-numeric: tabular-nums }
 th, td { padding: .35rem 1.2rem .35rem 0; text-align: right; border-bottom: 1px solid var(--line) }
 th { font-weight: 600; color: var(--soft) }
-th:first-child, td:first-child { text-align: left }
+th:first-child, td:first-child, .words th, .words td { text-align: left }
+.words td { vertical-align: top }
+.words td:nth-child(3) { white-space: nowrap }
 code, pre { font: .875em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: var(--code);
   border-radius: 4px }
 code { padding: .1em .3em; overflow-wrap: anywhere }
 pre { padding: .8rem 1rem; overflow-x: auto }
+.note { color: var(--soft); font-size: .85rem; margin-top: -.6rem }
+.wide { overflow-x: auto }
+nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: 1.2rem 0 }
+a { color: inherit; text-decoration-color: var(--soft); text-underline-offset: .2em }
+@media print {
+  :root { --ink: #000; --soft: #555; --paper: #fff; --line: #bbb; --code: #f3f4f6 }
+  body { max-width: none; padding: 0; font-size: 10pt }
+  nav { display: none }
+  figure, tr { break-inside: avoid }
+  h2 { break-after: avoid; margin-top: 1.5rem }
+}
 """
 
 
 class Report:
     """An HTML page that needs no other file: headings, paragraphs, tables and pictures, in the order they are added.
 
-    Texts are plain; `words in backticks` are set as code.
+    Texts are plain; `words in backticks` are set as code, **words in stars** bold.
     """
 
     def __init__(self, title: str, lead: str = "") -> None:
         self.title = title
         self._parts = [f"<h1>{_inline(title)}</h1>", f'<p class="lead">{_inline(lead)}</p>' if lead else ""]
 
-    def section(self, heading: str) -> None:
-        """Begin a new part."""
-        self._parts.append(f"<h2>{_inline(heading)}</h2>")
+    def section(self, heading: str, anchor: str = "") -> None:
+        """Begin a new part, which `contents` can point to by its anchor."""
+        name = f' id="{_attribute(anchor)}"' if anchor else ""
+        self._parts.append(f"<h2{name}>{_inline(heading)}</h2>")
+
+    def contents(self, entries: Sequence[tuple[str, str]]) -> None:
+        """Add links to parts, given as (anchor, text)."""
+        links = "".join(f'<a href="#{_attribute(anchor)}">{_inline(text)}</a>' for anchor, text in entries)
+        self._parts.append(f"<nav>{links}</nav>")
+
+    def note(self, paragraph: str) -> None:
+        """Add a paragraph of smaller print."""
+        self._parts.append(f'<p class="note">{_inline(paragraph)}</p>')
 
     def text(self, paragraph: str) -> None:
         """Add a paragraph."""
@@ -256,11 +272,13 @@ class Report:
         """Add commands to type."""
         self._parts.append(f"<pre>{html.escape(chr(10).join(lines))}</pre>")
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Add a table; the first column is set left, the others right."""
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> None:
+        """Add a table; the first column is set left, the others right, or with `words` left too."""
         head = "".join(f"<th>{_inline(cell)}</th>" for cell in header)
         body = "".join(f"<tr>{''.join(f'<td>{_inline(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        kind = ' class="words"' if words else ""
+        inner = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+        self._parts.append(f'<div class="wide"><table{kind}>{inner}</table></div>')
 
     def tiles(self, rows: Sequence[Sequence[Tile]], *, labels: Sequence[str] = (), side: int = LEAST_SIDE) -> None:
         """Add a grid of tiles, `side` pixels wide where there is room for them; `labels` stand before the rows."""
@@ -303,7 +321,8 @@ class Report:
 
 
 def _inline(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    bold = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html.escape(text))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", bold)
 
 
 def _attribute(text: str) -> str:

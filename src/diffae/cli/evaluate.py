@@ -1,0 +1,207 @@
+"""`diffae evaluate`: the paper's tables and figures for a trained model, as a report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from diffae.cli.common import (
+    RunArgument,
+    error_console,
+    make_folder,
+    open_model,
+    progress,
+    say,
+    training_pack,
+    warn,
+)
+from diffae.errors import CheckpointError, ConfigError, DataError
+from diffae.suite import TASK_NAMES
+
+if TYPE_CHECKING:
+    from diffae.autoencoder import DiffusionAutoencoder
+    from diffae.config import TrainingConfig
+    from diffae.suite.findings import Outcome
+    from diffae.suite.study import Counts, Images, Study
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a model as the paper does: tables, figures, verdicts and a report in one HTML file.
+
+    What an earlier evaluation into the same folder found, of the same model and images, is not computed again.
+    """
+
+    model: RunArgument
+    tasks: Annotated[
+        tuple[str, ...], Positional, arg(metavar="[TASK ...]", help=f"All, or some of: {', '.join(TASK_NAMES)}.")
+    ]
+    out: Path
+    """Folder for index.html, results.json, CSVs and PNGs."""
+    quick: bool = False
+    """Small counts: minutes instead of hours, with wide intervals. Every table says so."""
+    images: Path | None = None
+    """The images of training; by default those that config.json names, or for drawn faces, drawn again."""
+    unseen: Path | None = None
+    """Images to test on; by default those of --images whose label "split" is "test", or that training held out."""
+    labels: Path | None = None
+    """CSV with a column of 0 and 1 for each attribute."""
+    features: str | None = None
+    """Network for distances: an ONNX or TorchScript file, or inception, lpips-alex, lpips-vgg, lpips-squeeze."""
+    identity: str | None = None
+    """Network that tells faces: a file, or arcface."""
+    ddim: str | None = None
+    """Run trained with --no-encoder: the paper's DDIM baseline."""
+    capacity: tuple[str, ...] = ()
+    """Runs with z_sem of other sizes; by default such are trained."""
+    autoencoder: tuple[Path, ...] = ()
+    """Other autoencoders to compare with: diffusers folders, AutoencoderKL or VQModel."""
+    foreign: Path | None = None
+    """Images of another kind, for out-of-distribution."""
+    seed: int = 0
+    """Of every random number."""
+    keep_going: bool = False
+    """Exit with 0 also where a task was left out because something it needs is missing."""
+
+    def run(self) -> int:
+        """Measure, write the report; 2 where a task was left out, unless --keep-going."""
+        from diffae.cli import FAILED
+        from diffae.suite.page import PAGE, write_page
+        from diffae.suite.running import evaluate
+
+        self._check()
+        make_folder(self.out)
+        study, facts = self._study()
+        tasks = [name for name in TASK_NAMES if name in self.tasks or not self.tasks]
+        about = {"command": " ".join(["diffae", *map(shlex.quote, sys.argv[1:])]), "quick": self.quick, **dict(facts)}
+        console = error_console()
+        outcomes = evaluate(
+            study, tasks, about, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
+        )
+        facts += [("command", f"`{about['command']}`")]
+        write_page(self.out, f"Evaluation of {self.model}", self._lead(study), facts, outcomes, quick=self.quick)
+        left_out = {name: outcomes[name].skipped for name in tasks if outcomes[name].skipped}
+        _tell(outcomes, left_out)
+        say(f"The report is in {self.out / PAGE}: open it in a browser.")
+        return FAILED if left_out and not self.keep_going else 0
+
+    def _check(self) -> None:
+        unknown = [name for name in self.tasks if name not in TASK_NAMES]
+        if unknown:
+            import difflib
+
+            near = difflib.get_close_matches(unknown[0], TASK_NAMES, 1, 0.5)
+            remedy = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(TASK_NAMES)}"
+            raise ConfigError(f"task {unknown[0]!r} does not exist; {remedy}")
+        if self.out.exists() and not self.out.is_dir():
+            raise DataError(f"cannot write {self.out}: it is a file; choose another --out, for a folder")
+
+    def _study(self) -> tuple[Study, list[tuple[str, str]]]:
+        """What tasks work on, and the facts about it that the report tells."""
+        from diffae.evaluation.baselines import open_diffusers
+        from diffae.evaluation.features import FeatureNetwork
+        from diffae.evaluation.throughput import machine
+        from diffae.suite.study import FULL, QUICK, Study
+
+        model = open_model(self.model)
+        if not model.config.network.has_encoder:
+            raise ConfigError(f"{self.model} has no encoder (z_sem_channels is 0): name it by --ddim, beside a model")
+        counts = QUICK if self.quick else FULL
+        train, test = self._images(model, counts)
+        features = FeatureNetwork.open(self.features) if self.features else None
+        identity = FeatureNetwork.open(self.identity) if self.identity else None
+        study = Study(
+            model, self.model, train, test, counts, self.out, progress,
+            features=features,
+            identity=identity,
+            ddim=self._ddim(model),
+            others=tuple(open_diffusers(folder) for folder in self.autoencoder),
+            capacity=tuple((name, open_model(name)) for name in self.capacity),
+            foreign=training_pack(model, self.foreign) if self.foreign else None,
+            seed=self.seed,
+        )  # fmt: skip
+        facts = [
+            ("model", f"{self.model}, fingerprint {model.fingerprint()}"),
+            ("images of training", f"{len(train):,}, {train.pack.path.name}"),
+            ("unseen images", f"{len(test):,}, {test.pack.path.name}"),
+            ("binary labels", ", ".join(test.labels) or "none"),
+            ("feature network", features.name if features else "none"),
+            ("identity network", identity.name if identity else "none"),
+            ("DDIM baseline", self.ddim or "none"),
+            ("seed", str(self.seed)),
+            ("machine", machine()),
+        ]
+        return study, facts
+
+    def _images(self, model: DiffusionAutoencoder, counts: Counts) -> tuple[Images, Images]:
+        from diffae.data.labels import LabelTable
+        from diffae.suite.material import drawn, drawn_source, given
+
+        noted = _config(model).get("data", {}).get("source", "")
+        source = drawn_source(noted)
+        if source and not (self.images or self.unseen or self.labels):
+            size = model.image_shape[1]
+            with progress("drawing faces", 1, "sets") as done:
+                found = drawn(self.out / "work", size, *source, counts)
+                done(1)
+            return found
+        labels = LabelTable.read(self.labels) if self.labels else None
+        pack = training_pack(model, self.images)
+        unseen = training_pack(model, self.unseen) if self.unseen else None
+        return given(pack, unseen, labels, _training(model))
+
+    def _ddim(self, model: DiffusionAutoencoder) -> DiffusionAutoencoder | None:
+        if self.ddim is None:
+            return None
+        ddim = open_model(self.ddim)
+        if ddim.config.network.has_encoder:
+            raise DataError(f"baseline {self.ddim} has an encoder: --ddim takes a run trained with --no-encoder")
+        if ddim.image_shape != model.image_shape:
+            made = f"is for images of shape {ddim.image_shape}, the model's are {model.image_shape}"
+            raise DataError(f"baseline {self.ddim} {made}: train one for the same images")
+        return ddim
+
+    def _lead(self, study: Study) -> str:
+        network = study.model.config.network
+        million = sum(parameter.numel() for parameter in study.model.networks.parameters()) / 1e6
+        return (
+            f"{network.image_size} × {network.image_size} pixels, z_sem of {network.z_sem_channels} numbers, "
+            f"{million:.2f} million parameters; measured on {len(study.test):,} images it has never seen."
+        )
+
+
+def _config(model: DiffusionAutoencoder) -> Mapping[str, Any]:
+    from diffae import checkpoint
+
+    return checkpoint.read_config(model.folder) if model.folder else {}
+
+
+def _training(model: DiffusionAutoencoder) -> TrainingConfig:
+    """How the model was trained: it says which images were held out."""
+    from diffae.config import TrainingConfig, from_dict
+
+    try:
+        return from_dict(TrainingConfig, _config(model).get("training", {}))
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{model.folder}: {error}") from error
+
+
+def _tell(outcomes: Mapping[str, Outcome], left_out: Mapping[str, str | None]) -> None:
+    """The verdicts, and what was left out and why."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from diffae.suite.page import claim_rows
+
+    shown = Table("", "claim", "this run", "by")
+    for row in claim_rows(outcomes):
+        shown.add_row(*row)
+    Console().print(shown)
+    for name, reason in left_out.items():
+        warn(f"{name} was left out: {reason}")

@@ -1,0 +1,144 @@
+"""What a diffusion autoencoder is compared with: PCA, plain autoencoders of the same code size, those of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from torch import Tensor
+
+from diffae.config import NetworkConfig, TrainingConfig
+from diffae.errors import DataError
+from diffae.evaluation.plain import PlainAutoencoder
+from diffae.training.arrays import train_on_arrays
+
+BATCH = 64
+"""Images that go through a baseline at once."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Any autoencoder, as two functions of batches.
+
+    Anything can stand here: `Baseline("mine", my_encode, my_decode)`.
+    """
+
+    name: str
+    encode: Callable[[Float[Tensor, "b c h w"]], Tensor]
+    """Images in [-1, 1] => codes, (b, ...)."""
+    decode: Callable[[Tensor], Float[Tensor, "b c h w"]]
+    """Codes => images, near [-1, 1]."""
+
+    @torch.no_grad()
+    def codes(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """The code of each image as a vector."""
+        return torch.cat([self.encode(part).flatten(1).cpu() for part in x.split(BATCH)])
+
+    @torch.no_grad()
+    def reconstruct(self, x: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c h w"], int]:
+        """The images that come back, and the size of the code.
+
+        Raises:
+            DataError: a baseline of another image size.
+        """
+        parts, size = [], 0
+        for part in x.split(BATCH):
+            try:
+                code = self.encode(part)
+                back = self.decode(code).cpu()
+            except (RuntimeError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise DataError(f"baseline {self.name} fails on images {tuple(part.shape[1:])}: {reason}") from None
+            if back.shape != part.shape:
+                shapes = f"{tuple(back.shape[1:])} for {tuple(part.shape[1:])}"
+                raise DataError(f"baseline {self.name} returns images of shape {shapes}: it must keep their size")
+            size = code[0].numel()
+            parts.append(back)
+        return torch.cat(parts), size
+
+
+def pca(x: Float[Tensor, "n c h w"], size: int, seed: int = 0) -> Baseline:
+    """Principal components of the pixels, at most as many as there are images or values.
+
+    Raises:
+        DataError: fewer than 2 images.
+    """
+    from sklearn.decomposition import PCA
+
+    if len(x) < 2:
+        raise DataError(f"{len(x)} images: PCA needs at least 2")
+    pixels = x.flatten(1).numpy()
+    fitted = PCA(min(size, *pixels.shape), svd_solver="randomized", random_state=seed).fit(pixels)
+    shape = tuple(x.shape[1:])
+
+    def encode(images: Tensor) -> Tensor:
+        return torch.from_numpy(fitted.transform(images.cpu().flatten(1).numpy()))
+
+    def decode(code: Tensor) -> Tensor:
+        return torch.from_numpy(fitted.inverse_transform(code.numpy()).astype(np.float32)).unflatten(1, shape)
+
+    return Baseline("PCA", encode, decode)
+
+
+def plain(
+    x: Float[Tensor, "n c h w"],
+    network: NetworkConfig,
+    config: TrainingConfig,
+    folder: Path,
+    key: str,
+    *,
+    variational: bool,
+    console: Console | None = None,
+) -> Baseline:
+    """A plain convolutional autoencoder or VAE with the encoder of `network`, trained on these images.
+
+    Read from the folder where it was trained before with the same key; see `diffae.training.arrays`.
+    """
+    trained = train_on_arrays(
+        lambda: PlainAutoencoder(network, variational=variational),
+        [x],
+        lambda networks, batch: networks(_mirrored(batch[0]) if config.flip else batch[0]),
+        config,
+        folder,
+        key,
+        console,
+    )
+    assert isinstance(trained, PlainAutoencoder)
+    return Baseline("VAE" if variational else "autoencoder", trained.encode, trained.decoder)
+
+
+def open_diffusers(folder: str | Path) -> Baseline:
+    """An `AutoencoderKL` or `VQModel` of the diffusers library (the paper's VQ-GAN row), from its folder.
+
+    Raises:
+        DataError: no such folder, another kind of model, or diffusers is not installed.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise DataError(f"autoencoder {folder}: must be a diffusers folder with config.json; check the path")
+    try:
+        import diffusers  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise DataError(f"autoencoder {folder} needs diffusers: install it with `pip install diffusers`") from None
+    try:
+        model = diffusers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"autoencoder {folder} cannot be read ({reason}); check the folder") from None
+    kind = type(model).__name__
+    if kind == "AutoencoderKL":
+        return Baseline(folder.name, lambda x: model.encode(x).latent_dist.mode(), lambda z: model.decode(z).sample)
+    if kind == "VQModel":
+        return Baseline(folder.name, lambda x: model.encode(x).latents, lambda z: model.decode(z).sample)
+    raise DataError(f"autoencoder {folder} is of kind {kind}: must be AutoencoderKL or VQModel")
+
+
+def _mirrored(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Every other image mirrored, at random."""
+    mirror = torch.rand(len(x), device=x.device) < 0.5
+    return torch.where(mirror[:, None, None, None], x.flip(-1), x)

@@ -1,0 +1,256 @@
+"""Features of images, from networks trained by others: what Frechet, kernel and perceptual distances are made of.
+
+A network is a file (ONNX or TorchScript), or one of those that papers use, by name (`KNOWN`). Every number made with
+one carries its name: only the Inception network gives a FID, only the LPIPS networks give LPIPS.
+
+A file must take one batch of images, (b, channels, h, w) float32, RGB in [0, 1]; where it was made for another range,
+the range is named after an @, "net.onnx@imagenet". Of its outputs, the one called `pooled`, or else the first of two
+dimensions, is the feature vector; those of four dimensions are the feature maps of a perceptual distance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diffae.errors import DataError
+from diffae.evaluation import known_features
+from diffae.evaluation.known_features import KNOWN
+from diffae.images import to_unit
+
+BATCH = 64
+"""Images that go through a network at once."""
+
+Range = Literal["unit", "symmetric", "imagenet"]
+"""What a network was trained on: RGB in [0, 1]; in [-1, 1]; or [0, 1] less ImageNet's mean, over its deviation."""
+
+Outputs = Callable[[Tensor], Mapping[str, Tensor]]
+"""Images in [-1, 1] of the right channels => the network's outputs by name."""
+
+
+@dataclass(frozen=True)
+class _Recognised:
+    name: str
+    range: Range
+
+
+# files whose manner of input is known, by their SHA-256
+_FILES = {
+    "f0a23ef77e9b835743cceabc3159dbf9b24a6877952ce5d84e5f60dffc8973a4": _Recognised("SqueezeNet", "unit"),
+    "74c5a21f6fa4634dfb95ab6f21fcd5d9487500290c476d8df467713e21e5988a": _Recognised("MobileFaceNet", "imagenet"),
+    known_features.ARCFACE_SHA256: _Recognised("ArcFace", "symmetric"),
+}
+
+
+class FeatureNetwork:
+    """A network that turns images into features. Make one with `open`.
+
+    Args:
+        name: what its numbers are labelled with.
+        outputs: images (b, 3, h, w) in [-1, 1] => {"pooled": (b, d)} and any feature maps (b, c, h', w') in order.
+        measure: a perceptual distance of the network's own, ((b, 3, h, w), (b, 3, h, w)) => (b,); else the feature
+            maps are compared.
+        key: tells one network from another.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        outputs: Outputs | None,
+        measure: Callable[[Tensor, Tensor], Tensor] | None = None,
+        key: str = "",
+    ) -> None:
+        self.name, self.key = name, key
+        self._outputs, self._measure = outputs, measure
+
+    @classmethod
+    def open(cls, source: str | Path) -> FeatureNetwork:
+        """Load a network.
+
+        Args:
+            source: an ONNX (.onnx) or TorchScript (.pt, .pth, .ts, .torchscript) file, with @unit, @symmetric or
+                @imagenet behind it where its range is not [0, 1]; or one of `KNOWN`: "inception" (FID), "lpips-alex",
+                "lpips-vgg", "lpips-squeeze", "arcface".
+        Raises:
+            DataError: no such file or name, a file that is damaged or takes something else than images, or a known
+                network whose package or weights are missing.
+        """
+        if str(source) in known_features.LPIPS:
+            name, measure = known_features.open_lpips(str(source))
+            return cls(name, None, measure, str(source))
+        if str(source) == "inception":
+            inception = known_features.open_inception()
+            return cls("Inception", lambda x: {"pooled": inception(x)}, key=str(source))
+        path, given = _split(known_features.arcface_file() if str(source) == "arcface" else str(source))
+        digest = _sha256(path)
+        known = _FILES.get(digest)
+        range_ = given or (known.range if known else "unit")
+        load = _open_onnx if path.suffix.lower() == ".onnx" else _open_torchscript
+        run = load(path)
+        name = known.name if known else path.stem
+        return cls(name, lambda x: run(_in_range(to_unit(_as_rgb(x)), range_)), key=f"{digest} {range_}")
+
+    @property
+    def frechet_name(self) -> str:
+        """Name of a Frechet distance of its features: "FID" of Inception alone, else for instance "FD-SqueezeNet"."""
+        return "FID" if self.name == "Inception" else f"FD-{self.name}"
+
+    @property
+    def kernel_name(self) -> str:
+        """Name of a kernel distance of its features: "KID" of Inception alone."""
+        return "KID" if self.name == "Inception" else f"KD-{self.name}"
+
+    @property
+    def distance_name(self) -> str:
+        """Name of its perceptual distance: "LPIPS-..." of the LPIPS networks alone."""
+        return self.name if self._measure else f"{self.name} distance"
+
+    def pooled(self, images: Float[Tensor, "b c h w"]) -> Float[np.ndarray, "b d"]:
+        """The feature vector of each image, float32.
+
+        Args:
+            images: in [-1, 1], gray or RGB (float images a little outside are clamped).
+        Raises:
+            DataError: images of other channels, or a network without feature vectors.
+        """
+        parts = [self._pooled(x) for x in images.split(BATCH)]
+        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+    def _pooled(self, x: Tensor) -> np.ndarray:
+        found = self._outputs(x) if self._outputs else {}
+        vectors = [value for name, value in found.items() if name == "pooled"]
+        vectors += [value for value in found.values() if value.dim() == 2]
+        if not vectors:
+            raise DataError(f"{self.name} gives no feature vector (b, d): use it for the perceptual distance only")
+        return vectors[0].flatten(1).float().numpy()
+
+    def similarity(self, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[np.ndarray, " b"]:
+        """Cosine of the feature vectors of each pair: for a face network, how much it is the same person, -1..1."""
+        one, other = self.pooled(a), self.pooled(b)
+        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+        return (one * other).sum(axis=1) / np.maximum(lengths, 1e-12)
+
+    def distance(self, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[np.ndarray, " b"]:
+        """Perceptual distance of each pair: LPIPS of its networks; else squared difference of the feature maps.
+
+        The latter: each position's features scaled to length 1, squared difference summed over channels, mean over
+        positions, sum over maps (Zhang et al. 2018, Eq. 1 with all weights 1).
+
+        Raises:
+            DataError: different shapes, or a network without feature maps.
+        """
+        if a.shape != b.shape:
+            raise DataError(f"images have shapes {tuple(a.shape)} and {tuple(b.shape)}: they must be the same")
+        compare = self._measure or self._compare_maps
+        return np.concatenate([compare(x, y).numpy() for x, y in zip(a.split(BATCH), b.split(BATCH), strict=True)])
+
+    def _compare_maps(self, a: Tensor, b: Tensor) -> Tensor:
+        both = self._outputs(torch.cat([a, b])) if self._outputs else {}
+        maps = [nn.functional.normalize(value.double(), dim=1) for value in both.values() if value.dim() == 4]
+        if not maps:
+            raise DataError(f"{self.name} gives no feature maps (b, c, h, w): name another network for the distance")
+        return sum(((x[: len(a)] - x[len(a) :]).square().sum(1).mean((1, 2)) for x in maps), torch.zeros(len(a)))
+
+
+# ---------------------------------------------------------------------- files
+
+
+def _split(source: str) -> tuple[Path, Range | None]:
+    """A file and the range named behind its @."""
+    name, at, range_ = source.rpartition("@")
+    path = Path(name if at and range_ in get_args(Range) else source)
+    if not path.is_file():
+        rule = f"must be an ONNX or TorchScript file (with @{', @'.join(get_args(Range))} where needed)"
+        raise DataError(f"feature network {source!r}: {rule}, or one of {', '.join(KNOWN)}")
+    return path, next((value for value in get_args(Range) if at and value == range_), None)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _as_rgb(x: Tensor) -> Tensor:
+    """Gray as RGB; on the CPU."""
+    if x.dim() != 4 or x.shape[1] not in (1, 3):
+        raise DataError(f"images have shape {tuple(x.shape)}: feature networks take gray or RGB, (b, 1 or 3, h, w)")
+    return x.detach().cpu().float().expand(-1, 3, -1, -1)
+
+
+def _in_range(x: Tensor, range_: Range) -> Tensor:
+    if range_ == "unit":
+        return x
+    if range_ == "symmetric":  # float [0, 1] => float [-1, 1]
+        return x * 2 - 1
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    return (x - mean) / std  # float [0, 1] => zero mean, unit variance over ImageNet
+
+
+def _resized(x: Tensor, height: int, width: int) -> Tensor:
+    if tuple(x.shape[-2:]) == (height, width):
+        return x
+    return nn.functional.interpolate(x, (height, width), mode="bilinear", antialias=True).clamp(x.min(), x.max())
+
+
+def _open_onnx(path: Path) -> Outputs:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise DataError(f"{path} needs onnxruntime: install it with `pip install diffae[features]`") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors only
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no class of their own
+        raise DataError(f"{path} is not an ONNX network ({str(error).splitlines()[0]}); check the file") from None
+    inputs = session.get_inputs()
+    shape = inputs[0].shape if len(inputs) == 1 else []
+    takes = ", ".join(f"{one.name} {one.shape} {one.type}" for one in inputs)
+    takes_rgb = len(shape) == 4 and (shape[1] == 3 or not isinstance(shape[1], int))
+    if not takes_rgb or inputs[0].type != "tensor(float)":
+        raise DataError(f"{path} takes {takes}: it must take one float32 batch of images, (b, 3, h, w)")
+    if isinstance(shape[0], int) and shape[0] != 1:
+        raise DataError(f"{path} takes batches of {shape[0]} images only: export it with a free batch dimension")
+    names = [output.name for output in session.get_outputs()]
+
+    def run(x: Tensor) -> dict[str, Tensor]:
+        if isinstance(shape[2], int) and isinstance(shape[3], int):
+            x = _resized(x, shape[2], shape[3])
+        parts = x.split(1 if shape[0] == 1 else max(len(x), 1))
+        found = [session.run(names, {inputs[0].name: part.contiguous().numpy()}) for part in parts]
+        return {name: torch.from_numpy(np.concatenate(values)) for name, *values in zip(names, *found, strict=True)}
+
+    return run
+
+
+def _open_torchscript(path: Path) -> Outputs:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's, of a format that people's files have
+            network = torch.jit.load(str(path), map_location="cpu").eval()
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{path} is neither an ONNX nor a TorchScript network ({reason}); check the file") from None
+
+    @torch.no_grad()
+    def run(x: Tensor) -> dict[str, Tensor]:
+        try:
+            found = network(x)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise DataError(f"{path} fails on images {tuple(x.shape)} ({reason}): it must take (b, 3, h, w)") from None
+        if isinstance(found, dict):
+            return found
+        return {f"output{i}": x for i, x in enumerate(found if isinstance(found, (tuple, list)) else [found])}
+
+    return run

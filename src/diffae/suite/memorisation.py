@@ -1,0 +1,93 @@
+"""Are samples new? (Paper Appendix C, Fig. 9.)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from diffae.evaluation.memorisation import SIGNIFICANT, Comparison, Nearest, copying, nearest
+from diffae.evaluation.statistics import mean
+from diffae.figures import histograms, labelled_rows
+from diffae.images import to_unit
+from diffae.report import tiles_of
+from diffae.suite.findings import Claim, Findings, Picture, Table, verdict
+from diffae.suite.generated import decode_many, prior_z_sem
+from diffae.suite.study import Study
+
+_STEPS = 20
+_SHOWN, _NEAREST = 6, 5
+_BLOCK = 512  # training images compared at once
+
+View = Callable[[Tensor], Tensor]
+"""Images in [-1, 1] => vectors whose mean squared difference is the distance."""
+
+
+def memorisation(study: Study) -> Findings:
+    """Nearest training images of samples and of unseen images, and a test of whether samples are nearer."""
+    count = min(study.counts.distribution, 500)
+    x = decode_many(study, prior_z_sem(study, count, "memorisation"), _STEPS, "memorisation")
+    unseen = study.unseen(count, "memorisation", least=10)
+    found = {name: _compare(study, x, unseen, view, name) for name, view in _views(study).items()}
+    rows = tuple(
+        (name, mean(one.samples.relative), mean(one.held_out.relative), one.nearer, one.closest, one.p_value)
+        for name, one in found.items()
+    )
+    p = copying(found.values())
+    known = len(study.train.first(study.counts.known))
+    note = (
+        f"Distance of the nearest of {known:,} training images, or their mirror images, over the mean of the next "
+        f"49: near 0 is a copy. {len(x)} samples, T = {_STEPS}; {len(unseen)} unseen images. Nearer: share of pairs in "
+        "which the sample is nearer, 0.5 when alike. p by a one-sided Mann-Whitney U test."
+    )
+    header = ("distance by", "samples", "unseen images", "nearer", "nearer than all unseen", "p")
+    table = Table("nearest", "The nearest training image", header, rows, note)
+    relative = {whose: getattr(found["pixels"], field).relative.tolist()
+                for whose, field in (("samples", "samples"), ("unseen images", "held_out"))}  # fmt: skip
+    pictures = (
+        Picture("nearest", "Samples, and their nearest training images by pixels.", _sheet(study, x, found["pixels"])),
+        Picture("distances", "Distance of the nearest training image over the others', by pixels.",
+                histograms(relative, "nearest over others"), chart=True),
+    )  # fmt: skip
+    evidence = f"p = {p:.2g} that samples are as new as unseen images, over {len(found)} distances"
+    return Findings((table,), pictures, (Claim(7, verdict(p >= SIGNIFICANT), evidence),))
+
+
+def _views(study: Study) -> dict[str, View]:
+    """By pixels in [0, 1], by normalised z_sem, and by features where there is a network."""
+    typical = study.z_sem(study.train.first(study.counts.labelled))
+    centre, spread = typical.mean(0), typical.std(0).clamp(min=1e-6)
+    views: dict[str, View] = {
+        "pixels": lambda x: to_unit(x).flatten(1),
+        "z_sem": lambda x: (study.model.encode_semantic(x).cpu() - centre) / spread,
+    }
+    if study.features:
+        network = study.features
+        views[f"{network.name} features"] = lambda x: torch.from_numpy(network.pooled(x))
+    return views
+
+
+def _compare(study: Study, x: Tensor, unseen: Tensor, view: View, name: str) -> Comparison:
+    both = torch.cat([x, unseen])
+    known = study.train.first(study.counts.known)
+    with study.progress(f"memorisation: {name}", len(known)) as done:
+
+        def parts() -> Iterator[Tensor]:
+            for start in range(0, len(known), _BLOCK):
+                yield view(known.at(slice(start, start + _BLOCK)).tensor())
+                done(min(start + _BLOCK, len(known)))
+
+        found = nearest(torch.stack([view(both), view(both.flip(-1))]), parts())
+    halves = (slice(len(x)), slice(len(x), None))
+    return Comparison(*(Nearest(found.rows[half], found.distances[half]) for half in halves))
+
+
+def _sheet(study: Study, x: Tensor, found: Comparison):
+    rows = []
+    for index in range(min(_SHOWN, len(x))):
+        near = found.samples.rows[index, :_NEAREST]
+        images = study.train.at(near).tensor()
+        captions = [f"{distance:.3g}" for distance in found.samples.distances[index, :_NEAREST]]
+        rows.append((f"sample {index + 1}", [*tiles_of(x[index : index + 1]), *tiles_of(images, captions)]))
+    return labelled_rows(rows)

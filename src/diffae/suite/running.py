@@ -1,0 +1,195 @@
+"""Running tasks: what is computed is not computed again, what cannot be is left out with its reason."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from diffae import __version__
+from diffae.checkpoint import written_beside
+from diffae.errors import DataError, DiffaeError, TrainingError
+from diffae.suite import (
+    attributes,
+    capacity,
+    conditional,
+    denoising,
+    detection,
+    generation,
+    interpolation,
+    manipulation,
+    memorisation,
+    out_of_distribution,
+    reconstruction,
+    throughput,
+    variation,
+)
+from diffae.suite.findings import Findings, Outcome, csv_rows
+from diffae.suite.study import Images, Study
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question, as the command line names it."""
+
+    title: str
+    place: str
+    """In the paper."""
+    run: Callable[[Study], Findings]
+    uses: tuple[str, ...] = ()
+    """What its findings depend on besides the model, its images and the counts: names of `_PARTS`."""
+
+
+TASKS = {
+    "reconstruction": Task(
+        "Reconstruction", "Tables 1, 2", reconstruction.reconstruction, ("features", "ddim", "others")
+    ),
+    "capacity": Task("Size of z_sem", "Table 2 b-e", capacity.capacity, ("features", "capacity", "labels")),
+    "denoising": Task("Denoising", "Fig. 6", denoising.denoising, ("ddim",)),
+    "generation": Task("Generation", "Table 4", generation.generation, ("features", "ddim", "prior")),
+    "conditional": Task("Conditional generation", "Table 3", conditional.conditional, ("features", "prior", "labels")),
+    "attributes": Task("Attributes", "Table 8", attributes.attributes, ("features", "labels", "others")),
+    "manipulation": Task(
+        "Manipulation", "Tables 9, 10, Fig. 5", manipulation.manipulation, ("features", "identity", "labels")
+    ),
+    "interpolation": Task("Interpolation", "Fig. 4, App. F", interpolation.interpolation, ("features", "ddim")),
+    "variation": Task("Variation", "Figs. 3, 10", variation.variation, ("features", "identity")),
+    "memorisation": Task("Memorisation", "App. C, Fig. 9", memorisation.memorisation, ("features", "prior")),
+    "out-of-distribution": Task("Out of distribution", "App. K", out_of_distribution.out_of_distribution, ("foreign",)),
+    "detection": Task("Detection", "App. L", detection.detection, ("prior", "labels")),
+    "throughput": Task("Throughput", "Table 7", throughput.throughput),
+}
+"""In the order of the report."""
+
+
+def _network(model: Any) -> str | None:
+    return None if model is None else model.fingerprint()
+
+
+_PARTS: dict[str, Callable[[Study], Any]] = {
+    "features": lambda study: study.features and study.features.key,
+    "identity": lambda study: study.identity and study.identity.key,
+    "ddim": lambda study: _network(study.ddim),
+    "others": lambda study: [other.name for other in study.others],
+    "capacity": lambda study: [(name, model.fingerprint()) for name, model in study.capacity],
+    "foreign": lambda study: study.foreign and study.foreign.index,
+    "labels": lambda study: [_labels(images) for images in (study.train, study.test)],
+    "prior": lambda study: (
+        study.model.prior and {k: v.sum().item() for k, v in study.model.prior.network.state_dict().items()}
+    ),
+}
+
+
+def evaluate(
+    study: Study, tasks: Sequence[str], about: Mapping[str, Any], tell: Callable[[str], None]
+) -> dict[str, Outcome]:
+    """Run tasks and write results.json, CSVs and PNGs after each.
+
+    Args:
+        study: what they work on; its `out` is the folder.
+        tasks: names of `TASKS`.
+        about: plain values to note in results.json.
+        tell: takes a line for whoever watches.
+    Returns:
+        What these tasks found, and what others found earlier for the same model and images.
+    Raises:
+        DataError: results.json is there and cannot be read.
+        TrainingError: the disk is full, or a training diverged.
+    """
+    keys = {name: _key(study, name) for name in TASKS}
+    earlier = {name: found for name, found in _read(study.out).items() if found.key == keys[name]}
+    outcomes = {name: earlier[name] for name in TASKS if name in earlier and _whole(study.out, earlier[name])}
+    for number, name in enumerate(tasks, 1):
+        where = f"[{number}/{len(tasks)}] {name}"
+        if name in outcomes and outcomes[name].skipped is None:
+            tell(f"{where}: there already")
+            continue
+        tell(f"{where} ...")
+        outcomes[name] = found = _run(study, name, keys[name])
+        _write(study.out, outcomes, about)
+        tell(f"{where}: left out, {found.skipped}" if found.skipped else f"{where}: {found.seconds:.0f} s")
+    _write(study.out, outcomes, about)
+    return {name: outcomes[name] for name in TASKS if name in outcomes}
+
+
+def _run(study: Study, name: str, key: str) -> Outcome:
+    start = time.monotonic()
+    try:
+        findings = TASKS[name].run(study)
+    except TrainingError:
+        raise
+    except DiffaeError as error:
+        return Outcome(name, key, time.monotonic() - start, skipped=" ".join(str(error).split()))
+    _write_files(study.out, name, findings)
+    return Outcome(name, key, time.monotonic() - start, findings)
+
+
+def _write_files(out: Path, task: str, findings: Findings) -> None:
+    for picture in findings.pictures:
+        with written_beside(picture_path(out, task, picture.name)) as temporary:
+            assert picture.image is not None
+            picture.image.save(temporary, "PNG", optimize=True)
+    for table in findings.tables:
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows(csv_rows(table))
+        with written_beside(out / f"{task}-{table.name}.csv") as temporary:
+            temporary.write_text(buffer.getvalue(), encoding="utf-8")
+
+
+def picture_path(out: Path, task: str, name: str) -> Path:
+    """Where a picture is."""
+    return out / f"{task}-{name}.png"
+
+
+def _whole(out: Path, outcome: Outcome) -> bool:
+    """Whether its pictures are still there."""
+    return all(picture_path(out, outcome.task, picture.name).is_file() for picture in outcome.findings.pictures)
+
+
+def _write(out: Path, outcomes: Mapping[str, Outcome], about: Mapping[str, Any]) -> None:
+    found = {name: outcomes[name].to_json() for name in TASKS if name in outcomes}
+    with written_beside(out / RESULTS) as temporary:
+        text = json.dumps({"diffae": __version__, **about, "tasks": found}, indent=1)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _read(out: Path) -> dict[str, Outcome]:
+    path = out / RESULTS
+    if not path.is_file():
+        return {}
+    try:
+        tasks = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+        return {name: Outcome.from_json(name, plain) for name, plain in tasks.items() if name in TASKS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error}): remove it, or choose another --out") from error
+
+
+def _key(study: Study, task: str) -> str:
+    """Of whatever the task's findings depend on."""
+    images = [(part.pack.path.name, part.pack.index, part.rows.tolist()) for part in (study.train, study.test)]
+    parts = [_PARTS[name](study) for name in TASKS[task].uses]
+    facts = (__version__, study.model.fingerprint(), images, asdict(study.counts), study.seed, parts)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _labels(images: Images) -> list[tuple[str, str]]:
+    return [(name, hashlib.sha256(values.tobytes()).hexdigest()) for name, values in images.labels.items()]
+
+
+def with_pictures(out: Path, outcome: Outcome) -> Outcome:
+    """The outcome with its pictures read from their files."""
+    from PIL import Image
+
+    pictures = tuple(
+        replace(picture, image=Image.open(picture_path(out, outcome.task, picture.name)))
+        for picture in outcome.findings.pictures
+    )
+    return replace(outcome, findings=replace(outcome.findings, pictures=pictures))

@@ -1,0 +1,108 @@
+"""`diffae evaluate` as a user meets it: a report, reasons, exit codes, and bad input in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_helpers import Run, one_line, save_model
+
+from diffae.suite import TASK_NAMES, study
+
+
+@pytest.fixture(autouse=True)
+def tiny_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"varied": 2, "variations": 2, "reconstructed": 2, "pairs": 2, "rounds": 1}
+    monkeypatch.setattr(study, "QUICK", dataclasses.replace(study.QUICK, **few))
+
+
+@pytest.fixture
+def trained(model: Path, faces: Path, tmp_path: Path) -> Path:
+    """A run folder that tells its images, though it never saw them."""
+    folder = tmp_path / "trained"
+    shutil.copytree(model, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    settings["training"] = {"val_images": 4}
+    (folder / "config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_a_report_is_written_and_resumed(run: Run, trained: Path, faces: Path) -> None:
+    words = ("evaluate", trained, "variation", "--quick", "--images", faces, "--out", "report")
+    code, out, err = run(*words)
+    assert code == 0, err
+    assert "report/index.html" in out
+    results = json.loads(Path("report/results.json").read_text())
+    assert results["quick"]
+    assert set(results["tasks"]) == {"variation"}
+    page = Path("report/index.html").read_text()
+    assert "Quick run: small counts." in page
+    assert '="http' not in page  # needs no other file
+    for name in ("variation-fixed.csv", "variation-sheet.png"):
+        assert (Path("report") / name).stat().st_size > 0
+    before = Path("report/variation-sheet.png").stat().st_mtime_ns
+    code, _, err = run(*words)
+    assert code == 0
+    assert "variation: there already" in err
+    assert Path("report/variation-sheet.png").stat().st_mtime_ns == before
+
+
+def test_what_is_absent_is_a_reason_and_decides_the_exit_code(run: Run, trained: Path, faces: Path) -> None:
+    words = ("evaluate", trained, "generation", "attributes", "--quick", "--images", faces, "--out", "report")
+    code, _, err = run(*words)
+    assert code == 2
+    assert "generation was left out: no feature network is given" in err
+    assert "attributes was left out: no binary labels are given" in err
+    page = Path("report/index.html").read_text()
+    assert "Left out: no feature network is given; name one by --features FILE.onnx, or inception." in page
+    assert run(*words, "--keep-going")[0] == 0
+
+
+BAD = [
+    (("reconstructoin",), "task 'reconstructoin' does not exist; did you mean 'reconstruction'?"),
+    (("--features", "nothing.onnx"), "feature network 'nothing.onnx': must be an ONNX or TorchScript file"),
+    (("--identity", "bad.onnx"), "bad.onnx is not an ONNX network"),
+    (("--ddim", "{trained}"), "has an encoder: --ddim takes a run trained with --no-encoder"),
+    (("--ddim", "{small}"), "is for images of shape (3, 8, 8), the model's are (3, 16, 16)"),
+    (("--autoencoder", "nowhere"), "autoencoder nowhere: must be a diffusers folder"),
+    (("--labels", "labels.csv"), "none names one of the"),
+    (("--foreign", "nowhere"), "nowhere"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD)
+def test_bad_input(run: Run, trained: Path, faces: Path, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    Path("bad.onnx").write_bytes(b"no network")
+    Path("labels.csv").write_text("file,hat\nsomebody.png,1\nelse.png,0\n")
+    small = save_model(tmp_path / "small", z_sem_channels=0, image_size=8)
+    words = tuple(word.format(trained=trained, small=small) for word in words)
+    code, _, err = run("evaluate", trained, *words, "--quick", "--images", faces, "--out", "report")
+    assert code == 2
+    assert message in one_line(err)
+    assert not Path("report/results.json").exists()
+
+
+def test_a_ddim_baseline_is_not_evaluated_itself(run: Run, tmp_path: Path, faces: Path) -> None:
+    ddim = save_model(tmp_path / "ddim", z_sem_channels=0)
+    code, _, err = run("evaluate", ddim, "--images", faces, "--out", "report")
+    assert code == 2
+    assert "has no encoder" in one_line(err)
+
+
+def test_the_images_of_training_must_be_known(run: Run, model: Path) -> None:
+    code, _, err = run("evaluate", model, "variation", "--out", "report")
+    assert code == 2
+    assert "--images" in one_line(err)
+
+
+def test_help_names_every_task_and_is_quick_to_import(run: Run) -> None:
+    code, out, _ = run("evaluate", "--help")
+    assert code == 0
+    assert all(name in out.replace("\n", " ") or name[:8] in out for name in TASK_NAMES)
+    light = "import sys, diffae.cli.evaluate; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", light], check=True)

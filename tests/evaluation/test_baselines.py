@@ -1,0 +1,102 @@
+"""Baselines: PCA against its definition, networks that learn, and autoencoders of others."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from tiny import images, normal, tiny_network
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+
+from diffae.config import TrainingConfig
+from diffae.errors import DataError
+from diffae.evaluation.baselines import Baseline, open_diffusers, pca, plain
+from diffae.evaluation.plain import PlainAutoencoder, PlainDecoder
+
+
+def test_pca_keeps_what_the_singular_vectors_hold() -> None:
+    x = (normal(40, 1, 4, 4) @ normal(4, 4, seed=2) / 4).clamp(-1, 1)
+    back, size = pca(x, 5).reconstruct(x)
+    pixels = x.flatten(1).double().numpy()
+    centred = pixels - pixels.mean(0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    expected = centred @ axes[:5].T @ axes[:5] + pixels.mean(0)
+    np.testing.assert_allclose(back.flatten(1).numpy(), expected, atol=1e-4)
+    assert size == 5
+    assert pca(x[:3], 100).codes(x).shape == (40, 3)  # no more components than images
+
+
+@pytest.mark.parametrize("variational", [False, True])
+def test_plain_autoencoders_are_trained_once(tmp_path: Path, variational: bool) -> None:
+    config = TrainingConfig(images=16, batch_size=8, precision="float32")
+    console, x = Console(quiet=True), images(8)
+    made = [plain(x, tiny_network(), config, tmp_path, "key", variational=variational, console=console) for _ in "ab"]
+    torch.testing.assert_close(made[1].codes(x), made[0].codes(x))  # read, not trained again
+    assert made[0].reconstruct(x)[1] == 6
+    assert made[0].name == ("VAE" if variational else "autoencoder")
+    other = plain(x, tiny_network(), config, tmp_path, "other", variational=variational, console=console)
+    assert other.codes(x).shape == (8, 6)
+
+
+def test_a_plain_autoencoder_learns(tmp_path: Path) -> None:
+    network = tiny_network(image_size=8, model_channels=16, attention_resolutions=(), encoder_channel_mult=(1, 2))
+    x = F.interpolate(normal(8, 3, 2, 2) / 2, (8, 8), mode="bilinear").clamp(-1, 1)
+    config = TrainingConfig(images=1200, batch_size=8, learning_rate=5e-3, ema_decay=0.5, flip=False, val_images=2)
+    learnt = plain(x, network, config, tmp_path, "key", variational=False, console=Console(quiet=True))
+    assert (learnt.reconstruct(x)[0] - x).square().mean() < 0.7 * x.var(0).mean()
+
+
+def test_the_loss_of_a_vae_is_its_evidence_bound() -> None:
+    """With the decoder's variance at its optimum, the mean squared error, up to a constant."""
+    torch.manual_seed(0)
+    vae, x = PlainAutoencoder(tiny_network(), variational=True), images(4)
+    torch.manual_seed(1)
+    loss = vae(x)
+    mean, log_variance = vae.encoder(x).chunk(2, dim=1)
+    posterior = Normal(mean, (log_variance / 2).exp())
+    torch.manual_seed(1)
+    error = (vae.decoder(mean + posterior.stddev * torch.randn_like(mean)) - x).square().mean()
+    likelihood = Normal(0.0, error.sqrt()).log_prob(error.sqrt()) + 0.5 * math.log(2 * math.pi) + 0.5
+    divergence = kl_divergence(posterior, Normal(torch.zeros_like(mean), torch.ones_like(mean))).sum(1).mean()
+    torch.testing.assert_close(loss, -likelihood + divergence / x[0].numel())
+
+
+def test_the_decoder_mirrors_the_encoder() -> None:
+    config = tiny_network()
+    assert PlainDecoder(config)(normal(2, 6)).shape == (2, 3, 16, 16)
+    variational = PlainAutoencoder(config, variational=True)
+    assert variational.encode(images(2)).shape == (2, 6)
+
+
+def test_any_pair_of_functions_is_a_baseline() -> None:
+    half = Baseline("half", lambda x: x[..., ::2, ::2], lambda z: z.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    back, size = half.reconstruct(images(3))
+    assert (back.shape, size) == ((3, 3, 16, 16), 3 * 8 * 8)
+    assert half.codes(images(3)).shape == (3, 192)
+
+
+def test_a_baseline_of_another_image_size_is_refused() -> None:
+    def fails(x: Tensor) -> Tensor:
+        raise RuntimeError("size mismatch\nand more")
+
+    with pytest.raises(DataError, match=r"small returns images of shape \(3, 8, 8\) for \(3, 16, 16\)"):
+        Baseline("small", lambda x: x, lambda z: z[..., ::2, ::2]).reconstruct(images(2))
+    with pytest.raises(DataError, match=r"other fails on images .* size mismatch") as error:
+        Baseline("other", fails, fails).reconstruct(images(2))
+    assert "\n" not in str(error.value)
+
+
+def test_a_diffusers_folder_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="must be a diffusers folder"):
+        open_diffusers(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(DataError, match="pip install diffusers"):
+        open_diffusers(tmp_path)

@@ -1,0 +1,255 @@
+"""Feature networks: files of either kind, what they are fed, what is refused, and the real ones where they are."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diffae.errors import DataError
+from diffae.evaluation import features, known_features
+from diffae.evaluation.features import FeatureNetwork
+
+
+class Means(nn.Module):
+    """Mean of each channel, and the image itself as the feature map."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.mean(dim=(2, 3)), x
+
+
+def scripted(module: nn.Module, path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, but people hold such files
+        torch.jit.save(torch.jit.trace(module, torch.zeros(2, 3, 8, 8)), str(path))
+    return path
+
+
+@pytest.fixture
+def means(tmp_path: Path) -> Path:
+    return scripted(Means(), tmp_path / "means.pt")
+
+
+def onnx(path: Path, shape: tuple[int | str, ...], operators: dict[str, tuple[str, str]], element: int = 1) -> Path:
+    """A network of unary operators, {output: (operator, input)}, as a file in ONNX's protocol buffers."""
+
+    def message(*fields: tuple[int, int | str | bytes]) -> bytes:
+        encoded = b""
+        for number, value in fields:
+            if isinstance(value, int):
+                encoded += bytes([number << 3, value])
+                continue
+            data = value.encode() if isinstance(value, str) else value
+            assert len(data) < 1 << 14
+            length = bytes([len(data)] if len(data) < 128 else [len(data) & 127 | 128, len(data) >> 7])
+            encoded += bytes([number << 3 | 2]) + length + data
+        return encoded
+
+    def value(name: str, sizes: tuple[int | str, ...]) -> bytes:
+        dims = [(1, message((1, size) if isinstance(size, int) else (2, size))) for size in sizes]
+        tensor = message((1, element), (2, message(*dims)))
+        return message((1, name), (2, message((1, tensor))))
+
+    nodes = [(1, message((1, fed), (2, name), (4, kind))) for name, (kind, fed) in operators.items()]
+    outputs = [
+        (12, value(name, tuple(f"{name}{i}" for i in range(2 if name == "pooled" else 4)))) for name in operators
+    ]
+    graph = message(*nodes, (2, "g"), (11, value("image", shape)), *outputs)
+    path.write_bytes(message((1, 8), (8, message((2, 13))), (7, graph)))
+    return path
+
+
+OPERATORS = {"mean": ("GlobalAveragePool", "image"), "pooled": ("Flatten", "mean"), "tap0": ("Relu", "image")}
+
+
+@pytest.mark.parametrize("shape", [("n", 3, "h", "w"), (1, 3, "h", "w"), ("n", 3, 4, 4)])
+def test_an_onnx_file_is_read_whatever_sizes_it_fixes(tmp_path: Path, shape: tuple[int | str, ...]) -> None:
+    pytest.importorskip("onnxruntime")
+    network = FeatureNetwork.open(onnx(tmp_path / "means.onnx", shape, OPERATORS))
+    x = images().mean(dim=(2, 3), keepdim=True).expand(3, 3, 8, 8)  # plain colours, which resizing leaves as they are
+    np.testing.assert_allclose(network.pooled(x), (x[..., 0, 0] + 1) / 2, atol=1e-5)
+    assert network.distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert (network.distance(x, x.flip(1)) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "element", "complaint"),
+    [
+        (("n", 10), 1, r"takes image \['n', 10\] tensor\(float\): it must take one float32 batch"),
+        (("n", 4, "h", "w"), 1, "it must take one float32 batch"),
+        (("n", 3, "h", "w"), 11, r"tensor\(double\): it must take one float32 batch"),
+        ((5, 3, "h", "w"), 1, "takes batches of 5 images only"),
+    ],
+)
+def test_an_onnx_file_with_other_inputs_is_refused(
+    tmp_path: Path, shape: tuple[int | str, ...], element: int, complaint: str
+) -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(DataError, match=complaint):
+        FeatureNetwork.open(onnx(tmp_path / "bad.onnx", shape, {"same": ("Relu", "image")}, element))
+
+
+def images(count: int = 3, channels: int = 3, size: int = 8) -> Tensor:
+    return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.mark.parametrize(
+    ("range_", "expected"),
+    [
+        ("", lambda x: (x + 1) / 2),
+        ("@unit", lambda x: (x + 1) / 2),
+        ("@symmetric", lambda x: x),
+        (
+            "@imagenet",
+            lambda x: ((x + 1) / 2 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225]),
+        ),
+    ],
+)
+def test_images_reach_a_network_in_its_range(means: Path, range_: str, expected) -> None:
+    x = images()
+    found = FeatureNetwork.open(f"{means}{range_}").pooled(x)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected(x.mean(dim=(2, 3))).numpy(), atol=1e-5)
+
+
+def test_gray_becomes_rgb_and_long_batches_are_parted(means: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "BATCH", 2)
+    x = images(5, 1)
+    found = FeatureNetwork.open(means).pooled(x)
+    np.testing.assert_allclose(found, ((x.mean(dim=(2, 3)) + 1) / 2).expand(-1, 3).numpy(), atol=1e-6)
+
+
+def test_distance_compares_directions_of_features(means: Path) -> None:
+    """The feature map is the image in [0, 1]: lengths do not count, right angles are at a distance of 2."""
+    red, dark_red, green = (torch.tensor(c).view(1, 3, 1, 1).expand(1, 3, 8, 8) for c in
+                            ([1.0, -1.0, -1.0], [0.0, -1.0, -1.0], [-1.0, 1.0, -1.0]))  # fmt: skip
+    network = FeatureNetwork.open(means)
+    np.testing.assert_allclose(network.distance(torch.cat([red, red]), torch.cat([dark_red, green])), [0, 2], atol=1e-6)
+    assert network.similarity(red, dark_red)[0] == pytest.approx(1)
+    assert network.similarity(red, green)[0] == pytest.approx(0)
+
+
+def test_numbers_carry_the_name_of_the_network(means: Path) -> None:
+    network = FeatureNetwork.open(means)
+    assert (network.frechet_name, network.kernel_name, network.distance_name) == (
+        "FD-means", "KD-means", "means distance",
+    )  # fmt: skip
+    inception = FeatureNetwork("Inception", None)
+    assert (inception.frechet_name, inception.kernel_name) == ("FID", "KID")
+    assert FeatureNetwork("LPIPS-Alex", None, lambda a, b: a).distance_name == "LPIPS-Alex"
+
+
+def test_a_network_without_what_is_asked_for_says_so(tmp_path: Path) -> None:
+    class Vector(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean(dim=(2, 3))
+
+    network = FeatureNetwork.open(scripted(Vector(), tmp_path / "vector.ts"))
+    with pytest.raises(DataError, match="no feature maps"):
+        network.distance(images(), images())
+    with pytest.raises(DataError, match="must be the same"):
+        network.distance(images(2), images(3))
+    with pytest.raises(DataError, match="no feature vector"):
+        FeatureNetwork("LPIPS-Alex", None, lambda a, b: a).pooled(images())
+    with pytest.raises(DataError, match="gray or RGB"):
+        network.pooled(images(channels=5))
+
+
+@pytest.mark.parametrize("name", ["nothing.onnx", "inceptoin", "net.pt@rgb"])
+def test_a_file_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(DataError, match=r"must be an ONNX or TorchScript file .* or one of inception") as error:
+        FeatureNetwork.open(name)
+    assert name in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+def test_a_damaged_file_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(b"not a network")
+    with pytest.raises(DataError, match=f"bad{suffix}") as error:
+        FeatureNetwork.open(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_torchscript_network_with_other_inputs_is_refused(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(nn.Linear(4, 2), torch.zeros(1, 4)), str(tmp_path / "linear.pt"))
+    with pytest.raises(DataError, match="must take"):
+        FeatureNetwork.open(tmp_path / "linear.pt").pooled(images())
+
+
+@pytest.mark.parametrize("name", known_features.KNOWN)
+def test_a_known_network_that_cannot_be_had_says_what_it_needs(name: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    package = {"inception": "torch_fidelity", "arcface": "none"}.get(name, "torchvision")
+    if name != "arcface" and _importable(package):
+        pytest.skip(f"{package} is here: its weights would be fetched")
+    with pytest.raises(DataError, match=name) as error:
+        FeatureNetwork.open(name)
+    assert "\n" not in str(error.value)
+
+
+def _importable(package: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None
+
+
+def test_weights_are_checked_by_the_hash_in_their_name(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"weights").hexdigest()
+    good = tmp_path / f"net-{digest[:8]}.pth"
+    good.write_bytes(b"weights")
+    known_features.check_hash(good)
+    bad = tmp_path / "net-00000000.pth"
+    bad.write_bytes(b"weights")
+    with pytest.raises(DataError, match="SHA-256"):
+        known_features.check_hash(bad)
+    with pytest.raises(DataError, match="cannot be read"):
+        known_features.check_hash(tmp_path / "absent-00000000.pth")
+
+
+def test_another_file_in_the_place_of_arcface_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / known_features.ARCFACE_FILE
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"something else")
+    with pytest.raises(DataError, match="SHA-256"):
+        FeatureNetwork.open("arcface")
+
+
+def test_the_networks_for_measuring(shared: Path) -> None:
+    folder = shared / "nets"
+    if not folder.is_dir():
+        pytest.skip("the shared folder holds no nets/")
+    squeezenet = FeatureNetwork.open(folder / "squeezenet11.onnx")
+    x = images(3, size=32)
+    assert squeezenet.frechet_name == "FD-SqueezeNet"
+    assert squeezenet.pooled(x).shape == (3, 512)
+    assert squeezenet.distance(x, x) == pytest.approx(0, abs=1e-9)
+    near, far = squeezenet.distance(x, x + 0.01), squeezenet.distance(x, -x)
+    assert (far > 5 * near).all()
+    faces = FeatureNetwork.open(folder / "mobilefacenet.onnx")
+    assert faces.name == "MobileFaceNet"
+    assert faces.pooled(x).shape == (3, 128)
+    assert faces.similarity(x, x) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_onnx_network_is_fed_what_it_was_trained_on(shared: Path) -> None:
+    """Against the network itself, prepared by hand as its README says."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = shared / "nets" / "mobilefacenet.onnx"
+    if not path.is_file():
+        pytest.skip("the shared folder holds no nets/mobilefacenet.onnx")
+    x = images(2, size=112)
+    prepared = ((x.numpy() + 1) / 2 - np.array([0.485, 0.456, 0.406])[:, None, None]) / np.array([0.229, 0.224, 0.225])[
+        :, None, None
+    ]
+    [expected] = onnxruntime.InferenceSession(str(path)).run(None, {"input0": prepared.astype(np.float32)})
+    np.testing.assert_allclose(FeatureNetwork.open(path).pooled(x), expected, atol=1e-4)

@@ -1,0 +1,64 @@
+"""Scores of foreign images: each rises for what it is a measure of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chi2
+from tiny import images, normal, tiny_model
+
+from diffae.autoencoder import Code
+from diffae.config import Sampling
+from diffae.errors import DataError
+from diffae.evaluation.outliers import mahalanobis, noise_scores, scores, shifted, textures
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_normal_noise_scores_low_and_everything_else_higher() -> None:
+    noise = normal(20, 3, 16, 16)
+    wide, uniform = 1.5 * noise, 12**0.5 * (torch.rand(noise.shape, generator=generator()) - 0.5)
+    smooth = noise[..., :1, :].expand(noise.shape)  # rows all alike
+    low = noise_scores(Code(None, noise))
+    assert low["x_T not normal"].mean() < 0.05
+    assert np.abs(low["x_T correlated"]).mean() < 0.05
+    for other in (wide, uniform):
+        assert noise_scores(Code(None, other))["x_T not normal"].min() > low["x_T not normal"].max()
+    assert noise_scores(Code(None, smooth))["x_T correlated"].min() > 0.4
+
+
+def test_mahalanobis_of_normal_codes_is_chi_squared() -> None:
+    scale = torch.tensor([1.0, 10.0, 0.1])
+    typical, z = normal(20_000, 3) * scale + 5, normal(4_000, 3, seed=2) * scale + 5
+    found = np.square(mahalanobis(z, typical))
+    assert np.quantile(found, [0.5, 0.9]) == pytest.approx(chi2(3).ppf([0.5, 0.9]), rel=0.1)
+    with pytest.raises(DataError, match="at least 2"):
+        mahalanobis(z, typical[:1])
+
+
+def test_scores_have_one_number_per_image() -> None:
+    model, x = tiny_model(), images(3)
+    sampling = Sampling(2, inversion="explicit")
+    found = scores(model, x, generator=generator(), sampling=sampling, typical=normal(9, 6))
+    assert set(found) == {"error of z_sem alone", "x_T not normal", "x_T correlated", "z_sem unusual"}
+    assert all(values.shape == (3,) and np.isfinite(values).all() for values in found.values())
+    assert "z_sem unusual" not in scores(model, x, generator=generator(), sampling=sampling)
+
+
+@pytest.mark.parametrize("size", [16, 17])
+def test_shifted_images_are_images_and_not_the_same(size: int) -> None:
+    x = images(2, size=size)
+    for name, changed in shifted(x, generator()).items():
+        assert changed.shape == x.shape, name
+        assert changed.abs().max() <= 1, name
+        assert (changed - x).abs().mean() > 0.01, name
+
+
+def test_textures_differ_from_each_other() -> None:
+    found = textures(3, 3, 16, generator())
+    assert found.shape == (3, 3, 16, 16)
+    assert found.abs().max() <= 1
+    assert (found[0] - found[1]).abs().mean() > 0.1

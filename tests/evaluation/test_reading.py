@@ -1,0 +1,44 @@
+"""Linear readings: codes that hold an attribute, and codes that do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffae.errors import DataError
+from diffae.evaluation.reading import Reading, macro_average, read_attribute, weighted_average
+from diffae.evaluation.statistics import Estimate
+
+
+def codes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(count, 5)) * [1, 10, 0.1, 1, 1] + 3
+    return z, (z[:, 2] + 0.02 * rng.normal(size=count) > 3).astype(float)
+
+
+def test_an_attribute_in_the_code_is_read_and_one_that_is_not_is_chance() -> None:
+    (x, y), (x_test, y_test) = codes(300, 0), codes(300, 1)
+    x[:, 4] = 7  # a constant number does no harm
+    assert read_attribute("a", x, y, x_test, y_test).area.value > 0.97
+    luck = read_attribute("b", x, np.random.default_rng(2).integers(0, 2, 300).astype(float), x_test, y_test)
+    assert luck.area.value < 0.7
+    assert luck.positives == int(y_test.sum())
+
+
+def test_unknown_labels_are_left_out() -> None:
+    (x, y), (x_test, y_test) = codes(300, 0), codes(100, 1)
+    whole = read_attribute("a", x[:200], y[:200], x_test[:80], y_test[:80])
+    y[200:], y_test[80:] = np.nan, np.nan
+    assert read_attribute("a", x, y, x_test, y_test) == whole
+
+
+def test_too_few_examples_are_refused() -> None:
+    x, y = codes(50, 0)
+    with pytest.raises(DataError, match=r"'hat' has 2 positives and 48 negatives: at least 5"):
+        read_attribute("hat", x, (np.arange(50) < 2).astype(float), x, y)
+
+
+def test_averages_weigh_by_positives_or_not() -> None:
+    readings = [Reading("a", Estimate(0.9, 0, 1, 10), 1), Reading("b", Estimate(0.5, 0, 1, 10), 3)]
+    assert macro_average(readings) == pytest.approx(0.7)
+    assert weighted_average(readings) == pytest.approx(0.6)

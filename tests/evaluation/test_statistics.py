@@ -1,0 +1,61 @@
+"""Estimates and their intervals against closed forms and independent implementations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+from diffae.errors import DataError
+from diffae.evaluation import statistics
+from diffae.evaluation.statistics import auroc, jackknife, mean
+
+
+def test_the_interval_of_a_mean_is_that_of_the_central_limit_theorem() -> None:
+    values = np.random.default_rng(0).normal(3, 2, 400)
+    found = mean(values)
+    assert (found.value, found.count) == (pytest.approx(values.mean()), 400)
+    half = 1.96 * values.std() / 20
+    assert (found.value - found.low, found.high - found.value) == pytest.approx((half, half), rel=0.1)
+
+
+@pytest.mark.parametrize("values", [np.zeros(0), np.array([1.0, np.nan]), np.array([1.0, np.inf])])
+def test_a_mean_of_nothing_or_of_what_is_not_finite_is_refused(values: np.ndarray) -> None:
+    with pytest.raises(DataError, match="mean needs"):
+        mean(values)
+
+
+def test_auroc_is_that_of_scikit_learn_ties_included() -> None:
+    rng = np.random.default_rng(1)
+    positive = rng.random(200) < 0.3
+    scores = np.round(rng.normal(size=200) + positive, 1)
+    assert auroc(scores, positive).value == pytest.approx(roc_auc_score(positive, scores))
+
+
+def test_auroc_of_two_gaussians_mostly_lies_within_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "RESAMPLES", 200)
+    rng = np.random.default_rng(2)
+    inside = 0
+    for _ in range(60):
+        scores = np.concatenate([rng.normal(1, 1, 80), rng.normal(0, 1, 80)])
+        found = auroc(scores, np.arange(160) < 80)
+        inside += found.low < norm.cdf(1 / 2**0.5) < found.high
+    assert inside >= 52  # of 60; 57 are expected
+
+
+def test_auroc_of_one_class_is_refused() -> None:
+    with pytest.raises(DataError, match="3 positives and 0 negatives"):
+        auroc(np.zeros(3), np.ones(3))
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
+    values = np.random.default_rng(3).normal(size=(1000, 1))
+    found = jackknife(lambda x: float(x.mean()), [values])
+    errors = [jackknife(lambda x: float(x.mean()), [values], seed).high - found.value for seed in range(20)]
+    assert np.mean(errors) == pytest.approx(1.96 * values.std() / 1000**0.5, rel=0.15)
+
+
+def test_the_jackknife_refuses_fewer_rows_than_groups() -> None:
+    with pytest.raises(DataError, match="at least 10"):
+        jackknife(lambda x: 0.0, [np.zeros((9, 1))])

@@ -1,0 +1,206 @@
+"""Every task of an evaluation on a tiny model: what it finds, what it leaves out, and that it resumes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_model, tiny_network
+from torch import Tensor, nn
+
+from diffae.config import PriorConfig, Sampling
+from diffae.data.pack import Pack
+from diffae.errors import DataError
+from diffae.evaluation.features import FeatureNetwork
+from diffae.evaluation.statistics import Estimate
+from diffae.networks.latent import SkipMLP
+from diffae.prior import LatentPrior
+from diffae.suite import TASK_NAMES, conditional, generated, running
+from diffae.suite import study as studies
+from diffae.suite.findings import Absent, Claim, Findings, Outcome, Table, csv_rows, text
+from diffae.suite.page import claim_rows, write_page
+from diffae.suite.running import TASKS, evaluate
+from diffae.suite.study import Counts, Images, Study
+
+COUNTS = Counts(
+    reconstructed=3, denoised=2, pairs=2, varied=3, variations=2, distribution=24, labelled=60, tested=40, outliers=8,
+    detected=16, edited=1, classes=1, class_steps=2, learnt=20, baseline_images=16, detector_images=16, rounds=1,
+    draws=2, capacities=(4,), capacity_images=16, known=120,
+)  # fmt: skip
+
+
+class Colours(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.mean(dim=(2, 3)), x
+
+
+class NormalPrior(LatentPrior):
+    """Knows the exact noise in z_t where z_norm is N(0, I)."""
+
+    def predict_noise(self, z_t: Tensor, t: int) -> Tensor:
+        return float(1 - self.alpha_bar[t]) ** 0.5 * z_t
+
+
+@contextlib.contextmanager
+def silent(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    yield lambda done: None
+
+
+def images(folder: Path, name: str, count: int, seed: int) -> Images:
+    """Random pictures, half of them red, labelled so."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 120, (count, 16, 16, 3)).astype(np.uint8)
+    red = (np.arange(count) % 2).astype(float)
+    pixels[red == 1, ..., 0] += 100
+    return Images(Pack.from_arrays([pixels], folder / name), np.arange(count), {"red": red})
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.setattr(studies, "STEPS", (1, 2))
+    monkeypatch.setattr(conditional, "EXAMPLES", 20)
+    model = tiny_model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(Colours(), torch.zeros(1, 3, 16, 16)), str(tmp_path / "colours.pt"))
+    network = FeatureNetwork.open(tmp_path / "colours.pt")
+    train, test = images(tmp_path, "train.pack", 120, 0), images(tmp_path, "test.pack", 48, 1)
+    z_sem = model.encode_semantic(train.tensor())
+    model.prior = NormalPrior(PriorConfig(2, 8), SkipMLP(6, 8, 2), z_sem.mean(0), z_sem.std(0))
+    return Study(
+        model, "run", train, test, COUNTS,
+        tmp_path / "report", silent, features=network, identity=network,
+        ddim=tiny_model(tiny_network(z_sem_channels=0)), sampling=Sampling(2, inversion="explicit"),
+    )  # fmt: skip
+
+
+def test_the_tasks_are_those_the_command_names() -> None:
+    assert tuple(TASKS) == TASK_NAMES
+
+
+@pytest.mark.parametrize("task", [name for name in TASK_NAMES if name not in ("throughput",)])
+def test_a_task_finds_finite_numbers(study: Study, task: str) -> None:
+    found = TASKS[task].run(study)
+    assert found.tables
+    for table in found.tables:
+        assert table.note
+        for row in table.rows:
+            assert len(row) == len(table.header), table.name
+            for cell in row:
+                value = cell.value if isinstance(cell, Estimate) else cell
+                assert not isinstance(value, float) or np.isfinite(value), (table.name, row)
+                if isinstance(cell, Estimate):
+                    assert cell.low <= cell.value <= cell.high or cell.count == 2
+
+
+def test_what_is_missing_is_named(study: Study) -> None:
+    bare = replace(
+        study, features=None, identity=None, ddim=None, train=replace(study.train, labels={}),
+        test=replace(study.test, labels={}),
+    )  # fmt: skip
+    bare.model.prior = None
+    for task, what in {
+        "generation": "--features", "conditional": "--features", "manipulation": "--features", "attributes": "--labels",
+        "memorisation": "train-prior",
+    }.items():  # fmt: skip
+        with pytest.raises(Absent, match=what):
+            TASKS[task].run(bare)
+    few = replace(study, test=study.test.first(1))
+    with pytest.raises(DataError, match="1 unseen images: reconstruction needs at least 2"):
+        TASKS["reconstruction"].run(few)
+
+
+def test_results_are_written_and_not_computed_again(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    tasks = ["denoising", "variation"]
+    first = evaluate(study, tasks, {"quick": True}, told.append)
+    for name in ("results.json", "denoising-error.csv", "denoising-error.png", "variation-sheet.png"):
+        assert (study.out / name).stat().st_size > 0
+    monkeypatch.setattr(running, "_run", lambda *_: pytest.fail("computed again"))
+    again = evaluate(study, tasks, {}, told.append)
+    assert [found.to_json() for found in again.values()] == [found.to_json() for found in first.values()]
+    assert told[-1] == "[2/2] variation: there already"
+
+
+def test_a_change_of_what_a_task_uses_computes_it_again(study: Study) -> None:
+    keys = {name: running._key(study, name) for name in TASKS}
+    other = replace(study, ddim=None)
+    changed = {name for name in TASKS if running._key(other, name) != keys[name]}
+    assert changed == {name for name, task in TASKS.items() if "ddim" in task.uses}
+    seeded = replace(study, seed=1)
+    assert all(running._key(seeded, name) != keys[name] for name in TASKS)
+
+
+def test_a_task_left_out_keeps_its_reason_and_is_tried_again(study: Study) -> None:
+    told: list[str] = []
+    bare = replace(study, features=None)
+    outcomes = evaluate(bare, ["generation", "denoising"], {}, told.append)
+    assert "--features" in str(outcomes["generation"].skipped)
+    assert outcomes["denoising"].skipped is None
+    plain = json.loads((study.out / "results.json").read_text())
+    assert plain["tasks"]["generation"]["skipped"] == outcomes["generation"].skipped
+    write_page(study.out, "Title", "", [], outcomes, quick=True)
+    page = (study.out / "index.html").read_text()
+    assert "Left out: no feature network" in page
+    assert "Quick run" in page
+    assert "data:image/png;base64" in page
+
+
+def test_damaged_results_are_named(study: Study) -> None:
+    study.out.mkdir()
+    (study.out / "results.json").write_text('{"tasks": {"denoising": {}}}')
+    with pytest.raises(DataError, match=r"results\.json is damaged"):
+        evaluate(study, [], {}, print)
+
+
+def test_an_outcome_survives_json() -> None:
+    table = Table("t", "T", ("a", "b"), (("x", Estimate(1.0, 0.5, 2.0, 9)), ("y", 3)), "note")
+    found = Outcome("denoising", "key", 1.5, Findings((table,), (), (Claim(5, "shown", "because"),), ("a note",)))
+    assert Outcome.from_json("denoising", json.loads(json.dumps(found.to_json()))) == found
+    skipped = Outcome("denoising", "key", 0.1, skipped="reason")
+    assert Outcome.from_json("denoising", json.loads(json.dumps(skipped.to_json()))) == skipped
+
+
+def test_cells_and_csvs_are_read_easily() -> None:
+    assert text(Estimate(0.98765, 0.9, 0.999, 3)) == "0.9877 (0.9000 to 0.9990)"
+    assert [text(value) for value in (1234.5, 0.00012, 12, None, "x", 45.678)] == [
+        "1,234",
+        "1.20e-04",
+        "12",
+        "",
+        "x",
+        "45.68",
+    ]
+    table = Table("t", "T", ("name", "value"), (("a", Estimate(1.0, 0.5, 2.0, 9)), ("b", None)))
+    assert csv_rows(table) == [
+        ["name", "value", "value low", "value high", "value count"],
+        ["a", "1.0", "0.5", "2.0", "9"],
+        ["b", "", "", "", ""],
+    ]
+
+
+def test_claims_of_several_tasks_are_put_together() -> None:
+    def outcome(verdict) -> Outcome:
+        return Outcome("denoising", "", findings=Findings(claims=(Claim(5, verdict, verdict),)))
+
+    both = claim_rows({"a": outcome("shown"), "b": outcome("not shown")})
+    assert both[4][2:] == ("partly shown", "shown; not shown")
+    assert both[0][2:] == ("not measured", "")
+    assert claim_rows({"a": outcome("shown")})[4][2] == "shown"
+
+
+def test_samples_of_the_same_distribution_are_near(study: Study) -> None:
+    assert study.features is not None
+    one, other = (study.features.pooled(study.train.tensor()[rows]) for rows in (slice(60), slice(60, None)))
+    far = generated.distances(one, other + 1)
+    near = generated.distances(one, other)
+    assert near[1].low < 0.01 < far[1].low
+    assert dataclasses.astuple(near[0]) < dataclasses.astuple(far[0])
