@@ -1,6 +1,8 @@
 """Train the model that comes with the package, and measure it; writes quality.json into its folder.
 
     python benchmarks/pretrained.py train [--run runs/sketch32]         # half an hour on 2 cores; may be interrupted
+    python benchmarks/pretrained.py prior [--run runs/sketch32]          # some minutes; writes RUN/prior.safetensors
+    python benchmarks/pretrained.py attributes MODEL                     # writes MODEL/attributes.safetensors
     python benchmarks/pretrained.py measure MODEL [--json quality.json]
 
 Training: `small32` on 40,000 faces of `sketch_faces` (seed 0). Measured on faces of seed 1, which
@@ -20,26 +22,56 @@ from measuring import auroc, conditions, print_reconstruction, r2, reconstructio
 from rich.console import Console
 from rich.table import Table
 
+from diffae import checkpoint
+from diffae.attributes import AttributeDirections
 from diffae.autoencoder import DiffusionAutoencoder
-from diffae.config import presets
+from diffae.config import TrainingConfig, from_dict
 from diffae.data.pack import Pack
 from diffae.data.sketch import BINARY, LABELS, draw_chunks, sketch_faces
 from diffae.images import to_tensor
-from diffae.training.autoencoder import train_autoencoder
+from diffae.latents import encode_pack
+from diffae.presets import presets, prior_presets
+from diffae.prior import PRIOR
+from diffae.training.autoencoder import held_out, train_autoencoder
+from diffae.training.prior import train_prior
 
-FACES, IMAGES = 40_000, 150_000
+FACES, IMAGES = 40_000, 80_000
+LABELLED = 10_000
 FITTED, TESTED, RECONSTRUCTED = 4000, 1000, 64
+
+
+def drawn(run: Path) -> Pack:
+    """The faces of the training, drawn once."""
+    path = run.with_name(f"{run.name}.pack")
+    chunks = (chunk.images for chunk in draw_chunks(FACES, 32, seed=0))
+    return Pack.open(path) if path.exists() else Pack.from_arrays(chunks, path)
 
 
 def train(run: Path) -> None:
     """Draw the faces once, then train or resume."""
-    path = run.with_name(f"{run.name}.pack")
-    chunks = (chunk.images for chunk in draw_chunks(FACES, 32, seed=0))
-    pack = Pack.open(path) if path.exists() else Pack.from_arrays(chunks, path)
+    pack = drawn(run)
     model, training = presets()["small32"]
     training = dataclasses.replace(training, images=IMAGES, validate_every=50_000)
     data = {"source": f"sketch_faces({FACES}, size=32, seed=0)"}
     train_autoencoder(pack, run, model, training, resume=run.exists(), data=data)
+
+
+def train_latent_prior(run: Path) -> None:
+    """The prior of the trained model, on the z_sem of its training images; resumed where it was interrupted."""
+    model, pack = DiffusionAutoencoder.from_pretrained(run), drawn(run)
+    config, training = prior_presets()["small32"]
+    rows = held_out(pack, from_dict(TrainingConfig, checkpoint.read_config(run)["training"]))
+    codes, val_codes = (encode_pack(model, pack, part, run / "cache") for part in rows)
+    resume = (run / PRIOR).exists()
+    train_prior(run, model.fingerprint(), codes, val_codes, config, training, resume=resume)
+
+
+def fit_attributes(folder: Path) -> None:
+    """Directions of every label, from the first faces of the training."""
+    model = DiffusionAutoencoder.from_pretrained(folder, "cpu")
+    faces = sketch_faces(LABELLED, 32, seed=0)
+    z_sem = model.encode_semantic(to_tensor(faces.images))
+    AttributeDirections().fit(z_sem, faces.labels).save(folder, model.fingerprint())
 
 
 def read_labels(model: DiffusionAutoencoder) -> dict[str, dict[str, float]]:
@@ -83,6 +115,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("train").add_argument("--run", type=Path, default=Path("runs/sketch32"))
+    verbs.add_parser("prior").add_argument("--run", type=Path, default=Path("runs/sketch32"))
+    verbs.add_parser("attributes").add_argument("model", type=Path)
     measuring = verbs.add_parser("measure")
     measuring.add_argument("model", type=Path)
     measuring.add_argument("--json", type=Path, default=Path("quality.json"))
@@ -90,6 +124,10 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.verb == "train":
         train(arguments.run)
+    elif arguments.verb == "prior":
+        train_latent_prior(arguments.run)
+    elif arguments.verb == "attributes":
+        fit_attributes(arguments.model)
     else:
         measure(arguments.model, arguments.json)
 

@@ -11,14 +11,25 @@ SOURCE = Path(__file__).parents[1] / "src" / "diffae"
 
 LAYERS = [
     ["errors"],
-    ["config", "image_files", "images"],
+    ["config", "presets", "image_files", "image_fitting", "image_stacks", "image_writing", "images"],
     ["networks", "diffusion"],
     ["data"],
-    ["checkpoint", "official", "codes", "pretrained"],
-    ["autoencoder", "prior", "attributes"],
+    ["checkpoint", "codes", "pretrained"],
+    [
+        "autoencoder",
+        "official",
+        "latents",
+        "prior",
+        "few_shot",
+        "attributes",
+        "attribute_labels",
+        "linear",
+        "directions",
+    ],
     ["training"],
     ["evaluation"],
-    ["report"],
+    ["report", "figures"],
+    ["suite"],
     ["cli", "studio", "__main__"],
 ]
 """Bottom first. Within a layer imports are free, but for the pair below."""

@@ -11,26 +11,32 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from diffae.attributes import AttributeDirections as AttributeDirections
     from diffae.autoencoder import Code as Code
     from diffae.autoencoder import DiffusionAutoencoder as DiffusionAutoencoder
     from diffae.config import DiffusionConfig as DiffusionConfig
     from diffae.config import InputConfig as InputConfig
     from diffae.config import ModelConfig as ModelConfig
     from diffae.config import NetworkConfig as NetworkConfig
+    from diffae.config import PriorConfig as PriorConfig
     from diffae.config import Sampling as Sampling
     from diffae.config import TrainingConfig as TrainingConfig
-    from diffae.config import presets as presets
+    from diffae.presets import presets as presets
+    from diffae.prior import LatentPrior as LatentPrior
 
 _HOMES = {
+    "AttributeDirections": "diffae.attributes",
     "Code": "diffae.autoencoder",
     "DiffusionAutoencoder": "diffae.autoencoder",
     "DiffusionConfig": "diffae.config",
     "InputConfig": "diffae.config",
     "ModelConfig": "diffae.config",
+    "LatentPrior": "diffae.prior",
     "NetworkConfig": "diffae.config",
+    "PriorConfig": "diffae.config",
     "Sampling": "diffae.config",
     "TrainingConfig": "diffae.config",
-    "presets": "diffae.config",
+    "presets": "diffae.presets",
 }
 __all__ = ["__version__", *sorted(_HOMES)]
 

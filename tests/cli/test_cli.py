@@ -22,8 +22,9 @@ from diffae.autoencoder import DiffusionAutoencoder
 from diffae.cli.common import SamplingOptions, output_names
 from diffae.cli.train import Preset
 from diffae.codes import load_codes
-from diffae.config import InputConfig, Sampling, presets
+from diffae.config import InputConfig, Sampling
 from diffae.errors import ConfigError, DataError
+from diffae.presets import presets
 from diffae.training.autoencoder import AutoencoderTask
 
 # ---------------------------------------------------------------------- the command itself
@@ -80,6 +81,8 @@ def test_ctrl_c_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch, model:
 def test_sampling_options_mean_sampling() -> None:
     assert SamplingOptions().sampling() == Sampling()
     assert SamplingOptions(steps=7, official=True).sampling() == Sampling.official(7)
+    assert SamplingOptions(10, grid="squares", solver="dpm++2m").sampling() == Sampling.fast(10)
+    assert SamplingOptions(precision="float64").sampling().precision == "float64"
     with pytest.raises(ConfigError, match="--official sets its own"):
         SamplingOptions(official=True, inversion="explicit").sampling()
 
@@ -142,6 +145,7 @@ def test_ctrl_c_saves_and_the_command_it_prints_resumes(run: Run, faces: Path, m
     [
         (("--batch-size", "2"), "was trained with batch_size = 4, not 2"),
         (("--preset", "small64"), "was trained with preset = small32, not small64"),
+        (("--recipe", "paper"), "was trained with recipe = default, not paper"),
         (("--no-flip",), "was trained with flip = True, not False"),
         (("--crop", "0,0,8,8"), "was trained with crop = None, not (0, 0, 8, 8)"),
         (("--overwrite",), "resume and overwrite are both given"),
@@ -149,7 +153,7 @@ def test_ctrl_c_saves_and_the_command_it_prints_resumes(run: Run, faces: Path, m
 )
 def test_resume_refuses_other_settings(run: Run, faces: Path, given: tuple[str, ...], message: str) -> None:
     model, _ = presets()["small32"]
-    data = {"preset": "small32", "key": None}
+    data = {"preset": "small32", "recipe": "default", "key": None}
     training_values = {"images": 8, "batch_size": 4}
     checkpoint.write_config(Path("run"), model, training=training_values, data=data)
     before = Path("run/config.json").read_bytes()
@@ -181,8 +185,9 @@ def test_the_crop_of_the_training_is_the_models(run: Run) -> None:
     code, _, err = run("train", "photos", "--out", "run", *TINY_TRAINING, *cut)
     assert code == 0, err
     config = json.loads(Path("run/config.json").read_text())
-    assert config["model"]["input"] == {"crop": [10, 0, 18, 8], "background": [0, 255, 0]}
-    assert config["data"].keys() == {"preset", "source", "count", "dtype", "key"}
+    cut = {"crop": [10, 0, 18, 8], "background": [0, 255, 0]}
+    assert config["model"]["input"] == cut | {"window": None, "dtype": "uint8"}
+    assert config["data"].keys() == {"preset", "recipe", "source", "count", "key"}
     model = DiffusionAutoencoder.from_pretrained("run", device="cpu")
     assert model.config.input == InputConfig((10, 0, 18, 8), (0, 255, 0))
     model.save_pretrained("copy")
@@ -214,7 +219,7 @@ def test_the_crop_of_the_training_is_the_models(run: Run) -> None:
 def test_what_cannot_be_is_refused_before_images_are_read(
     run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
 ) -> None:
-    data = {"preset": "small32", "key": "that of other images"}
+    data = {"preset": "small32", "recipe": "default", "key": "that of other images"}
     training_values = {"images": 8, "batch_size": 4}
     checkpoint.write_config(Path("run"), presets()["small32"][0], training=training_values, data=data)
     Path("file").write_text("")

@@ -51,7 +51,7 @@ def test_residuals_above_the_tolerance_are_told(run: Run, model: Path, faces: Pa
     assert "inversion of 2 of 2 images stopped at a residual of up to" in err
 
 
-@pytest.mark.parametrize("options", [("--inversion", "explicit"), ("--official",)])
+@pytest.mark.parametrize("options", [("--inversion", "explicit"), ("--inversion", "pair"), ("--official",)])
 def test_encode_and_decode_return_to_the_image(run: Run, model: Path, faces: Path, options: tuple[str, ...]) -> None:
     words = ("--stochastic", "--steps", "7", *options)
     assert run("encode", model, faces, "--out", "codes.safetensors", *words)[0] == 0
@@ -60,6 +60,7 @@ def test_encode_and_decode_return_to_the_image(run: Run, model: Path, faces: Pat
     assert len(codes.names) == 24
     assert codes.x_T is not None
     assert codes.x_T.shape == (24, 3, SIZE, SIZE)
+    assert (codes.x_below is not None) == ("pair" in options)
     code, out, _ = run("decode", model, "codes.safetensors", "--out", "images")
     assert code == 0
     assert "24 images written to images" in out
@@ -99,7 +100,8 @@ def test_originals_are_kept(run: Run, model: Path, faces: Path) -> None:
 def test_a_run_of_16_bit_images_decodes_to_16_bits(run: Run, tmp_path: Path, channels: int, suffix: str) -> None:
     model = save_model(tmp_path / "deep", image_channels=channels)
     config = json.loads(Path("deep/config.json").read_text())
-    Path("deep/config.json").write_text(json.dumps({**config, "data": {"dtype": "uint16"}}))
+    config["model"]["input"]["dtype"] = "uint16"
+    Path("deep/config.json").write_text(json.dumps(config))
     pixels = np.random.default_rng(0).integers(0, 65536, (1, SIZE, SIZE, channels)).astype(np.uint16)
     np.save("scans.npy", pixels)
     words = ("--stochastic", "--steps", "3")

@@ -55,11 +55,20 @@ def main(args: Sequence[str] | None = None) -> int:
 def _parse(args: Sequence[str] | None) -> Command:
     import tyro
 
+    from diffae.cli.attributes import Attributes, FitAttributes
     from diffae.cli.codes import Decode, Encode
+    from diffae.cli.data import Data
     from diffae.cli.demo import Demo
+    from diffae.cli.directions import ShowDirections
+    from diffae.cli.edit import Edit
+    from diffae.cli.evaluate import Evaluate
     from diffae.cli.explore import DenoisePath, Interpolate, Vary
     from diffae.cli.info import Info
+    from diffae.cli.nearest import Nearest
+    from diffae.cli.official import ExportOfficial, ImportOfficial
+    from diffae.cli.prior import TrainPrior
     from diffae.cli.reconstruct import Reconstruct
+    from diffae.cli.sample import Sample
     from diffae.cli.train import Train
 
     commands: dict[str, Any] = {
@@ -70,6 +79,17 @@ def _parse(args: Sequence[str] | None) -> Command:
         "interpolate": Interpolate,
         "vary": Vary,
         "denoise-path": DenoisePath,
+        "train-prior": TrainPrior,
+        "sample": Sample,
+        "nearest": Nearest,
+        "fit-attributes": FitAttributes,
+        "attributes": Attributes,
+        "edit": Edit,
+        "directions": ShowDirections,
+        "evaluate": Evaluate,
+        "import-official": ImportOfficial,
+        "export-official": ExportOfficial,
+        "data": Data,
         "info": Info,
         "demo": Demo,
     }

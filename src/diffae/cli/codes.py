@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from diffae.cli.common import (
     RunArgument,
     SamplingOptions,
+    back_suffix,
     images,
     keep_inputs,
     open_model,
@@ -20,9 +22,9 @@ from diffae.cli.common import (
     read_images,
     say,
     seeded,
-    sixteen_bit,
     tell_residuals,
     tell_skipped,
+    write_back,
 )
 from diffae.errors import ConfigError, DataError
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from diffae.autoencoder import Code, DiffusionAutoencoder
     from diffae.config import Sampling
+    from diffae.images import Origin
 
 _MANY = (".zip", ".npy", ".npz")
 _BATCH = 64
@@ -62,33 +65,30 @@ class Encode:
         model = open_model(self.model)
         if not self.stochastic and not model.config.network.has_encoder:
             raise ConfigError("z_sem_channels is 0: this model has no encoder; add --stochastic to encode x_T alone")
-        photos = _Photos(self.photos, model)
-        check_space(self.out, 4 * len(photos) * _numbers_per_image(model, self.stochastic))
+        photos = Photos(self.photos, model)
+        check_space(self.out, len(photos) * _bytes_per_image(model, sampling if self.stochastic else None))
         code = self._encode(model, photos, sampling)
         names = photos.names_read
-        parts = (code.z_sem, code.x_T, code.residual, code.calls)
-        save_codes(self.out, StoredCodes(names, model.fingerprint(), sampling, *parts))
+        parts = {"origins": photos.origins(), **vars(code)}
+        save_codes(self.out, StoredCodes(names, model.fingerprint(), sampling, **parts))
         tell_skipped(photos.skipped)
         tell_residuals(code.residual, sampling)
         what = "z_sem and x_T" if code.z_sem is not None and code.x_T is not None else "z_sem"
         say(f"{what if code.z_sem is not None else 'x_T'} of {images(len(names))} written to {self.out}.")
         return 0
 
-    def _encode(self, model: DiffusionAutoencoder, photos: _Photos, sampling: Sampling) -> Code:
-        import torch
+    def _encode(self, model: DiffusionAutoencoder, photos: Photos, sampling: Sampling) -> Code:
+        from diffae.codes import Code
 
-        from diffae.autoencoder import Code
-
-        parts: list[tuple[Tensor | None, ...]] = []
+        parts: list[Code] = []
         with progress("encoding", len(photos)) as done:
             for seen, x in photos.batches():
                 code = model.encode(x, sampling) if self.stochastic else Code(model.encode_semantic(x))
-                fields = (code.z_sem, code.x_T, code.residual, code.calls)
-                parts.append(tuple(None if field is None else field.cpu() for field in fields))
+                parts.append(code.to("cpu"))
                 done(seen)
         if not parts:
             raise DataError(f"images {self.photos}: none can be used, {photos.skipped[0][1]}")
-        return Code(*(None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)))
+        return Code.join(parts)
 
 
 @dataclass(frozen=True)
@@ -107,23 +107,22 @@ class Decode:
         """Write the images."""
         from diffae.autoencoder import Code
         from diffae.codes import load_codes
-        from diffae.images import save_image, to_uint8, to_uint16
 
         stored = load_codes(self.codes)
         model = open_model(self.model)
         stored.check_model(model.fingerprint(), self.codes)
         generator = seeded(self.seed)
-        deep = sixteen_bit(self.model)
-        suffix = ".png" if model.image_shape[0] in ((1,) if deep else (1, 3, 4)) else ".tif"
-        paths = [self.out / name for name in output_names(stored.names, f"-decoded{suffix}")]
+        origins = stored.origins or [None] * len(stored.names)
+        suffixes = [back_suffix(model, origin) for origin in origins]
+        names = output_names(stored.names, "-decoded")
+        paths = [self.out / f"{name}{suffix}" for name, suffix in zip(names, suffixes, strict=True)]
         keep_inputs(paths, [self.codes])
         with progress("decoding", len(paths)) as done:
             for start in range(0, len(paths), _BATCH):
-                code = Code(stored.z_sem, stored.x_T)[start : start + _BATCH]
+                code = Code(stored.z_sem, stored.x_T, x_below=stored.x_below)[start : start + _BATCH]
                 x = model.decode(code, sampling=stored.sampling, generator=generator)
-                pixels = to_uint16(x) if deep else to_uint8(x)
-                for path, image in zip(paths[start : start + _BATCH], pixels, strict=True):
-                    save_image(path, image)
+                for index, image in enumerate(x, start):
+                    write_back(paths[index], image[None], model, origins[index])
                 done(start + len(x))
         if stored.x_T is None:
             say(f"The codes hold no x_T: it was drawn with --seed {self.seed}, so details are invented.")
@@ -131,26 +130,38 @@ class Decode:
         return 0
 
 
-def _numbers_per_image(model: DiffusionAutoencoder, stochastic: bool) -> int:
-    channels, size, _ = model.image_shape
-    return model.config.network.z_sem_channels + (channels * size * size if stochastic else 0)
+def _bytes_per_image(model: DiffusionAutoencoder, sampling: Sampling | None) -> int:
+    """Of z_sem, and with `sampling` of the stochastic code."""
+    z_sem, states = 4 * model.config.network.z_sem_channels, 0
+    if sampling is not None:
+        states = math.prod(model.image_shape) * (8 if sampling.precision == "float64" else 4)
+    return z_sem + states * (2 if sampling is not None and sampling.inversion == "pair" else 1)
 
 
-class _Photos:
+class Photos:
     """The images of a folder, archive, array or single file; those that cannot be read are noted and left out."""
 
     def __init__(self, path: Path, model: DiffusionAutoencoder) -> None:
         from diffae.data.sources import open_source
+        from diffae.data.streams import open_listed
+        from diffae.image_stacks import is_stack
         from diffae.images import SUFFIXES
 
         self.path, self.model = path, model
-        single = path.is_file() and path.suffix.lower() in SUFFIXES and path.suffix.lower() not in _MANY
-        self.source = None if single else open_source(path)
+        channels, suffix = model.image_shape[0], path.suffix.lower()
+        several = suffix in _MANY or (is_stack(path) and len(open_source(path, channels).names) > 1)
+        self.source = None if path.is_file() and suffix in SUFFIXES and not several else open_listed(path, channels)
         self.names_read: list[str] = []
         self.skipped: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
         return 1 if self.source is None else len(self.source.names)
+
+    def origins(self) -> list[Origin | None]:
+        """What the files of the images that were read say beside the samples."""
+        from diffae.images import origin_of
+
+        return [origin_of(self.path if self.source is None else self.path / name) for name in self.names_read]
 
     def batches(self) -> Iterator[tuple[int, Tensor]]:
         """How many images were looked at so far, and those of the latest batch, in [-1, 1]."""
@@ -169,8 +180,7 @@ class _Photos:
         if source is None:
             self.names_read.append(self.path.name)
             return read_images([self.path], self.model)
-        channels, size, _ = self.model.image_shape
-        spec = ImageSpec(channels, size, self.model.config.input.crop, self.model.config.input.background)
+        spec = ImageSpec.of_model(self.model.config)
         name = source.names[index]
         try:
             x = to_tensor(read_ready(lambda wanted: source.read(index, wanted), spec))

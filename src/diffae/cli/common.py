@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from diffae.config import Grid, Inversion, Sampling
+from diffae.config import Arithmetic, Grid, Inversion, Sampling, Solver
 from diffae.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from diffae.autoencoder import DiffusionAutoencoder
+    from diffae.data.pack import Pack
+    from diffae.images import Origin
 
 RunArgument = Annotated[
     str, Positional, arg(metavar="RUN", help="Run folder made by `diffae train`, or a Hub id (owner/name).")
@@ -34,10 +37,16 @@ class SamplingOptions:
     steps: int = Sampling.steps
     """Solver steps, 1 to 1000."""
     inversion: Inversion = Sampling.inversion
-    """How x_T is found: "exact" inverts the decoder, "explicit" is textbook reverse DDIM, "official" the published."""
+    """How x_T is found: "exact" inverts the decoder, "explicit" is textbook reverse DDIM, "official" the published;
+    "pair" is exact and cheaper, with a stochastic code of two states, twice the size."""
     grid: Grid = Sampling.grid
-    """Where the levels lie: "quadratic" from 1 to T, denser near the image, which loses least when inverted; "leading"
-    evenly from 1, as published; "trailing" evenly up to T."""
+    """Where the levels lie: "quadratic" from 1 to T, denser near the image, which loses least when inverted; "squares"
+    the same for few steps; "leading" evenly from 1, as published; "trailing" evenly up to T."""
+    solver: Solver = Sampling.solver
+    """How decoding steps: "ddim"; or "dpm++2m" for random x_T, which with --grid squares does as well in 10 steps as
+    DDIM in 50, and cannot encode."""
+    precision: Arithmetic = Sampling.precision
+    """What the networks compute in: "bfloat16" is the fastest and not exact, "float64" the most exact."""
     official: bool = False
     """As published: leading grid, official inversion, clipped x_0."""
 
@@ -48,9 +57,9 @@ class SamplingOptions:
             ConfigError: a value its rule forbids, or --official with options that it decides itself.
         """
         if not self.official:
-            return Sampling(self.steps, self.grid, self.inversion)
-        official = Sampling.official(self.steps)
-        for name in ("inversion", "grid"):
+            return Sampling(self.steps, self.grid, self.inversion, solver=self.solver, precision=self.precision)
+        official = replace(Sampling.official(self.steps), precision=self.precision)
+        for name in ("inversion", "grid", "solver"):
             if getattr(self, name) not in (getattr(Sampling, name), getattr(official, name)):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}: --official sets its own; drop one of the two")
         return official
@@ -75,15 +84,34 @@ def read_images(paths: Sequence[Path], model: DiffusionAutoencoder) -> Tensor:
         raise DataError("no images given, at least one is needed; name image files after the run folder")
     channels, size, _ = model.image_shape
     given = model.config.input
-    return as_batch(list(paths), size, channels, crop=given.crop, background=given.background)
+    settings = {"crop": given.crop, "background": given.background, "window": given.window}
+    return as_batch(list(paths), size, channels, **settings)
 
 
-def sixteen_bit(run: str) -> bool:
-    """Whether a run folder says that its model was trained on images of 16 bits."""
-    from diffae import checkpoint
+def back_suffix(model: DiffusionAutoencoder, origin: Origin | None) -> str:
+    """Of the file that `write_back` writes a decoded image to."""
+    from diffae.images import suffix_for
 
-    folder = Path(run)
-    return folder.is_dir() and checkpoint.read_config(folder).get("data", {}).get("dtype") == "uint16"
+    return suffix_for(model.image_shape[0], _type_of(model, origin), origin)
+
+
+def write_back(path: Path, x: Tensor, model: DiffusionAutoencoder, origin: Origin | None) -> None:
+    """Write a decoded image (1, c, h, w) in the type, range and description of the file it came from.
+
+    Where nothing is known of that file, the type is that of the model's training images.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    from diffae.images import save_image, to_samples
+
+    given = model.config.input
+    fitted = origin and origin.fitted(given.box, model.image_shape[1])
+    save_image(path, to_samples(x, given, _type_of(model, origin))[0], fitted)
+
+
+def _type_of(model: DiffusionAutoencoder, origin: Origin | None) -> str:
+    return model.config.input.dtype if origin is None else origin.dtype
 
 
 def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
@@ -183,6 +211,39 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from error
+
+
+def cache_folder() -> Path:
+    """Where decoded images are kept when no --cache is given."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "diffae" / "packs"
+
+
+def training_pack(model: DiffusionAutoencoder, images: Path | None) -> Pack:
+    """The images that a run was trained on, as config.json tells, or others, made into what its model takes.
+
+    Raises:
+        ConfigError: config.json does not tell.
+        DataError: the images are not there any more, or cannot be used.
+    """
+    from diffae import checkpoint
+    from diffae.data.build import build_pack
+    from diffae.image_stacks import is_stack
+
+    folder = model.folder
+    noted = checkpoint.read_config(folder).get("data", {}) if folder and images is None else {}
+    source = images or Path(noted.get("source", ""))
+    there = source.exists() or any(map(is_stack, source.parents))  # FILE/ARRAY
+    if images is None and not ("key" in noted and there):
+        told = f"were {str(source)!r}, which is not there" if "source" in noted else "are not named in config.json"
+        raise ConfigError(f"no images are given, and those that {folder} was trained on {told}; name some by --images")
+    channels, size, _ = model.image_shape
+    cut = model.config.input
+    settings = {"crop": cut.crop, "background": cut.background, "window": cut.window}
+    pack = build_pack(source, cache_folder(), size=size, channels=channels, **settings, progress=True)
+    if noted and noted["key"] != pack.index["key"]:
+        warn(f"{source} has changed since the run was trained: the images there are now are used")
+    return pack
 
 
 def images_seen(folder: Path) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffae.cli.attributes import described
 from diffae.cli.common import error_console, last_validation, make_folder, say, seeded
 from diffae.cli.explore import path_tiles, variation_tiles, vary
 from diffae.cli.train import describe_validation
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 FACES = 16  # that the trained model is measured on
 SHOWN = 8
+FACE_EDITED = 3
+EDITS = {
+    "age": (10, 25, 40, 55, 70, 85),
+    "glasses": (-0.4, -0.2, 0, 0.2, 0.4, 0.6),
+    "hat": (-0.4, -0.2, 0, 0.2, 0.4, 0.6),
+}
+EXAMPLES, WANTED = 120, "glasses"  # faces that show what new ones shall have
 SEED = 20_220_615  # of the faces drawn here; the trained model's data come from other seeds
 TRAIN_FACES = 1_500
 TRAIN_STEPS = 300
@@ -55,6 +63,8 @@ class Demo:
         _reconstruction(page, model, faces)
         _announce("morphing, varying, denoising")
         _exploration(page, model, faces)
+        _editing(page, model, faces)
+        _sampling(page, model)
         if not _training(page, self.out, size, faces):
             say("Interrupted before the report was written.")
             return 130
@@ -146,6 +156,70 @@ def _exploration(page: Report, model: DiffusionAutoencoder, faces: np.ndarray) -
     page.tiles(in_rows(path_tiles(model, x[1:2], code[1:2], sampling), 6), side=110)
 
 
+def _editing(page: Report, model: DiffusionAutoencoder, faces: np.ndarray) -> None:
+    """Strips along attributes, where the model has some."""
+    from diffae.attributes import ATTRIBUTES
+    from diffae.cli.edit import moved_codes, open_attributes
+    from diffae.directions import with_z_sem
+    from diffae.images import as_batch
+    from diffae.report import tiles_of
+
+    if model.folder is None or not (model.folder / ATTRIBUTES).is_file():
+        return
+    _announce("editing")
+    attributes = open_attributes(model)
+    x = as_batch(faces[FACE_EDITED : FACE_EDITED + 1], model.image_shape[1], model.image_shape[0])
+    code = model.encode(x)
+    assert code.z_sem is not None
+    rows, labels = [], []
+    for name, strengths in EDITS.items():
+        if name in attributes.names_:
+            z_sem = moved_codes(attributes, code.z_sem, [{name: strength} for strength in strengths])
+            frames = model.decode(with_z_sem(code, z_sem))
+            rows.append(tiles_of(frames, [f"{strength:g}" for strength in strengths]))
+            labels.append(name)
+    if not rows:
+        return
+    page.section("Editing")
+    page.text(
+        "Labels of some faces make directions of z_sem. Here one face goes along some of them, its x_T kept: age in "
+        "years, the others by steps that are parts of the usual length of z_sem. `diffae edit` does this to a picture."
+    )
+    page.tiles(rows, labels=labels, side=104)
+    lines = [(about.name, f"{about.n:,}", *described(about.score)) for about in attributes.attributes_.values()]
+    page.table(("attribute", "labelled faces", "read from z_sem of others", "95 %"), lines)
+
+
+def _sampling(page: Report, model: DiffusionAutoencoder) -> None:
+    """New faces from the prior, and new faces like some examples."""
+    import numpy as np
+
+    from diffae.data.sketch import sketch_faces
+    from diffae.few_shot import LatentClassifier, sample_like
+    from diffae.images import to_tensor
+    from diffae.report import in_rows, tiles_of
+
+    prior = model.prior
+    if prior is None:
+        return
+    _announce("making new faces")
+    page.section("New faces")
+    page.text("z_sem drawn from the latent prior, a small diffusion model of its own; x_T drawn at random.")
+    page.tiles(in_rows(tiles_of(model.sample(3 * SHOWN, generator=seeded(0))), SHOWN), side=92)
+    drawn = sketch_faces(EXAMPLES, model.image_shape[1], SEED + 2)
+    has = drawn.labels[WANTED] == 1
+    z_sem = [model.encode_semantic(to_tensor(drawn.images[rows])) for rows in (has, ~has)]
+    classifier = LatentClassifier(prior.to(model.device)).fit(*z_sem)
+    found = sample_like(prior, classifier, 2 * SHOWN, generator=seeded(1))
+    page.text(
+        f"{np.count_nonzero(has)} faces with {WANTED} and {np.count_nonzero(~has)} without make a linear classifier of "
+        f"z_sem. Of {found.drawn:,} z_sem drawn, those are kept that it takes for faces with {WANTED}: "
+        f"{found.kept / found.drawn:.0%}."
+    )
+    x = model.decode(z_sem=found.z_sem, generator=seeded(1))
+    page.tiles(in_rows(tiles_of(x), SHOWN), side=92)
+
+
 def _training(page: Report, out: Path, size: int, faces: np.ndarray) -> bool:
     """Train from scratch on freshly drawn faces; False when interrupted."""
     from diffae.data.build import build_pack
@@ -167,7 +241,7 @@ def _training(page: Report, out: Path, size: int, faces: np.ndarray) -> bool:
 
 def settings(size: int) -> tuple[ModelConfig, TrainingConfig]:
     """A model of half of small32's width, and a training that shows something within a minute."""
-    from diffae.config import presets
+    from diffae.presets import presets
 
     model, training = presets()["small32"]
     network = replace(model.network, image_size=size, model_channels=16, z_sem_channels=64)
@@ -216,6 +290,7 @@ def _what_next(page: Report, out: Path, folder: Path) -> None:
     lines = [
         ("diffae", "interpolate", model, a, b, "--out", str(out / "morph.gif")),
         ("diffae", "vary", model, a, "--out", str(out / "vary.png")),
+        ("diffae", "sample", model, "--out", str(out / "samples.png")),
         ("diffae", "train", "PHOTOS", "--out", "runs/photos", "--preset", "small32"),
     ]
     page.section("Now you")

@@ -13,7 +13,7 @@ from diffae.cli.train import describe_validation
 from diffae.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from diffae.config import ModelConfig
+    from diffae.config import InputConfig, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Info:
             ("run", str(self.model)),
             *_about_model(checkpoint.read_model_config(self.model), self.model),
             *_about_training(config.get("training", {}), config.get("data", {}), self.model),
+            *_about_origin(config.get("official", {})),
             *_about_files(self.model),
             ("written by", f"diffae {config.get('diffae', 'of an unknown version')}"),
         ]:
@@ -55,11 +56,18 @@ def _about_model(model: ModelConfig, folder: Path) -> list[tuple[str, str]]:
     parameters = " + ".join(f"{name} {count / 1e6:.2f} million" for name, count in counts.items())
     return [
         ("images", f"{network.image_size} x {network.image_size} pixels, {network.image_channels} channel(s)"),
+        ("values", _about_values(model.input)),
         ("z_sem", f"{network.z_sem_channels} numbers" if network.has_encoder else "none (no encoder)"),
         ("UNet", f"{unet}, attention at {attention}"),
         ("parameters", parameters or "no model.safetensors yet"),
         ("diffusion", f"{diffusion.levels} levels, {diffusion.schedule} schedule, predicts {diffusion.prediction}"),
     ]
+
+
+def _about_values(given: InputConfig) -> str:
+    if given.window is None:
+        return f"{given.dtype}, its whole range"
+    return f"{given.dtype}, {', '.join(f'{low:g} to {high:g}' for low, high in given.window)}"
 
 
 def _parameters(folder: Path) -> dict[str, int]:
@@ -98,6 +106,10 @@ def _about_training(training: dict[str, Any], data: dict[str, Any], folder: Path
     if figures:
         rows.append(("validation", f"after {figures['images']:,} images: {describe_validation(figures)}"))
     return rows
+
+
+def _about_origin(official: dict[str, str]) -> list[tuple[str, str]]:
+    return [("imported from", ", ".join(official.values()))] if official else []
 
 
 def _about_files(folder: Path) -> list[tuple[str, str]]:
