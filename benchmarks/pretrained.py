@@ -36,6 +36,7 @@ from diffae.training.autoencoder import held_out, train_autoencoder
 from diffae.training.prior import train_prior
 
 FACES, IMAGES = 40_000, 80_000
+PRIOR_WIDTH = 192  # keeps all that is in the package below 10 MB
 LABELLED = 10_000
 FITTED, TESTED, RECONSTRUCTED = 4000, 1000, 64
 
@@ -60,6 +61,7 @@ def train_latent_prior(run: Path) -> None:
     """The prior of the trained model, on the z_sem of its training images; resumed where it was interrupted."""
     model, pack = DiffusionAutoencoder.from_pretrained(run), drawn(run)
     config, training = prior_presets()["small32"]
+    config = dataclasses.replace(config, hidden_channels=PRIOR_WIDTH)
     rows = held_out(pack, from_dict(TrainingConfig, checkpoint.read_config(run)["training"]))
     codes, val_codes = (encode_pack(model, pack, part, run / "cache") for part in rows)
     resume = (run / PRIOR).exists()

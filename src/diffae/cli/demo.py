@@ -34,8 +34,8 @@ EDITS = {
 EXAMPLES, WANTED = 120, "glasses"  # faces that show what new ones shall have
 SEED = 20_220_615  # of the faces drawn here; the trained model's data come from other seeds
 TRAIN_FACES = 1_500
-TRAIN_STEPS = 300
-BATCH = 16
+TRAIN_STEPS = 240
+BATCH = 8
 RUN = "short-run"
 
 
