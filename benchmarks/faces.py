@@ -31,9 +31,10 @@ class Faces:
         """A column of labels.csv, for all images."""
         return self.table.column(name)
 
-    def rows(self, split: str) -> np.ndarray:
-        """Indices of the images of "train", "val" or "test"."""
-        return np.flatnonzero(self.label("split") == self.table.classes["split"].index(split))
+    def rows(self, *splits: str) -> np.ndarray:
+        """Indices of the images of "train", "val" or "test", or of several of these."""
+        known = self.table.classes["split"]
+        return np.flatnonzero(np.isin(self.label("split"), [known.index(split) for split in splits]))
 
     def images(self, rows: np.ndarray) -> Float[Tensor, "n c h w"]:
         """Images in [-1, 1]."""
@@ -49,6 +50,6 @@ class Faces:
 
 
 def open_faces(folder: Path, packs: Path) -> Faces:
-    """The set in `folder` (images.zip, labels.csv), decoded once into a pack below `packs`."""
-    pack = build_pack(folder / "images.zip", packs / "packs", size=32)
+    """The set in `folder` (images.zip, labels.csv), decoded once into a pack in `packs`."""
+    pack = build_pack(folder / "images.zip", packs, size=32)
     return Faces(pack, LabelTable.read(folder / "labels.csv").for_images(pack.names), packs)

@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    faces = open_faces(arguments.faces, arguments.out.parent)
+    faces = open_faces(arguments.faces, arguments.out.parent / "packs")
     train(faces, arguments.out, arguments.images)
     model = DiffusionAutoencoder.from_pretrained(arguments.out, "cpu")
     lines = [json.loads(line) for line in (arguments.out / "metrics.jsonl").read_text().splitlines()]

@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from faces import Faces, open_faces
 from measuring import conditions
 from rich.console import Console
 from rich.table import Table
@@ -45,8 +46,6 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from diffae import checkpoint
 from diffae.autoencoder import DiffusionAutoencoder
 from diffae.config import PriorConfig, Sampling, TrainingConfig, from_dict
-from diffae.data.build import build_pack
-from diffae.data.labels import LabelTable
 from diffae.data.pack import Pack
 from diffae.diffusion.process import Scales
 from diffae.diffusion.schedules import alpha_bar_of
@@ -173,32 +172,9 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
 # ---------------------------------------------------------------------- quality
 
 
-class Faces:
-    """The faces at the model's size, with their splits and labels, and a network for their features."""
-
-    def __init__(self, folder: Path, model: DiffusionAutoencoder, features: Path, cache: Path) -> None:
-        self.pack = build_pack(folder / "images.zip", cache, size=model.image_shape[1])
-        self.table = LabelTable.read(folder / "labels.csv")
-        self.values = self.table.align(self.pack.names)
-        self.network = FeatureNetwork.open(features)
-
-    def rows(self, *splits: str) -> np.ndarray:
-        """Rows of the pack in these splits."""
-        known = self.table.classes["split"]
-        column = self.values[:, self.table.columns.index("split")]
-        return np.flatnonzero(np.isin(column, [known.index(split) for split in splits]))
-
-    def label(self, name: str) -> np.ndarray:
-        """A column of labels, for every row of the pack."""
-        return self.values[:, self.table.columns.index(name)]
-
-    def images(self, rows: np.ndarray) -> Tensor:
-        """Images in [-1, 1]."""
-        return to_tensor(self.pack.fetch(rows))
-
-    def features(self, x: Tensor) -> np.ndarray:
-        """Feature vectors of images."""
-        return self.network.pooled(x.clamp(-1, 1))
+def features(network: FeatureNetwork, x: Tensor) -> np.ndarray:
+    """Feature vectors of images."""
+    return network.pooled(x.clamp(-1, 1))
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -232,17 +208,17 @@ def quality(arguments: argparse.Namespace) -> dict[str, Any]:
     """Frechet distances to the test split."""
     model = DiffusionAutoencoder.from_pretrained(arguments.run, "cpu")
     baseline = arguments.baseline and DiffusionAutoencoder.from_pretrained(arguments.baseline, "cpu")
-    faces = Faces(arguments.faces, model, arguments.features, arguments.cache)
+    faces, network = open_faces(arguments.faces, arguments.cache), FeatureNetwork.open(arguments.features)
     train_rows = np.random.default_rng(0).permutation(faces.rows("train"))[: arguments.count]
-    real = faces.features(faces.images(faces.rows("test")))
+    real = features(network, faces.images(faces.rows("test")))
     x = faces.images(train_rows)
-    floor = frechet(faces.features(x), real)
-    name = faces.network.frechet_name
+    floor = frechet(features(network, x), real)
+    name = network.frechet_name
     found: dict[str, dict[str, float]] = {}
     for what, make in makers(model, baseline, x, arguments.count).items():
         found[what] = {}
         for steps in arguments.steps:
-            found[what][str(steps)] = frechet(faces.features(make(Sampling(steps))), real)
+            found[what][str(steps)] = frechet(features(network, make(Sampling(steps))), real)
             print(f"{what}, {steps} steps: {name} {found[what][str(steps)]:.3f}", flush=True)
     title = f"{name} of {arguments.count} images to {len(real)} of the test split"
     table = Table("images", *(f"T={steps}" for steps in arguments.steps), title=title)
@@ -270,17 +246,17 @@ def few_shot(arguments: argparse.Namespace) -> dict[str, Any]:
     """Frechet distances to the real images of each class."""
     model = DiffusionAutoencoder.from_pretrained(arguments.run, "cpu")
     prior = model.require_prior()
-    faces = Faces(arguments.faces, model, arguments.features, arguments.cache)
+    faces, network = open_faces(arguments.faces, arguments.cache), FeatureNetwork.open(arguments.features)
     codes = encode_pack(model, faces.pack, np.arange(len(faces.pack)), arguments.run / "cache")
     z_sem = torch.from_numpy(np.array(codes))
     sampling, count = Sampling(arguments.steps), arguments.count
     held = faces.rows("test", "val")
-    all_real = faces.features(faces.images(np.random.default_rng(0).permutation(faces.rows("train"))[:count]))
-    any_made = faces.features(model.sample(count, sampling=sampling, generator=seeded(99)))
+    all_real = features(network, faces.images(np.random.default_rng(0).permutation(faces.rows("train"))[:count]))
+    any_made = features(network, model.sample(count, sampling=sampling, generator=seeded(99)))
     results: dict[str, Any] = {}
     table = Table("class", "real images", "naive, real", "naive, sampled", "few labels", "FD mean", "sd", "kept")
     for name, (column, wanted) in CLASSES.items():
-        real = faces.features(faces.images(held[faces.label(column)[held] == wanted]))
+        real = features(network, faces.images(held[faces.label(column)[held] == wanted]))
         naive = {"real": frechet(all_real, real), "sampled": frechet(any_made, real)}
         results[name] = {"real images": len(real), "naive": naive}
         for seed in range(arguments.seeds):
@@ -288,7 +264,7 @@ def few_shot(arguments: argparse.Namespace) -> dict[str, Any]:
                 classifier = LatentClassifier(prior).fit(z_sem[like], z_sem[others])
                 found = sample_like(prior, classifier, count, generator=seeded(seed))
                 made = model.decode(z_sem=found.z_sem, sampling=sampling, generator=seeded(seed))
-                distance = frechet(faces.features(made), real)
+                distance = frechet(features(network, made), real)
                 entry = results[name].setdefault(kind, {"distances": [], "kept": []})
                 entry["distances"].append(distance)
                 entry["kept"].append(found.kept / found.drawn)
@@ -303,7 +279,7 @@ def few_shot(arguments: argparse.Namespace) -> dict[str, Any]:
             ]
             table.add_row(name, str(len(real)), f"{naive['real']:.2f}", f"{naive['sampled']:.2f}", kind, *about)
     Console(width=140).print(table)
-    return {"measure": faces.network.frechet_name, "count": count, "steps": arguments.steps, "classes": results}
+    return {"measure": network.frechet_name, "count": count, "steps": arguments.steps, "classes": results}
 
 
 # ---------------------------------------------------------------------- command line

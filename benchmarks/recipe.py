@@ -148,7 +148,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    faces = open_faces(arguments.faces, arguments.out.parent)
+    faces = open_faces(arguments.faces, arguments.out.parent / "packs")
     features = FeatureNetwork.open(arguments.features)
     runs = list(RUNS) if arguments.runs == "all" else ["paper", "default"]
     seeds = map(int, arguments.seeds.split(","))

@@ -15,6 +15,7 @@ from PIL import Image
 
 from diffae import report
 from diffae.errors import DataError
+from diffae.figures import curves
 from diffae.report import Report, Tile
 
 
@@ -123,7 +124,7 @@ def test_a_report_is_one_file_with_everything_inline(tmp_path: Path) -> None:
     page.text("Text")
     page.tiles([[plain(10, caption="one"), plain(20)], [plain(30)]], labels=("first", "second"))
     page.table(("name", "value"), [("a < b", "1.0")])
-    page.picture(report.line_chart({"loss": ([1, 2], [3.0, 4.0]), "other": ([1], [2.0])}, "x", "y"), "a chart")
+    page.picture(curves({"loss": ([1, 2], [3.0, 4.0]), "other": ([1], [2.0])}, "x", "y"), "a chart")
     page.animation([plain(0), plain(50), plain(100)])
     page.commands("diffae train 'my photos' --out runs/a")
     page.write(tmp_path / "report.html")

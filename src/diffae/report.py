@@ -10,7 +10,7 @@ import base64
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -170,27 +170,6 @@ def sheet_font() -> ImageFont.FreeTypeFont:
     from matplotlib import get_data_path
 
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 13)
-
-
-def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str, y_label: str) -> Image.Image:
-    """Curves on a transparent ground, readable on light and dark; `lines` maps names to (x, y)."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 3.2), dpi=160, layout="constrained")
-    axes = figure.add_subplot()
-    for (name, (x, y)), colour in zip(lines.items(), ("#3b82f6", "#f59e0b", "#10b981", "#ef4444"), strict=False):
-        axes.plot(x, y, label=name, color=colour, linewidth=1.8, marker="o" if len(x) < 8 else None)
-    gray = "#8a8f98"
-    axes.set_xlabel(x_label, color=gray)
-    axes.set_ylabel(y_label, color=gray)
-    axes.tick_params(which="both", colors=gray)
-    axes.grid(which="both", color=gray, alpha=0.25, linewidth=0.6)
-    axes.spines[:].set_visible(False)
-    if len(lines) > 1:
-        axes.legend(frameon=False, labelcolor=gray)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", transparent=True)
-    return Image.open(buffer)
 
 
 # ---------------------------------------------------------------------- one HTML file

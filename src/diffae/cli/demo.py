@@ -262,8 +262,9 @@ def _show_training(page: Report, run: Path, config: ModelConfig, faces: np.ndarr
 
     from diffae.autoencoder import DiffusionAutoencoder
     from diffae.config import Sampling
+    from diffae.figures import curves
     from diffae.images import as_batch
-    from diffae.report import line_chart, tiles_of
+    from diffae.report import tiles_of
 
     entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [(entry["images"], entry["loss"]) for entry in entries if "loss" in entry]
@@ -279,7 +280,7 @@ def _show_training(page: Report, run: Path, config: ModelConfig, faces: np.ndarr
         f"Validation: {describe_validation(last_validation(run))}. "
         "The model above was trained by the same program, larger and longer."
     )
-    page.picture(line_chart({"loss": (seen, values)}, "images seen", "training loss"), width=720)
+    page.picture(curves({"loss": (seen, values)}, "images seen", "training loss"), width=720)
     from_z = [model.decode(z_sem=model.encode_semantic(x), generator=seeded(0)) for model in (before, after)]
     labels = ("input", "before:\nz_sem alone", "after:\nz_sem alone", "after:\nz_sem and x_T,\nexplicit inversion")
     page.tiles([tiles_of(images) for images in (x, *from_z, back)], labels=labels, side=92)
