@@ -137,6 +137,8 @@ RULES: list[tuple[type, dict[str, Any], str, str]] = [
     (TrainingConfig, {"ema_decay": 1.0}, "ema_decay is 1.0", "[0, 1)"),
     (TrainingConfig, {"clip_norm": 0.0}, "clip_norm is 0.0", "positive"),
     (TrainingConfig, {"weighting": "snr"}, "weighting is 'snr'", "uniform, min_snr"),
+    (TrainingConfig, {"contrast": -0.1}, "contrast is -0.1", "0 (none) or more"),
+    (TrainingConfig, {"contrast": float("nan")}, "contrast is nan", "0 (none) or more"),
     (TrainingConfig, {"level_sampling": "high"}, "level_sampling is 'high'", "uniform, middle"),
     (TrainingConfig, {"precision": "half"}, "precision is 'half'", "auto, float32, bfloat16"),
     (Sampling, {"steps": 0}, "steps is 0", "at least 1"),

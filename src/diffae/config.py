@@ -218,6 +218,9 @@ class TrainingConfig:
     level_sampling: LevelSampling = "uniform"
     """Which noise levels training sees: all alike (paper), or mostly those between image and noise ("middle"), at
     which the decoder needs z_sem for more than the coarsest shapes."""
+    contrast: float = 0.0
+    """Weight, in every other step, of a second loss: z_sem is to tell each image from the others of its batch, however
+    it is cut out or recoloured (docs/recipe.md). 0 for none, as in the paper."""
     ema_decay: float = 0.9999
     """Decay of the exponential moving average of the weights, per step."""
     ema_warmup: bool = True
@@ -253,6 +256,8 @@ class TrainingConfig:
         )
         decay = math.isfinite(self.weight_decay) and self.weight_decay >= 0
         require(decay, "weight_decay", self.weight_decay, "must be 0 or more")
+        contrast = math.isfinite(self.contrast) and self.contrast >= 0
+        require(contrast, "contrast", self.contrast, "must be 0 (none) or more")
         require(0 <= self.cooldown <= 1, "cooldown", self.cooldown, "must lie in [0, 1]")
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "must lie in [0, 1)")
         require(self.clip_norm > 0, "clip_norm", self.clip_norm, "must be positive")

@@ -47,7 +47,7 @@ def _improved(name: str, model: ModelConfig, training: TrainingConfig) -> tuple[
     """
     width = model.network.model_channels
     network = replace(model.network, encoder_pooling="flatten", z_map_channels=3 * width // 16)
-    batch = 16 if name.startswith("small") else training.batch_size
+    batch = 32 if name.startswith("small") else training.batch_size
     training = replace(
         training,
         batch_size=batch,
@@ -55,6 +55,7 @@ def _improved(name: str, model: ModelConfig, training: TrainingConfig) -> tuple[
         warmup_images=10_000,
         cooldown=0.2,
         level_sampling="middle",
+        contrast=0.1,
         ema_warmup=True,
     )
     return replace(model, network=network, diffusion=replace(model.diffusion, prediction="v")), training

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -24,6 +24,7 @@ from diffae.diffusion.schedules import alpha_bar_of
 from diffae.errors import CheckpointError, DataError
 from diffae.images import to_float
 from diffae.networks.autoencoder import AutoencoderNetworks
+from diffae.training.contrast import EVERY, NUMBERS, ContrastedNetworks, view
 from diffae.training.journal import Journal
 from diffae.training.loop import require_even_shares, train
 from diffae.training.processes import processes
@@ -60,7 +61,9 @@ class AutoencoderTask:
         self.model, self.config, self.pack = model, config, pack
         self.folder, self.data, self.console = folder, data, console
         torch.manual_seed(config.seed)  # weights are initialised from PyTorch's global generator
-        self.networks = AutoencoderNetworks(model.network)
+        self.networks: nn.Module = AutoencoderNetworks(model.network)
+        if config.contrast and model.network.has_encoder:
+            self.networks = ContrastedNetworks(self.networks, model.network.z_sem_channels)
         self.alpha_bar = alpha_bar_of(model.diffusion)
         self.train_rows, val_rows = held_out(pack, config)
         self.validation = Validation(model, pack.fetch(val_rows), config.seed, folder / "samples")
@@ -74,10 +77,11 @@ class AutoencoderTask:
     def losses(
         self, networks: nn.Module, batch: Batch, step: int, device: torch.device, parts: int
     ) -> Iterator[Tensor]:
-        """Eq. 6 on each part of the batch.
+        """Eq. 6 on each part of the batch, and the contrast between the images of a part.
 
-        Levels and noise are drawn for the whole global batch from (seed, step), of which this process takes its rows:
-        so the number of processes changes nothing, and a resumed run draws what an uninterrupted one does.
+        Levels, noise and views are drawn for the whole global batch from (seed, step), of which this process takes its
+        rows: so the number of processes changes nothing (but with whom an image is contrasted), and a resumed run draws
+        what an uninterrupted one does.
         """
         generator = torch.Generator(device).manual_seed(mix(self.config.seed, step))
         x_0 = to_float(batch.images.to(device, non_blocking=True))
@@ -85,24 +89,37 @@ class AutoencoderTask:
         rows = torch.from_numpy(batch.rows).to(device, non_blocking=True)
         t = draw_levels(self.config.level_sampling, len(self.alpha_bar) - 1, self.config.batch_size, generator)[rows]
         eps = torch.randn(shape, generator=generator, device=device)[rows]
+        views: list[Tensor] | list[None] = [None] * parts
+        if isinstance(self.networks, ContrastedNetworks) and step % EVERY == 0:
+            numbers = torch.rand((self.config.batch_size, NUMBERS), generator=generator, device=device)[rows]
+            views = list(view(x_0, numbers, mirrored=self.config.flip).chunk(parts))
         if self.model.network.dropout:
             torch.manual_seed(mix(self.config.seed, step, int(batch.rows[0])))  # dropout takes no generator
-        for x, level, noise in zip(x_0.chunk(parts), t.chunk(parts), eps.chunk(parts), strict=True):
-            yield self._loss(networks, x, level, noise)
+        for part in zip(x_0.chunk(parts), t.chunk(parts), eps.chunk(parts), views, strict=True):
+            yield self._loss(networks, *part)
 
-    def _loss(self, networks: nn.Module, x_0: Tensor, t: Tensor, eps: Tensor) -> Float[Tensor, ""]:
+    def _loss(
+        self,
+        networks: nn.Module,
+        x_0: Float[Tensor, "b c h w"],
+        t: Int[Tensor, " b"],
+        eps: Float[Tensor, "b c h w"],
+        other_view: Float[Tensor, "b c h w"] | None,
+    ) -> Float[Tensor, ""]:
         prediction = self.model.diffusion.prediction
         scales = Scales.at(self.alpha_bar, t, x_0.dim())
         x_t = scales.add_noise(x_0, eps)
-        output = networks(x_t, t - 1, x_0).float()
+        if isinstance(self.networks, ContrastedNetworks):
+            output, contrast = networks(x_t, t - 1, x_0, other_view)
+        else:
+            output, contrast = networks(x_t, t - 1, x_0), 0.0
         # Eq. 6: || eps_theta(x_t, t, z_sem) - eps ||^2, or the same of v
-        error = (output - scales.target(prediction, x_0, eps)).square()
-        return (scales.loss_weight(prediction, self.config.weighting) * error).mean()
+        error = (output.float() - scales.target(prediction, x_0, eps)).square()
+        return (scales.loss_weight(prediction, self.config.weighting) * error).mean() + self.config.contrast * contrast
 
     def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
         """Validation loss with right and shuffled z_sem, reconstruction from z_sem; pictures into samples/."""
-        assert isinstance(networks, AutoencoderNetworks)
-        metrics = self.validation.measure(networks, images)
+        metrics = self.validation.measure(_autoencoder(networks), images)
         if images > TOO_EARLY and z_sem_unused(metrics):
             gap = max(metrics["val_loss_shuffled"] / metrics["val_loss"] - 1, 0)
             text = f"warning: after {images:,} images z_sem is hardly used: another's raises the loss by {gap:.1%} only"
@@ -116,7 +133,14 @@ class AutoencoderTask:
     def export(self, networks: nn.Module) -> None:
         """model.safetensors, the averaged weights, and config.json, how they came about."""
         self.write_config()
-        checkpoint.write_tensors(self.folder / checkpoint.WEIGHTS, networks.state_dict(), {})
+        checkpoint.write_tensors(self.folder / checkpoint.WEIGHTS, _autoencoder(networks).state_dict(), {})
+
+
+def _autoencoder(networks: nn.Module) -> AutoencoderNetworks:
+    """What remains of the trained networks after training."""
+    kept = networks.autoencoder if isinstance(networks, ContrastedNetworks) else networks
+    assert isinstance(kept, AutoencoderNetworks)
+    return kept
 
 
 def mix(*numbers: int) -> int:

@@ -63,20 +63,20 @@ class PriorTask:
         self.held_out = (torch.from_numpy(np.array(held_out)) - self.mean) / self.std
         self.alpha_bar = alpha_bar_of(config.diffusion)
 
-    def batches(self, start: int, rank: int, world_size: int) -> Iterator[Tensor]:
+    def batches(self, start: int, rank: int, world_size: int) -> Iterator[slice]:
         """This process's rows of the global batch, the same for every step: codes are drawn on the device."""
-        yield from itertools.repeat(torch.arange(rank, self.training.batch_size, world_size))
+        yield from itertools.repeat(slice(rank, None, world_size))
 
     def losses(
-        self, networks: nn.Module, batch: Int[Tensor, " b"], step: int, device: torch.device, parts: int
+        self, networks: nn.Module, batch: slice, step: int, device: torch.device, parts: int
     ) -> Iterator[Tensor]:
         """The loss on each part of the batch; codes, levels and noise are functions of (seed, step)."""
         self.z_norm = self.z_norm.to(device)  # the first time only
         generator = torch.Generator(device).manual_seed(mix(self.training.seed, step))
-        size, rows = self.training.batch_size, batch.to(device, non_blocking=True)
-        codes = torch.randint(len(self.z_norm), (size,), generator=generator, device=device)[rows]
-        t = torch.randint(1, len(self.alpha_bar), (size,), generator=generator, device=device)[rows]
-        eps = torch.randn((size, self.z_norm.shape[1]), generator=generator, device=device)[rows]
+        size = self.training.batch_size
+        codes = torch.randint(len(self.z_norm), (size,), generator=generator, device=device)[batch]
+        t = torch.randint(1, len(self.alpha_bar), (size,), generator=generator, device=device)[batch]
+        eps = torch.randn((size, self.z_norm.shape[1]), generator=generator, device=device)[batch]
         for z, level, noise in zip(self.z_norm[codes].chunk(parts), t.chunk(parts), eps.chunk(parts), strict=True):
             yield self._loss(networks, z, level, noise)
 
