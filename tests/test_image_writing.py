@@ -89,7 +89,8 @@ def test_tags_of_a_tiff_return(tmp_path: Path) -> None:
 
 def test_an_imagej_stack_of_channels_returns_as_one(tmp_path: Path) -> None:
     values = planes(1, "uint16", 0, 999, shape=(2, 12, 12))[0]
-    about = {"axes": "CYX", "unit": "um", "Info": "cell 7"}
+    notes = {"Info": "cell 7", "Labels": ["nucleus", "marker"], "Ranges": (0.0, 800.0, 10.0, 999.0)}
+    about = {"axes": "CYX", "unit": "um", "ROI": b"Iout", **notes}
     tifffile.imwrite(tmp_path / "a.tif", values, imagej=True, resolution=(1.5, 1.5), metadata=about)
     origin = images.origin_of(tmp_path / "a.tif")
     assert origin is not None
@@ -100,6 +101,8 @@ def test_an_imagej_stack_of_channels_returns_as_one(tmp_path: Path) -> None:
         assert file.is_imagej
         facts = file.imagej_metadata or {}
         assert (facts["channels"], facts["images"], facts["unit"]) == (2, 2, "um")
+        assert {name: facts.get(name) for name in notes} == notes
+        assert "ROI" not in facts  # its place is another when the image is scaled
         np.testing.assert_array_equal(file.asarray().transpose(1, 2, 0), small)
     assert tags(tmp_path / "b.tif")[282] == (3, 4)  # 12 pixels became 6
     np.testing.assert_array_equal(images.load_image(tmp_path / "b.tif", channels=2), small)

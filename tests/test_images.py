@@ -195,6 +195,27 @@ def test_shrinking_does_not_alias() -> None:
     assert np.abs(got.astype(int) - 127).max() < 12
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("RGB", "png"), ("L", "png"), ("P", "png"), ("1", "png"), ("RGBA", "png"), ("CMYK", "jpg")]
+)
+def test_scaling_before_an_array_is_made_changes_nothing(
+    tmp_path: Path, rng: np.random.Generator, mode: str, suffix: str, orientation: int, channels: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    noise = rng.integers(0, 256, (97, 110, 4 if mode in ("RGBA", "CMYK") else 3), dtype=np.uint8)
+    image = Image.fromarray(noise, mode) if noise.shape[2] == 4 else Image.fromarray(noise).convert(mode)
+    image.save(tmp_path / f"a.{suffix}", exif=exif)
+    whole = images.read_picture((tmp_path / f"a.{suffix}").read_bytes(), "a")
+    for size in (16, 53, 97):  # an average of whole boxes first; Lanczos alone; neither
+        expected = images.fit_picture(whole, "a", images.ImageSpec(channels, size))
+        got = images.load_image(tmp_path / f"a.{suffix}", channels, size)
+        if suffix == "png" or size > 48:  # smaller ones are decoded from fewer coefficients
+            assert np.array_equal(got, expected)
+
+
 def test_large_jpeg_decoded_at_reduced_scale_looks_the_same(tmp_path: Path) -> None:
     Image.fromarray(smooth(512, 400)).save(tmp_path / "a.jpg", quality=95)
     quick = images.load_image(tmp_path / "a.jpg", size=16)
@@ -276,9 +297,7 @@ def test_decompression_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fa
 @pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint32])
 def test_other_types_need_a_window(tmp_path: Path, dtype: type) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.full((8, 8), 3, dtype))
-    with pytest.raises(
-        DataError, match=rf"{dtype.__name__}, pixels must be uint8 or uint16 .*; train with --window auto"
-    ):
+    with pytest.raises(DataError, match=rf"{dtype.__name__}, pixels must be uint8 or uint16 .*; give --window auto"):
         images.load_image(tmp_path / "a.tif", channels=1)
     got = images.load_image(tmp_path / "a.tif", channels=1, window=((0.0, 4.0),))
     assert got.dtype == np.uint16

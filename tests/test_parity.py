@@ -138,7 +138,8 @@ def test_images_through_commands(shared: Path, tmp_path: Path, name: str) -> Non
     check_numbers(case, model)
     if model.networks.encoder is not None:
         check_encode(case, run, tmp_path)
-    check_decode(case, run, model, tmp_path)
+    if "decode_noise_T10" in case.expected:  # of the largest networks one call alone is
+        check_decode(case, run, model, tmp_path)
     call("export-official", run, "--out", tmp_path / "exported")
     back = torch.load(tmp_path / "exported" / "last.ckpt", weights_only=True, mmap=True)["state_dict"]
     for parameter, tensor in case.weights().items():

@@ -46,15 +46,16 @@ class Picture(NamedTuple):
     """What the channels are: "L", "LA", "RGB", "RGBA", or "" where they have no meaning as colours."""
 
 
-def read_picture(data: bytes, name: str, channels: int = 3, smallest: int | None = None) -> Picture:
+def read_picture(data: bytes, name: str, channels: int = 3, square: int | None = None) -> Picture:
     """Decode the bytes of one image file.
 
     Args:
         data: the file's content.
         name: what error messages call it.
         channels: how many channels the caller wants; it decides how TIFF files of several channels are read.
-        smallest: the shorter side that will be enough; a JPEG is then decoded at no less than twice that, which is
-            several times faster for photographs. None decodes every pixel.
+        square: the side to which the largest centred square will be scaled. A JPEG is then decoded at no less than
+            twice that, which is several times faster for photographs, and 8-bit samples are scaled by Pillow, which
+            spares a copy of the whole. None returns every pixel.
     Raises:
         DataError: not an image, damaged, too many pixels, or samples of a type that is not read.
     """
@@ -63,7 +64,7 @@ def read_picture(data: bytes, name: str, channels: int = 3, smallest: int | None
             return from_array(np.load(BytesIO(data), allow_pickle=False))
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return _read_tiff(data, channels)
-        return _read_with_pillow(data, smallest)
+        return _read_with_pillow(data, square)
     except DataError as error:
         raise DataError(f"image {name}: {error}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -90,8 +91,10 @@ def from_array(array: np.ndarray) -> Picture:
     return Picture(pixels, {1: "L", 3: "RGB"}.get(pixels.shape[2], ""))
 
 
-def from_pillow(image: Image.Image) -> Picture:
+def from_pillow(image: Image.Image, square: int | None = None) -> Picture:
     """A Pillow image as an upright picture: EXIF orientation applied, palettes and CMYK made RGB, alpha kept.
+
+    square: see `read_picture`; images that must be turned, or have transparency or more than 8 bits, are left whole.
 
     Raises:
         DataError: a mode that is not read, or too many pixels.
@@ -108,20 +111,36 @@ def from_pillow(image: Image.Image) -> Picture:
         raise DataError(f"pixels are of Pillow's mode {image.mode!r}, which is not read; convert them to 8 or 16 bits")
     if "transparency" in image.info:
         bands = {"L": "LA", "RGB": "RGBA"}.get(bands, bands)
-    pixels = np.asarray(image if image.mode == bands else image.convert(bands))
+    plain = image if image.mode == bands else image.convert(bands)
+    if square is not None and bands in ("L", "RGB") and _orientation(image) == 1:
+        top, left, side = centre_square(image.height, image.width)
+        plain = lanczos(plain.crop((left, top, left + side, top + side)), square)
+    pixels = np.asarray(plain)
     return _upright(Picture(pixels[..., None] if pixels.ndim == 2 else pixels, bands), image)
 
 
-def _read_with_pillow(data: bytes, smallest: int | None = None) -> Picture:
+def centre_square(height: int, width: int) -> tuple[int, int, int]:
+    """Top, left and side of the largest centred square."""
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side
+
+
+def lanczos(image: Image.Image, size: int) -> Image.Image:
+    """A square image scaled to another size, antialiased."""
+    # reducing_gap: large images are first averaged over whole boxes, to no less than 3 times the wanted size
+    return image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _read_with_pillow(data: bytes, square: int | None = None) -> Picture:
     with _open(data) as image:
         check_pixels(image.width * image.height)
         rawmode = _rawmode(image)
         if ";16" in rawmode and not image.mode.startswith("I"):
             return _read_16bit_colour(data, rawmode)
-        if smallest is not None and image.format in ("JPEG", "MPO"):  # MPO: JPEG files of some telephones
-            image.draft("", (2 * smallest, 2 * smallest))
+        if square is not None and image.format in ("JPEG", "MPO"):  # MPO: JPEG files of some telephones
+            image.draft("", (2 * square, 2 * square))
         image.load()
-        return from_pillow(image)
+        return from_pillow(image, square)
 
 
 def _open(data: bytes) -> Any:  # Any: `tile`, which 16-bit colour needs, is not in Pillow's type of an image
@@ -190,7 +209,7 @@ def _load_as(data: bytes, rawmode: str) -> Any:
 def _upright(picture: Picture, image: Image.Image) -> Picture:
     """Turn and mirror as the EXIF orientation 1..8 says (Pillow has done so already for TIFF)."""
     pixels = picture.pixels
-    orientation = image.getexif().get(_ORIENTATION, 1)
+    orientation = _orientation(image)
     if orientation in (5, 6, 7, 8):  # stored on its side
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -198,6 +217,10 @@ def _upright(picture: Picture, image: Image.Image) -> Picture:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return picture._replace(pixels=pixels)
+
+
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(_ORIENTATION, 1)
 
 
 def _read_tiff(data: bytes, channels: int) -> Picture:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from diffae.config import WHITE, Crop, InputConfig, ModelConfig, Window
 from diffae.errors import ConfigError, DataError
-from diffae.image_files import Picture
+from diffae.image_files import Picture, centre_square, lanczos
 
 _LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601, as Pillow and JPEG define gray
 _READY = (np.uint8, np.uint16)
@@ -80,7 +80,7 @@ def fit_picture(picture: Picture, name: str, spec: ImageSpec) -> Real[np.ndarray
     pixels, bands = picture
     if spec.window is None and not spec.measured and pixels.dtype not in _READY:
         rule = "pixels must be uint8 or uint16 where no window of values is stated"
-        remedy = "train with --window auto, or scale them to 0..255 or 0..65535 and convert"
+        remedy = "give --window auto, or scale them to 0..255 or 0..65535 and convert"
         raise DataError(f"image {name}: samples are {pixels.dtype}, {rule}; {remedy}")
     if spec.box is not None:
         pixels = _cut(pixels, spec.box, name)
@@ -136,12 +136,6 @@ def _centre_square(pixels: np.ndarray) -> np.ndarray:
     return pixels[top : top + side, left : left + side]
 
 
-def centre_square(height: int, width: int) -> tuple[int, int, int]:
-    """Top, left and side of the largest centred square."""
-    side = min(height, width)
-    return (height - side) // 2, (width - side) // 2, side
-
-
 def _flatten(pixels: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
     """(h, w, c + alpha) over the background => (h, w, c)."""
     top = np.iinfo(pixels.dtype).max
@@ -170,15 +164,9 @@ def _resize(pixels: np.ndarray, size: int) -> np.ndarray:
     if pixels.shape[0] == size:
         return pixels
     if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
-        return np.asarray(_lanczos(pixels, size))
+        return np.asarray(lanczos(Image.fromarray(np.ascontiguousarray(pixels)), size))
     planes = [pixels[..., channel] for channel in range(pixels.shape[2])]
     if pixels.dtype != np.uint8:
         planes = [plane.astype(np.float32) for plane in planes]
-    scaled = np.stack([np.asarray(_lanczos(plane, size)) for plane in planes], axis=2)
+    scaled = np.stack([np.asarray(lanczos(Image.fromarray(np.ascontiguousarray(p)), size)) for p in planes], axis=2)
     return as_type(scaled, pixels.dtype.name)
-
-
-def _lanczos(plane: np.ndarray, size: int) -> Image.Image:
-    # reducing_gap: large images are first averaged over whole boxes, to no less than 3 times the wanted size
-    image = Image.fromarray(np.ascontiguousarray(plane))
-    return image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)

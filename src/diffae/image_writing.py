@@ -19,13 +19,13 @@ from jaxtyping import Real
 from PIL import Image
 
 from diffae.errors import DataError
-from diffae.image_files import deep_png, from_array
-from diffae.image_fitting import centre_square
+from diffae.image_files import centre_square, deep_png, from_array
 from diffae.image_stacks import TIFF, find_stack, is_stack, library
 
 _WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", *TIFF, ".npy", ".nii", ".nii.gz")
 _TEXT_TAGS = (305, 306, 315, 316, 33432)  # Software, DateTime, Artist, HostComputer, Copyright
 _CENTIMETRE = 3  # TIFF's resolution unit
+_NOTES = 50839  # ImageJ's tag
 _LAYOUT = re.compile(r"^(images|channels|slices|frames|hyperstack|loop|min|max)=.*\n?", re.MULTILINE)
 
 
@@ -48,6 +48,8 @@ class Origin:
     """TIFF's ImageDescription; of ImageJ's, without what it says of the layout."""
     texts: tuple[tuple[int, str], ...] = ()
     """Numbers and contents of other text tags of a TIFF."""
+    notes: tuple[tuple[str, Any], ...] = ()
+    """What ImageJ keeps apart: the image's information, and a label and a range of brightness for each page."""
     affine: tuple[tuple[float, ...], ...] | None = None
     """NIfTI's 4 x 4 matrix from (column, row, slice, 1) to millimetres, slice 0 being this image."""
 
@@ -121,7 +123,14 @@ def _tiff_origin(file: Path) -> Origin:
             unit=unit,
             description=description if description.isascii() else "",
             texts=tuple((number, str(tags[number].value)) for number in _TEXT_TAGS if number in tags),
+            notes=_imagej_notes(tags[_NOTES].value) if _NOTES in tags else (),
         )
+
+
+def _imagej_notes(found: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Those that stay true of an image that is scaled: not its regions."""
+    notes = {"Info": found.get("Info"), "Labels": found.get("Labels"), "Ranges": found.get("Ranges")}
+    return tuple((name, note if isinstance(note, str) else tuple(note)) for name, note in notes.items() if note)
 
 
 def _dicom_origin(file: Path) -> Origin:
@@ -208,6 +217,8 @@ def _write_tiff(path: Path, pixels: Real[np.ndarray, "h w c"], origin: Origin | 
     layout = f"images={channels}\nchannels={channels}\nhyperstack=true\n" if channels > 1 else ""
     head, _, rest = origin.description.partition("\n")
     imagej = head.startswith("ImageJ=") and (channels == 1 or origin.pages)
+    fitting = {"Info": None, "Labels": channels, "Ranges": 2 * channels}  # not of a page among others
+    notes = {name: note for name, note in origin.notes if fitting[name] in (None, len(note))} if imagej else {}
     if len(planes) == 1:  # unsqueezed: tifffile would take a page of one row for a sample
         planes = planes[None]
     tifffile.imwrite(
@@ -220,5 +231,9 @@ def _write_tiff(path: Path, pixels: Real[np.ndarray, "h w c"], origin: Origin | 
         resolution=origin.resolution,
         resolutionunit=origin.unit if origin.resolution else None,
         software=False,
-        extratags=[(number, "s", 0, text, True) for number, text in origin.texts],
+        extratags=[
+            *((number, "s", 0, text, True) for number, text in origin.texts),
+            *(tifffile.imagej_metadata_tag(notes, "<") if notes else ()),
+        ],
+        byteorder="<",
     )

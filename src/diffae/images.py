@@ -78,8 +78,8 @@ def _load(path: str | Path, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
 
 def decode_image(data: bytes, name: str, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
     """As `load_image`, from the bytes of a file that error messages call `name`."""
-    smallest = spec.size if spec.crop is None else None  # a crop is in pixels of the full image
-    return fit_picture(read_picture(data, name, spec.channels, smallest), name, spec)
+    whole = spec.crop is not None or spec.window is not None  # they are of the full image, and come before scaling
+    return fit_picture(read_picture(data, name, spec.channels, None if whole else spec.size), name, spec)
 
 
 def to_float(pixels: UInt[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

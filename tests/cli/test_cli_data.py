@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,34 @@ def encoded(number: int, width: int = 16, height: int = 16, kind: str = "PNG") -
     buffer = io.BytesIO()
     Image.new("RGB", (width, height), (20 * number, 255 - 20 * number, 90)).save(buffer, kind)
     return buffer.getvalue()
+
+
+def folder() -> str:
+    Path("photos/more").mkdir(parents=True)
+    for i in range(COUNT):
+        Path("photos", "more" * (i > 5), f"{i:04d}.jpg").write_bytes(encoded(i, 20, 16, "JPEG"))
+    return "photos"
+
+
+def archive() -> str:
+    with zipfile.ZipFile("photos.zip", "w") as file:
+        for i in range(COUNT):
+            file.writestr(f"{i:04d}.png", encoded(i))
+    return "photos.zip"
+
+
+def arrays() -> np.ndarray:
+    return np.stack([np.asarray(Image.open(io.BytesIO(encoded(i)))) for i in range(COUNT)])
+
+
+def array() -> str:
+    np.save("photos.npy", arrays())
+    return "photos.npy"
+
+
+def packed_arrays() -> str:
+    np.savez("photos.npz", others=np.zeros(3), images=arrays())
+    return "photos.npz"
 
 
 def write_lmdb(path: str, entries: dict[str, bytes]) -> str:
@@ -66,6 +96,7 @@ def published_data_set() -> str:
 
 
 CONTAINERS: dict[str, Callable[[], str]] = {
+    "folder": folder, "zip": archive, "npy": array, "npz": packed_arrays,
     "LSUN": lsun, "published LMDB": published, "WebDataset": shards, "Hub": published_data_set,
 }  # fmt: skip
 
@@ -76,12 +107,28 @@ def test_two_steps_of_training_from_every_container(run: Run, container: str, mo
     source = CONTAINERS[container]()
     code, out, err = run("train", source, "--out", "run", *TINY_TRAINING, "--cache", "packs")
     assert code == 0, err
-    assert "diffae reconstruct run a.png" in out
+    example = "photos/0000.jpg" if container == "folder" else "a.png"
+    assert f"diffae reconstruct run {example}" in out
     data = checkpoint.read_config(Path("run"))["data"]
     assert data["count"] == COUNT
     [pack] = Path("packs").glob("*.pack")
     numbers = [round(image[..., 0].mean() / 20) for image in Pack.open(pack).fetch(np.arange(COUNT))]
     assert numbers == list(range(COUNT))
+
+
+@pytest.mark.parametrize("container", ["WebDataset", "Hub"])
+def test_later_commands_find_the_images_of_the_training(
+    run: Run, container: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though they are no file or folder."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", Path("hub").absolute())
+    assert run("train", CONTAINERS[container](), "--out", "run", *TINY_TRAINING)[0] == 0
+    code, _, err = run("train-prior", "run", "--layers", "2", "--hidden-channels", "8", "--codes", "64")
+    assert code == 0, err
+    shutil.rmtree("shards" if container == "WebDataset" else "owner")
+    code, _, err = run("train-prior", "run", "--resume")
+    assert code == 2
+    assert ("which is not there" if container == "WebDataset" else "images hf:/owner/name: cannot be") in one_line(err)
 
 
 @pytest.fixture
@@ -161,7 +208,12 @@ BAD = [
     (("prepare", "celeba", "celeba", "--size", "0", "--out", "a.pack"), "size is 0"),
     (("prepare", "celeba", "celeba", "--size", "8", "--out", "full"), "full: exists already"),
     (("prepare", "celeba", "celeba", "--size", "8", "--out", "a.pack", "--workers", "0"), "workers is 0: must be"),
-    (("prepare", "celeba", "celeba", "--size", "8", "--out", "a.pack", "--crop", "0,0,8,8"), "celeba has its own"),
+    (("prepare", "celeba", "celeba", "--size", "8", "--out", "a.pack", "--crop", "0,0,8,8"), "left out for celeba"),
+    (
+        ("prepare", "celeba", "celeba", "--size", "8", "--out", "a.pack", "--window", "auto"),
+        "window is 'auto': must be",
+    ),
+    (("prepare", "images", "celeba", "--size", "8", "--out", "a.pack", "--window", "5"), "window is '5': must be auto"),
     (("prepare", "celeba", "small", "--size", "8", "--out", "a.pack"), "the crop (25, 57, 153, 185) must lie inside"),
     (("prepare", "celeba", "few", "--size", "8", "--out", "a.pack"), "the first missing is 000002.jpg; get the rest"),
     (("prepare", "lsun-horse", "celeba", "--size", "8", "--out", "a.pack"), "holds 12 images where lsun-horse has 2,0"),

@@ -67,6 +67,29 @@ def test_a_pack_keeps_the_depth_of_the_files(run: Run) -> None:
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize("window", ["percentile", "-1,3"])
+def test_a_pack_is_prepared_by_a_window(run: Run, window: str) -> None:
+    values = FORMATS["pages"][0](Path())
+    words = ("data", "prepare", "images", "in.tif", "--size", "8", "--channels", "1", "--out", "packs/a.pack")
+    code, _, err = run(*words)
+    assert code == 2
+    assert "samples are float32, pixels must be uint8 or uint16 where no window of values is stated" in one_line(err)
+    code, _, err = run(*words, f"--window={window}")
+    assert code == 0, err
+    assert sorted(path.name for path in Path("packs").iterdir()) == [".lock", "a.pack"]
+    pack = Pack.open("packs/a.pack")
+    low, high = np.percentile(values, (0.1, 99.9)) if window == "percentile" else (-1, 3)
+    assert pack.window is not None
+    np.testing.assert_allclose(pack.window, [(low, high)], rtol=1e-6)
+    assert "values from black to white, of float32: channel 1: " in err
+    expected = np.rint((values[:, :, 1:9].clip(low, high) - low) / (high - low) * 65535)
+    assert np.abs(pack.fetch(np.arange(12))[..., 0] - expected).max() <= 1
+    code, _, err = run("train", "packs/a.pack", "--out", "run", "--channels", "1", *TINY_TRAINING)
+    assert code == 0, err
+    given = DiffusionAutoencoder.from_pretrained("run", device="cpu").config.input
+    assert (given.window, given.dtype) == (pack.window, "float32")
+
+
 def test_a_window_is_found_once_and_kept_when_a_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     FORMATS["tiffs"][0](Path())
     words = ("in", "--channels", "1", *TINY_TRAINING, "--cache", "packs")
@@ -108,9 +131,18 @@ def test_two_channels_in_false_colour_and_back_with_their_description(run: Run) 
         ("vary", "run", "cells/00.tif", "--out", "vary.png"),
         ("denoise-path", "run", "cells/00.tif", "--out", "path.png"),
         ("interpolate", "run", "out/00-decoded.tif", "out/01-decoded.tif", "--out", "morph.gif"),
+        ("fit-attributes", "run", "--labels", "labels.csv"),
+        ("edit", "run", "cells/03.tif", "--set", "area=40", "--out", "edited.png"),
     ):
-        code, _, err = run(*words, *quick)
+        code, _, err = run(*words, *(quick if words[0] != "fit-attributes" else ()))
         assert code == 0, err
+    with Image.open("edited.png") as picture:
+        assert picture.mode == "RGB"
+    with tifffile.TiffFile("edited-image.tif") as file:
+        assert (file.asarray().dtype, file.series[0].axes, file.series[0].shape) == (np.uint16, "CYX", (2, 8, 8))
+        about = file.imagej_metadata or {}
+        assert (about["unit"], about["Info"]) == ("um", "cell 3")
+        assert 90 <= file.asarray().min() <= file.asarray().max() <= 1200
 
 
 def test_one_slice_of_a_volume(run: Run) -> None:

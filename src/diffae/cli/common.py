@@ -228,13 +228,12 @@ def training_pack(model: DiffusionAutoencoder, images: Path | None) -> Pack:
     """
     from diffae import checkpoint
     from diffae.data.build import build_pack
-    from diffae.image_stacks import is_stack
+    from diffae.data.streams import is_there
 
     folder = model.folder
     noted = checkpoint.read_config(folder).get("data", {}) if folder and images is None else {}
     source = images or Path(noted.get("source", ""))
-    there = source.exists() or any(map(is_stack, source.parents))  # FILE/ARRAY
-    if images is None and not ("key" in noted and there):
+    if images is None and not ("key" in noted and is_there(source)):
         told = f"were {str(source)!r}, which is not there" if "source" in noted else "are not named in config.json"
         raise ConfigError(f"no images are given, and those that {folder} was trained on {told}; name some by --images")
     channels, size, _ = model.image_shape

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
 
-from diffae.cli.common import images, say, tell_skipped, warn
+from diffae.cli.common import cache_folder, images, say, tell_skipped, warn
 from diffae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class Prepare:
     """1 gray, 3 colour, or as many as the files have."""
     crop: Annotated[str | None, arg(help_behavior_hint="(of images only)")] = None
     """What to cut out of each image first: left,top,right,bottom in pixels, or celeba."""
+    window: Annotated[str | None, arg(help_behavior_hint="(of images only)")] = None
+    """Values of the files that become black and white: auto, percentile, or stated, as --window=LOW,HIGH, for all
+    channels or one pair after the other. Other types than uint8 and uint16 need one."""
     incomplete: bool = False
     """Take what there is where images are missing or damaged."""
     workers: Annotated[int | None, arg(help_behavior_hint="(default: one for each CPU)")] = None
@@ -47,10 +51,13 @@ class Prepare:
 
     def run(self) -> int:
         """Make the pack; what was done before an interruption is kept."""
+        from diffae.cli.train import tell_values
+
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"workers is {self.workers}: must be at least 1; leave it out for one for each CPU")
         pack = self._images() if self.name == "images" else self._data_set()
         tell_skipped(pack.skipped, f" (all are listed in {pack.path / 'index.json'})")
+        tell_values(pack)
         say(f"{images(len(pack))} of {pack.size} x {pack.size} x {pack.channels} are in {pack.path}.")
         if pack.labels is not None:
             say(f"Labels of each: {_named(pack.labels.columns)}.")
@@ -62,8 +69,10 @@ class Prepare:
     def _data_set(self) -> Pack:
         from diffae.data.prepare import prepare
 
-        if self.crop is not None:
-            raise ConfigError(f"crop is {self.crop!r}: {self.name} has its own; leave it out, or prepare images")
+        for name in ("crop", "window"):
+            if (given := getattr(self, name)) is not None:
+                rule = f"must be left out for {self.name}, which is read as in the paper"
+                raise ConfigError(f"{name} is {given!r}: {rule}; drop it, or prepare images")
         return prepare(
             self.name,
             self.source,
@@ -76,15 +85,19 @@ class Prepare:
         )
 
     def _images(self) -> Pack:
-        from diffae.cli.train import crop_of
+        from diffae.cli.train import crop_of, window_of
         from diffae.data.build import prepare_pack
         from diffae.data.streams import open_images
+        from diffae.data.windows import found_window
         from diffae.images import ImageSpec
 
         spec = ImageSpec(self.channels, self.size, crop_of(self.crop))
-        found = open_images(self.source, self.channels)
-        source, strict = str(self.source.name), not self.incomplete
-        return prepare_pack(found, self.out, spec, source=source, strict=strict, workers=self.workers, progress=True)
+        window, found = window_of(self.window, self.channels), open_images(self.source, self.channels)
+        decoding: dict[str, Any] = {"workers": self.workers or os.cpu_count() or 1, "progress": True}
+        if isinstance(window, str):
+            window = found_window(found, spec, window, cache_folder(), **decoding)
+        spec, source = replace(spec, window=window), str(self.source.name)
+        return prepare_pack(found, self.out, spec, source=source, strict=not self.incomplete, **decoding)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -31,7 +31,8 @@ class Train:
     """Train a diffusion autoencoder on your images. Ctrl-C saves; --resume continues, with the run's own settings."""
 
     photos: Annotated[Path, Positional, arg(metavar="PHOTOS")]
-    """Images: a folder (with the folders in it), .zip, .npy or .npz."""
+    """Images: a folder (with the folders in it), .zip, array, TIFF, HDF5, Zarr, NIfTI or DICOM file, LMDB, WebDataset
+    shards, hf://owner/name, or a pack."""
     out: Path
     """Run folder to make."""
     preset: Annotated[Preset | None, arg(help_behavior_hint=f"(default: {_DEFAULT_PRESET})")] = None
@@ -177,8 +178,9 @@ def _overridden(command: Train, model: ModelConfig, training: TrainingConfig) ->
     settings["flip"] = False if command.no_flip else None
     cut = {"crop": crop_of(command.crop), "background": _background(command.background)}
     network = replace(model.network, **_given(shape))
-    window = {"window": _window(command.window, network.image_channels)}
-    given = replace(model.input, **_given(cut | window))
+    window = window_of(command.window, network.image_channels)
+    stated = {"window": None if isinstance(window, str) else window}
+    given = replace(model.input, **_given(cut | stated))
     return replace(model, network=network, input=given), replace(training, **_given(settings))
 
 
@@ -206,14 +208,14 @@ def _background(text: str | None) -> tuple[int, int, int] | None:
     return red, green, blue
 
 
-def _is_rule(text: str | None) -> bool:
-    return text in get_args(WindowRule)
+def window_of(text: str | None, channels: int) -> Window | WindowRule | None:
+    """What an option --window means.
 
-
-def _window(text: str | None, channels: int) -> Window | None:
-    """The numbers stated; None where they are to be found."""
-    if text is None or _is_rule(text):
-        return None
+    Raises:
+        ConfigError: neither a rule nor two numbers, for all channels or for each.
+    """
+    if text is None or text == "auto" or text == "percentile":
+        return text
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
@@ -266,6 +268,7 @@ def _pack(command: Train, plan: _Plan, *, main: bool) -> Pack:
     from diffae.training.autoencoder import MINIMUM_IMAGES
 
     network = plan.model.network
+    window = window_of(command.window, network.image_channels)
     return build_pack(
         command.photos,
         command.cache or cache_folder(),
@@ -273,7 +276,7 @@ def _pack(command: Train, plan: _Plan, *, main: bool) -> Pack:
         channels=network.image_channels,
         crop=plan.model.input.crop,
         background=plan.model.input.background,
-        window=cast(WindowRule, command.window) if _is_rule(command.window) else plan.model.input.window,
+        window=window if isinstance(window, str) else plan.model.input.window,
         strict=command.strict,
         at_least=MINIMUM_IMAGES,
         progress=main,
@@ -284,7 +287,7 @@ def _tell_start(command: Train, plan: _Plan, pack: Pack) -> None:
     tell_skipped(pack.skipped, f" (all are listed in {pack.path / 'index.json'})")
     if plan.key not in (None, pack.index["key"]):
         warn(f"{command.photos} has changed since this run began: it goes on with the images there are now")
-    _tell_values(pack)
+    tell_values(pack)
     network, training = plan.model.network, plan.training
     error_console().print(
         f"{len(pack):,} images of {pack.size} x {pack.size} x {pack.channels} · preset {plan.preset} · "
@@ -294,7 +297,7 @@ def _tell_start(command: Train, plan: _Plan, pack: Pack) -> None:
     )  # fmt: skip
 
 
-def _tell_values(pack: Pack) -> None:
+def tell_values(pack: Pack) -> None:
     """Say which values become black and white; warn where 16 bits are hardly used."""
     import numpy as np
 

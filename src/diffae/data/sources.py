@@ -136,14 +136,14 @@ class FolderSource:
         file, _, number = name.rpartition("/")
         if file in self._stacks:
             return fit_picture(self._stacks[file].picture(int(number)), name, spec)
-        if is_stack(self.path / name) and not name.lower().endswith(TIFF):
-            Stack(self.path / name, "", spec.channels)  # says what is wrong with it
+        path = self.path / name
+        if is_stack(path) and not name.lower().endswith(TIFF):
+            Stack(path, "", spec.channels)  # says what is wrong with it
         try:
-            with (self.path / name).open("rb") as file:
-                data = file.read(_MOST_BYTES + 1)
+            _check_bytes(path.stat().st_size, name)  # reading at most so many bytes would first allocate them
+            data = path.read_bytes()
         except OSError as error:
             raise DataError(f"image {name}: cannot be opened ({error.strerror}); mend or remove it") from None
-        _check_bytes(len(data), name)
         return decode_image(data, name, spec)
 
     def fingerprint(self) -> Iterator[tuple]:

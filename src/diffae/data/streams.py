@@ -18,6 +18,7 @@ from jaxtyping import UInt
 from diffae.data.labels import LabelTable
 from diffae.data.sources import Source, is_pack, open_source
 from diffae.errors import DataError
+from diffae.image_stacks import is_stack
 from diffae.images import ImageSpec, decode_image
 
 
@@ -74,6 +75,18 @@ def open_listed(path: str | Path, channels: int = 3) -> Source:
         remedy = f"make a pack of it first: diffae data prepare images {path} --size N --out PACK"
         raise DataError(f"images {path}: can only be read one after another, here they must be listed; {remedy}")
     return open_source(path, channels)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path that `open_images` takes names anything; what is on the Hub is not looked for."""
+    from diffae.data import hub, webdataset
+
+    if path.exists() or hub.is_address(path) or any(map(is_stack, path.parents)):  # FILE/ARRAY
+        return True
+    try:
+        return bool(webdataset.find_shards(path))
+    except DataError:
+        return False
 
 
 def _open_stream(path: Path) -> Stream | None:
