@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,17 @@ def conditions(threads: int) -> dict[str, Any]:
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     machine = names[0] if names else platform.machine()
     return {"cpu": machine, "threads": threads, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def peak(dtype: torch.dtype) -> float:
+    """Operations a second of matrix products, best of 5."""
+    a = torch.randn(2048, 2048).to(dtype)
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        torch.mm(a, a)
+        seconds.append(time.perf_counter() - start)
+    return 2 * 2048**3 / min(seconds[1:])
 
 
 def _cpuinfo() -> list[str]:

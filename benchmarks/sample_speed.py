@@ -15,6 +15,7 @@ The measured peak is of matrix products of 2048 x 2048 in the same number of thr
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import sys
@@ -23,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measuring import conditions
+from measuring import conditions, peak
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -62,8 +63,8 @@ def plain_decode(output: Output, alpha_bar, x_T: Tensor, z_sem: Tensor, steps: i
         return solvers.decode(predict, x_T, levels_of(steps, Sampling.grid, len(alpha_bar) - 1), alpha_bar)
 
 
-def published_network(path: Path, config: ModelConfig, networks: nn.Module) -> Output:
-    """The published code's network with the weights of ours."""
+def published_network(path: Path, config: ModelConfig, networks: nn.Module) -> nn.Module:
+    """The published code's network, encoder included, with the weights of ours."""
     sys.path.insert(0, str(path))
     from model.unet_autoenc import BeatGANsAutoencConfig  # pyright: ignore[reportMissingImports]
 
@@ -87,8 +88,7 @@ def published_network(path: Path, config: ModelConfig, networks: nn.Module) -> O
         enc_channel_mult=network.encoder_channel_mult,
     ).make_model()
     theirs.load_state_dict(autoencoder_tensors(config, networks.state_dict()))
-    theirs.eval()
-    return lambda x, time_index, z_sem: theirs(x, time_index, cond=z_sem).pred
+    return theirs
 
 
 def paths(
@@ -96,7 +96,7 @@ def paths(
 ) -> tuple[dict[str, Callable[[], Tensor]], float]:
     """Each way of decoding as a function, and floating-point operations of one network call on one image."""
     networks = awake(config)
-    model = DiffusionAutoencoder(config, networks)
+    model = DiffusionAutoencoder(config, copy.deepcopy(networks)).to("cpu")  # which changes its layout
     generator = torch.Generator().manual_seed(0)
     x_T = torch.randn((batch, *model.image_shape), generator=generator)
     z_sem = torch.randn((batch, config.network.z_sem_channels), generator=generator)
@@ -107,22 +107,15 @@ def paths(
         "diffae, bfloat16": lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=samplings["bfloat16"]),
     }
     if official:
-        output = published_network(official, config, networks)
+        theirs = published_network(official, config, networks).eval()
+
+        def output(x: Tensor, time_index: Tensor, z: Tensor) -> Tensor:
+            return theirs(x, time_index, cond=z).pred
+
         found["published code"] = lambda: plain_decode(output, model.alpha_bar, x_T, z_sem, steps)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        networks.unet(x_T[:1], torch.zeros(1, dtype=torch.int64), z_sem[:1])
+        model.networks.unet(x_T[:1], torch.zeros(1, dtype=torch.int64), z_sem[:1])
     return found, float(counter.get_total_flops())
-
-
-def peak(dtype: torch.dtype) -> float:
-    """Operations a second of matrix products, best of 5."""
-    a = torch.randn(2048, 2048).to(dtype)
-    seconds = []
-    for _ in range(6):
-        start = time.perf_counter()
-        torch.mm(a, a)
-        seconds.append(time.perf_counter() - start)
-    return 2 * 2048**3 / min(seconds[1:])
 
 
 def measure(config: ModelConfig, batch: int, steps: int, rounds: int, official: Path | None) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +191,25 @@ def test_bfloat16_decodes_to_within_a_hundredth(model: DiffusionAutoencoder) -> 
         error = (fast - exact).square().mean().sqrt() / exact.std()
         assert 1e-5 < error < 0.02
     assert model.dtype == torch.float32
+
+
+def test_on_its_device_the_model_is_the_same_in_another_layout(model: DiffusionAutoencoder) -> None:
+    moved = DiffusionAutoencoder(model.config, copy.deepcopy(model.networks)).to("cpu")
+    kernels = [p for p in moved.networks.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    assert kernels
+    assert all(p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous() for p in kernels)
+    assert moved.fingerprint() == model.fingerprint()
+    x_0 = images(3)
+    torch.testing.assert_close(moved.encode_semantic(x_0), model.encode_semantic(x_0), atol=1e-5, rtol=1e-4)
+    code = moved.encode(x_0, EXACT)
+    assert code.residual is not None
+    assert code.residual.max() <= 1e-6
+    for decoder in (moved, model):
+        back = decoder.decode(code, sampling=EXACT)
+        assert back.is_contiguous()
+        torch.testing.assert_close(back, x_0, atol=1e-4, rtol=0)
+    fast = moved.decode(code, sampling=replace(EXACT, precision="bfloat16"))
+    assert 1e-5 < (fast - x_0).square().mean().sqrt() / x_0.std() < 0.02
 
 
 @pytest.mark.parametrize("inversion", ["exact", "pair"])
@@ -476,7 +496,9 @@ def test_ddim_refuses_what_it_does_not_have(ddim: DiffusionAutoencoder) -> None:
 
 @pytest.mark.parametrize("z_sem_channels", [0, 6])
 def test_saved_and_read_back(tmp_path: Path, z_sem_channels: int) -> None:
-    model = tiny_model(tiny_network(z_sem_channels=z_sem_channels, image_channels=2), "v")
+    model = tiny_model(tiny_network(z_sem_channels=z_sem_channels, image_channels=2), "v").to(
+        "cpu"
+    )  # the layout read back
     model.save_pretrained(tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "model.safetensors"]
     again = DiffusionAutoencoder.from_pretrained(tmp_path / "run", device="cpu")

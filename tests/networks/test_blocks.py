@@ -17,6 +17,7 @@ from diffae.networks.blocks import (
     ResBlock,
     Stage,
     TimeEmbedding,
+    attend,
     group_norm,
     resample,
     sinusoidal_embedding,
@@ -44,6 +45,33 @@ def test_group_norm(channels: int, groups: int) -> None:
     assert layer.num_groups == groups
     x = normal(2, channels, 3, 3)
     torch.testing.assert_close(layer(x), naive_group_norm(x, groups, layer), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("channels", "side"), [(64, 8), (48, 31), (64, 32), (512, 4), (64, 1)])
+def test_group_norm_keeps_the_layout(channels: int, side: int, dtype: torch.dtype) -> None:
+    layer = awake(group_norm(channels)).to(dtype)
+    x = (normal(2, channels, side, side) + 1).to(dtype)
+    expected = naive_group_norm(x.float(), layer.num_groups, layer.float())
+    layer.to(dtype)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        got = layer(x.contiguous(memory_format=layout))
+        assert got.dtype == dtype
+        assert got.is_contiguous(memory_format=layout)
+        atol, rtol = (1e-5, 1e-4) if dtype == torch.float32 else (0.05, 0.02)
+        torch.testing.assert_close(got.float(), expected, atol=atol, rtol=rtol)
+
+
+def test_group_norm_of_thin_groups_is_that_of_the_contiguous_layout() -> None:
+    layer, x = awake(group_norm(64)).bfloat16(), normal(2, 64, 16, 16).bfloat16()
+    layer.requires_grad_()
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        given = x.contiguous(memory_format=layout).requires_grad_()
+        y = layer(given)
+        results.append((y, *torch.autograd.grad(y.float().square().sum(), [given, layer.weight, layer.bias])))
+    for contiguous, channels_last in zip(*results, strict=True):
+        assert torch.equal(contiguous, channels_last)
 
 
 def test_zeroed() -> None:
@@ -97,6 +125,19 @@ def test_up_repeats_pixels() -> None:
     x = torch.tensor([1.0, 2.0]).view(1, 1, 1, 2)
     expected = torch.tensor([[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0]]).view(1, 1, 2, 4)
     assert torch.equal(resample(x, "up"), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 1, 2, 2), (2, 3, 4, 10), (2, 5, 16, 16)])
+def test_down_is_average_pooling_in_every_layout(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = normal(*shape).to(dtype).contiguous(memory_format=layout).requires_grad_()
+        got, expected = resample(x, "down"), F.avg_pool2d(x, 2)
+        assert got.dtype == dtype
+        torch.testing.assert_close(got, expected)
+        weights = normal(*expected.shape, seed=2).to(dtype)
+        gradients = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (got, expected))
+        torch.testing.assert_close(*gradients)
 
 
 def test_down_undoes_up() -> None:
@@ -200,6 +241,15 @@ def test_attention_is_softmax_per_head(channels: int, heads: int) -> None:
     got = layer(x)
     assert not torch.allclose(got, x, atol=1e-2)
     torch.testing.assert_close(got, naive_attention(layer, x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n", [15, 1100])
+def test_attention_in_bfloat16_is_as_exact_as_its_numbers(n: int) -> None:
+    q, k, v = (2 * normal(1, 2, n, 8, seed=seed) for seed in range(3))
+    expected = torch.softmax((q @ k.transpose(2, 3)).double() / 8**0.5, dim=3) @ v.double()
+    got = attend(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    assert got.dtype == torch.bfloat16
+    assert (got - expected).square().mean().sqrt() < 0.02 * expected.square().mean().sqrt()
 
 
 def test_attention_starts_as_the_identity() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 import time
 from dataclasses import dataclass
@@ -37,16 +38,17 @@ def throughput(config: ModelConfig, *, batch: int, rounds: int, sampling: Sampli
         sampling: of decoding.
     """
     device = default_device()
-    model = DiffusionAutoencoder(config, AutoencoderNetworks(config.network)).to(device)
+    networks = AutoencoderNetworks(config.network).to(device)
+    model = DiffusionAutoencoder(config, copy.deepcopy(networks)).to(device)  # in the layout for inference
     generator = torch.Generator().manual_seed(0)
     x_0 = (torch.randn((batch, *model.image_shape), generator=generator) / 2).clamp(-1, 1).to(device)
-    optimizer = torch.optim.Adam(model.networks.parameters(), lr=0.0)
+    optimizer = torch.optim.Adam(networks.parameters(), lr=0.0)
 
     def train() -> None:
         t = torch.randint(1, len(model.alpha_bar), (batch,), device=device)
         eps = torch.randn_like(x_0)
         scales = Scales.at(model.alpha_bar, t, x_0.dim())
-        output = model.networks(scales.add_noise(x_0, eps), t - 1, x_0)
+        output = networks(scales.add_noise(x_0, eps), t - 1, x_0)
         (output - scales.target(config.diffusion.prediction, x_0, eps)).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -57,7 +59,7 @@ def throughput(config: ModelConfig, *, batch: int, rounds: int, sampling: Sampli
         training=batch / _median_seconds(train, rounds),
         sampling=batch / _median_seconds(lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=sampling), rounds),
         encoding=batch / _median_seconds(lambda: model.encode_semantic(x_0), rounds) if z_sem is not None else None,
-        parameters=sum(parameter.numel() for parameter in model.networks.parameters()),
+        parameters=sum(parameter.numel() for parameter in networks.parameters()),
     )
 
 
