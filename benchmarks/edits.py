@@ -20,18 +20,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from faces import open_faces
 from measuring import conditions
 from rich.console import Console
 from rich.table import Table
 
 from diffae.attributes import AttributeDirections
 from diffae.autoencoder import DiffusionAutoencoder
-from diffae.data.build import build_pack
-from diffae.data.labels import LabelTable
-from diffae.data.pack import Pack
 from diffae.evaluation.edits import EditEffect, Reader, edit_effects, pixels
 from diffae.evaluation.features import FeatureNetwork
-from diffae.images import to_tensor
 from diffae.latents import encode_pack
 from diffae.linear import Score, auroc, r_squared
 
@@ -89,14 +86,6 @@ def show(scores: dict[str, dict[str, Score]], effects: dict[str, dict[str, list[
     console.print(table)
 
 
-def chosen(pack: Pack, table: LabelTable, split: str) -> tuple[np.ndarray, Labels]:
-    """The rows of a split in the pack, and their labels."""
-    here = table.for_images(pack.names)
-    rows = np.flatnonzero(here.column("split") == here.classes["split"].index(split))
-    rows = rows[:LABELLED] if split == "train" else rows
-    return rows, {name: here.column(name)[rows] for name in NAMES}
-
-
 def main() -> None:
     """Read, edit, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,16 +94,17 @@ def main() -> None:
     parser.add_argument("--see", help="ONNX network whose features the outside classifiers read; default: pixels")
     parser.add_argument("--same", help="ONNX network that compares faces; default: none")
     parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--cache", type=Path, default=Path("runs/packs"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model = DiffusionAutoencoder.from_pretrained(arguments.run, "cpu")
-    pack = build_pack(arguments.faces / "images.zip", arguments.run.parent / "packs", size=model.image_shape[1])
-    table = LabelTable.read(arguments.faces / "labels.csv")
-    (rows, labels), (test_rows, test) = (chosen(pack, table, split) for split in ("train", "test"))
-    x, x_test = (to_tensor(pack.fetch(part)) for part in (rows, test_rows))
-    z, z_test = (np.array(encode_pack(model, pack, part, arguments.run / "cache")) for part in (rows, test_rows))
+    faces = open_faces(arguments.faces, arguments.cache)
+    rows, test_rows = faces.rows("train")[:LABELLED], faces.rows("test")
+    labels, test = ({name: faces.label(name)[part] for name in NAMES} for part in (rows, test_rows))
+    x, x_test = faces.images(rows), faces.images(test_rows)
+    z, z_test = (np.array(encode_pack(model, faces.pack, part, arguments.run / "cache")) for part in (rows, test_rows))
     scores = read_on_test({"z_sem": (z, z_test), "16x16 pixels": (pixels(x), pixels(x_test))}, labels, test)
     reader = Reader(FeatureNetwork.open(arguments.see).pooled if arguments.see else pixels).fit(x, labels)
     same = FeatureNetwork.open(arguments.same).similarity if arguments.same else None

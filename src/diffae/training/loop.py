@@ -109,12 +109,13 @@ class Trainer:
         parameters, rate, decay = task.networks.parameters(), config.learning_rate, config.weight_decay
         optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=device.type != "mps")
         self.networks, self.optimizer = accelerator.prepare(task.networks, optimizer)
+        # listed once: walking through the modules at every step costs small networks time
+        self._current, self._averaged = list(task.networks.parameters()), list(self.ema.parameters())
 
     def _average(self) -> None:
         """EMA: averaged <- decay averaged + (1 - decay) current, with a decay that grows while the run is young."""
         warm = (1 + self.step) / (10 + self.step) if self.config.ema_warmup else 1.0
-        average = get_ema_multi_avg_fn(min(self.config.ema_decay, warm))
-        average(list(self.ema.parameters()), list(self.task.networks.parameters()), None)
+        get_ema_multi_avg_fn(min(self.config.ema_decay, warm))(self._averaged, self._current, None)
 
     @property
     def images(self) -> int:
@@ -143,7 +144,7 @@ class Trainer:
                     loss = next(losses)
                 self.accelerator.backward(loss / parts)
             total += loss.detach() / parts
-        norm = self.accelerator.clip_grad_norm_(self.networks.parameters(), self.config.clip_norm)
+        norm = self.accelerator.clip_grad_norm_(self._current, self.config.clip_norm)
         assert norm is not None
         self.optimizer.step()
         self.optimizer.zero_grad()
