@@ -1,9 +1,10 @@
 """Write docs/results.md from evaluations: tables, verdicts, command lines, seeds and times.
 
-    python benchmarks/write_results.py REPORT [REPORT ...] --out docs/results.md [--with-images]
+    python benchmarks/write_results.py REPORT [REPORT ...] [--with-images REPORT ...] --out docs/results.md
 
 REPORT is a folder made by `diffae evaluate`. Charts are copied beside the page, into images/; pictures that show images
-only with --with-images, which is meant for drawn faces: photographs of people have no place in a repository.
+only of the reports named again by --with-images, those of drawn faces: photographs of people have no place in a
+repository.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ import argparse
 import json
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffae.suite import TASK_NAMES
 from diffae.suite.findings import Outcome, Table, text
-from diffae.suite.page import QUICK_WARNING, claim_rows, duration
+from diffae.suite.page import ABOUT_CLAIMS, CLAIM_HEADER, QUICK_WARNING, claim_rows, duration
 from diffae.suite.paper import PAPER
 from diffae.suite.running import RESULTS, TASKS, picture_path
 
-_FACTS = ("command", "seed", "machine", "model", "images of training", "unseen images", "binary labels",
-          "feature network", "identity network", "DDIM baseline")  # fmt: skip
+_FACTS = ("command", "seed", "machine", "model", "network", "images of training", "unseen images", "binary labels",
+          "feature network", "identity network", "DDIM baseline", "counts")  # fmt: skip
 
 
 _FOLDERS = re.compile(r"(?<![\w./])/(?:[\w.+-]+/)+")
@@ -34,33 +36,63 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reports", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
-    parser.add_argument("--with-images", action="store_true")
+    parser.add_argument("--with-images", type=Path, nargs="+", default=[])
     arguments = parser.parse_args()
+    if not set(arguments.with_images) <= set(arguments.reports):
+        parser.error("--with-images takes reports that are named before it too")
+    evaluations = [Evaluation.read(report) for report in arguments.reports]
     parts = [
         "# Results",
         "",
         "Made by `diffae evaluate` and `benchmarks/write_results.py`; no number is typed by hand.",
         "",
+        *summary(evaluations),
     ]
-    for report in arguments.reports:
-        parts += section(report, arguments.out, with_images=arguments.with_images)
+    for evaluation in evaluations:
+        parts += section(evaluation, arguments.out, with_images=evaluation.folder in arguments.with_images)
     page = _FOLDERS.sub("", "\n".join(parts) + "\n")
     arguments.out.write_text(page, encoding="utf-8")
 
 
-def section(report: Path, out: Path, *, with_images: bool) -> list[str]:
+@dataclass(frozen=True)
+class Evaluation:
+    """What results.json holds."""
+
+    folder: Path
+    about: dict[str, Any]
+    outcomes: dict[str, Outcome]
+
+    @classmethod
+    def read(cls, folder: Path) -> Evaluation:
+        """Of a folder made by `diffae evaluate`."""
+        about = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        tasks = about.pop("tasks")
+        return cls(folder, about, {name: Outcome.from_json(name, tasks[name]) for name in TASK_NAMES if name in tasks})
+
+    @property
+    def name(self) -> str:
+        """The run's."""
+        return self.about["model"].split(",")[0]
+
+
+def summary(evaluations: list[Evaluation]) -> list[str]:
+    """Every claim, and whether each run shows it."""
+    found = [claim_rows(evaluation.outcomes) for evaluation in evaluations]
+    rows = [(*rows[0][:2], *(row[2] for row in rows)) for rows in zip(*found, strict=True)]
+    return [ABOUT_CLAIMS, "", *markdown(("", "claim", *(evaluation.name for evaluation in evaluations)), rows)]
+
+
+def section(evaluation: Evaluation, out: Path, *, with_images: bool) -> list[str]:
     """One evaluation as lines of Markdown."""
-    plain = json.loads((report / RESULTS).read_text(encoding="utf-8"))
-    outcomes = {name: Outcome.from_json(name, plain["tasks"][name]) for name in TASK_NAMES if name in plain["tasks"]}
-    lines = [f"## {plain['model'].split(',')[0]}", ""]
+    plain, outcomes = evaluation.about, evaluation.outcomes
+    lines = [f"## {evaluation.name}", ""]
     if plain["quick"]:
         lines += [f"**Quick run.** {QUICK_WARNING}", ""]
     lines += markdown(("", ""), [(name, _code(name, plain[name])) for name in _FACTS if name in plain])
-    total = sum(outcome.seconds for outcome in outcomes.values())
-    lines += [f"All tasks together took {duration(total)}.", "", "### The paper's claims", ""]
-    lines += markdown(("", "claim", "this run", "by"), claim_rows(outcomes))
+    lines += [f"All tasks together took {duration(list(outcomes.values()))}.", ""]
+    lines += ["### The paper's claims", "", *markdown(CLAIM_HEADER, claim_rows(outcomes))]
     for outcome in outcomes.values():
-        lines += _task(report, out, outcome, with_images=with_images)
+        lines += _task(evaluation.folder, out, outcome, with_images=with_images)
     return lines
 
 
@@ -79,7 +111,7 @@ def _task(report: Path, out: Path, outcome: Outcome, *, with_images: bool) -> li
             (out.parent / "images").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(picture_path(report, outcome.task, picture.name), out.parent / "images" / name)
             lines += [f"![{picture.caption}](images/{name})", ""]
-    return [*lines, f"Took {duration(outcome.seconds)}.", ""]
+    return [*lines, f"Took {duration([outcome])}.", ""]
 
 
 def _table(table: Table) -> list[str]:

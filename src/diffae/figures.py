@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -56,7 +57,7 @@ Curve = tuple[Sequence[float], Sequence[float | Estimate]]
 def curves(lines: Mapping[str, Curve], x_label: str, y_label: str, *, logarithmic: str = "") -> Image.Image:
     """Curves with their intervals shaded; `logarithmic` names axes, for instance "y" or "xy"."""
     figure, axes = _axes()
-    for (name, (x, y)), colour in zip(lines.items(), _COLOURS, strict=False):
+    for (name, (x, y)), colour in zip(lines.items(), cycle(_COLOURS), strict=False):
         values = [value.value if isinstance(value, Estimate) else value for value in y]
         axes.plot(x, values, label=name, color=colour, linewidth=1.8, marker="o" if len(x) < 12 else None, markersize=4)
         if all(isinstance(value, Estimate) for value in y):
@@ -76,7 +77,7 @@ def dots(groups: Mapping[str, Mapping[str, Estimate]], x_label: str) -> Image.Im
     """For each group a row with a dot for each of its entries, its interval through it; colours tell entries apart."""
     names = list(dict.fromkeys(name for entries in groups.values() for name in entries))
     figure, axes = _axes(1.0 + 0.38 * len(groups))
-    for place, (name, colour) in enumerate(zip(names, _COLOURS, strict=False)):
+    for place, (name, colour) in enumerate(zip(names, cycle(_COLOURS), strict=False)):
         rows = [row for row, entries in enumerate(groups.values()) if name in entries]
         found = [entries[name] for entries in groups.values() if name in entries]
         y = [row + 0.6 * ((place + 0.5) / len(names) - 0.5) for row in rows]
@@ -91,10 +92,10 @@ def histograms(samples: Mapping[str, Sequence[float]], x_label: str, bins: int =
     """How often which value occurs, in several samples, over the same bins."""
     figure, axes = _axes(2.8)
     edges = np.histogram_bin_edges(np.concatenate([np.asarray(values) for values in samples.values()]), bins).tolist()
-    for (name, values), colour in zip(samples.items(), _COLOURS, strict=False):
-        axes.hist(values, edges, density=True, histtype="stepfilled", alpha=0.35, color=colour, label=name)
-    axes.set_yticks([])
-    return _drawn(figure, axes, x_label, "", legend=len(samples) > 1)
+    for (name, values), colour in zip(samples.items(), cycle(_COLOURS), strict=False):
+        weights = np.full(len(values), 1 / len(values))
+        axes.hist(values, edges, weights=weights, histtype="stepfilled", alpha=0.35, color=colour, label=name)
+    return _drawn(figure, axes, x_label, "share of images", legend=len(samples) > 1)
 
 
 def _axes(height: float = 3.2):

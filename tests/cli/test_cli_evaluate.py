@@ -33,7 +33,8 @@ def trained(model: Path, faces: Path, tmp_path: Path) -> Path:
 
 
 def test_a_report_is_written_and_resumed(run: Run, trained: Path, faces: Path) -> None:
-    words = ("evaluate", trained, "variation", "--quick", "--images", faces, "--out", "report")
+    words = ("evaluate", trained, "variation", "--quick", "--counts", "variations=3", "--images", faces, "--out",
+             "report")  # fmt: skip
     code, out, err = run(*words)
     assert code == 0, err
     assert "report/index.html" in out
@@ -42,6 +43,7 @@ def test_a_report_is_written_and_resumed(run: Run, trained: Path, faces: Path) -
     assert set(results["tasks"]) == {"variation"}
     page = Path("report/index.html").read_text()
     assert "Quick run: small counts." in page
+    assert "each decoded with 3 x_T" in page
     assert '="http' not in page  # needs no other file
     for name in ("variation-fixed.csv", "variation-sheet.png"):
         assert (Path("report") / name).stat().st_size > 0
@@ -65,6 +67,7 @@ def test_what_is_absent_is_a_reason_and_decides_the_exit_code(run: Run, trained:
 
 BAD = [
     (("reconstructoin",), "task 'reconstructoin' does not exist; did you mean 'reconstruction'?"),
+    (("--counts", "detectd=5"), "counts: 'detectd=5': must be NAME=NUMBER"),
     (("--features", "nothing.onnx"), "feature network 'nothing.onnx': must be an ONNX or TorchScript file"),
     (("--identity", "bad.onnx"), "bad.onnx is not an ONNX network"),
     (("--ddim", "{trained}"), "has an encoder: --ddim takes a run trained with --no-encoder"),
@@ -92,6 +95,13 @@ def test_a_ddim_baseline_is_not_evaluated_itself(run: Run, tmp_path: Path, faces
     code, _, err = run("evaluate", ddim, "--images", faces, "--out", "report")
     assert code == 2
     assert "has no encoder" in one_line(err)
+
+
+def test_feature_networks_see_gray_or_rgb_only(run: Run, tmp_path: Path, faces: Path) -> None:
+    pair = save_model(tmp_path / "pair", image_channels=2)
+    code, _, err = run("evaluate", pair, "--images", faces, "--features", "inception", "--out", "report")
+    assert code == 2
+    assert "images have 2 channels: feature networks take gray or RGB, 1 or 3" in one_line(err)
 
 
 def test_the_images_of_training_must_be_known(run: Run, model: Path) -> None:

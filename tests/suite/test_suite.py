@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,17 +19,18 @@ from torch import Tensor, nn
 
 from diffae.config import PriorConfig, Sampling
 from diffae.data.pack import Pack
-from diffae.errors import DataError
+from diffae.errors import ConfigError, DataError
 from diffae.evaluation.features import FeatureNetwork
+from diffae.evaluation.reading import Reading
 from diffae.evaluation.statistics import Estimate
 from diffae.networks.latent import SkipMLP
 from diffae.prior import LatentPrior
-from diffae.suite import TASK_NAMES, conditional, generated, running
+from diffae.suite import TASK_NAMES, attributes, conditional, generated, generation, reconstruction, running
 from diffae.suite import study as studies
-from diffae.suite.findings import Absent, Claim, Findings, Outcome, Table, csv_rows, text
+from diffae.suite.findings import Absent, Claim, Findings, Outcome, Table, csv_rows, text, verdict
 from diffae.suite.page import claim_rows, write_page
 from diffae.suite.running import TASKS, evaluate
-from diffae.suite.study import Counts, Images, Study
+from diffae.suite.study import Counts, Images, Study, with_counts
 
 COUNTS = Counts(
     reconstructed=3, denoised=2, pairs=2, varied=3, variations=2, distribution=24, labelled=60, tested=40, outliers=8,
@@ -99,6 +101,8 @@ def test_a_task_finds_finite_numbers(study: Study, task: str) -> None:
                 assert not isinstance(value, float) or np.isfinite(value), (table.name, row)
                 if isinstance(cell, Estimate):
                     assert cell.low <= cell.value <= cell.high or cell.count == 2
+    for claim in found.claims:
+        assert bool(claim.reason) == (claim.verdict != "shown"), claim
 
 
 def test_what_is_missing_is_named(study: Study) -> None:
@@ -149,6 +153,7 @@ def test_a_task_left_out_keeps_its_reason_and_is_tried_again(study: Study) -> No
     assert plain["tasks"]["generation"]["skipped"] == outcomes["generation"].skipped
     write_page(study.out, "Title", "", [], outcomes, quick=True)
     page = (study.out / "index.html").read_text()
+    assert "\u00a0to\u00a0" in page  # intervals are not broken over lines
     assert "Left out: no feature network" in page
     assert "Quick run" in page
     assert "data:image/png;base64" in page
@@ -163,9 +168,10 @@ def test_damaged_results_are_named(study: Study) -> None:
 
 def test_an_outcome_survives_json() -> None:
     table = Table("t", "T", ("a", "b"), (("x", Estimate(1.0, 0.5, 2.0, 9)), ("y", 3)), "note")
-    found = Outcome("denoising", "key", 1.5, Findings((table,), (), (Claim(5, "shown", "because"),), ("a note",)))
+    claims = (Claim(5, "not shown", "by numbers", "because"),)
+    found = Outcome("denoising", "key", 1.5, 1.2, Findings((table,), (), claims, ("a note",)))
     assert Outcome.from_json("denoising", json.loads(json.dumps(found.to_json()))) == found
-    skipped = Outcome("denoising", "key", 0.1, skipped="reason")
+    skipped = Outcome("denoising", "key", 0.1, 0.1, skipped="reason")
     assert Outcome.from_json("denoising", json.loads(json.dumps(skipped.to_json()))) == skipped
 
 
@@ -188,13 +194,68 @@ def test_cells_and_csvs_are_read_easily() -> None:
 
 
 def test_claims_of_several_tasks_are_put_together() -> None:
-    def outcome(verdict) -> Outcome:
-        return Outcome("denoising", "", findings=Findings(claims=(Claim(5, verdict, verdict),)))
+    def outcome(verdict, reason: str = "") -> Outcome:
+        return Outcome("denoising", "", findings=Findings(claims=(Claim(5, verdict, "1 against 2", reason),)))
 
-    both = claim_rows({"a": outcome("shown"), "b": outcome("not shown")})
-    assert both[4][2:] == ("partly shown", "shown; not shown")
-    assert both[0][2:] == ("not measured", "")
+    both = claim_rows({"a": outcome("shown"), "b": outcome("not shown", "it is small")})
+    assert both[4][2:4] == ("partly shown", "1 against 2. 1 against 2. Why not: it is small.")
+    assert both[0][2:4] == ("not measured", "The task variation was not run.")
+    without = {"interpolation": Outcome("interpolation", ""), "detection": Outcome("detection", "", skipped="why")}
+    assert [claim_rows(without)[place][3] for place in (1, 8)] == [
+        "No DDIM baseline was given (--ddim).", "The task detection was left out.",
+    ]  # fmt: skip
     assert claim_rows({"a": outcome("shown")})[4][2] == "shown"
+    assert all(row[4] for row in both)  # what the paper has to say
+
+
+def test_a_verdict_is_of_all_that_a_claim_says() -> None:
+    assert [verdict(True, True), verdict(True, False), verdict(False, False)] == ["shown", "partly shown", "not shown"]
+
+
+def test_a_claim_that_does_not_show_says_why() -> None:
+    def row(name: str, steps: int, mse: float) -> reconstruction.Row:
+        one = Estimate(mse, mse, mse, 4)
+        return reconstruction.Row(name, steps, 1, 1.0, one, one, one, None)
+
+    rows = [row(f"{whose}: x_T explicit", steps, mse) for whose, steps, mse in (
+        ("ours", 10, 4.0), ("ours", 20, 0.9), ("ours", 100, 0.1),
+        ("DDIM", 10, 3.0), ("DDIM", 20, 2.0), ("DDIM", 100, 0.5),
+    )]  # fmt: skip
+    (claim,) = reconstruction._claims(rows)
+    assert claim.verdict == "not shown"
+    assert "not better at T = 10;" in claim.reason
+    assert "DDIM's error at T = 100 is first beaten at T = 100" in claim.reason
+
+    def reading(area: float, positives: int) -> Reading:
+        return Reading("hat" if positives > 1 else "beard", Estimate(area, area - 0.02, area + 0.01, 50), positives)
+
+    areas = {"z_sem": (0.8, 0.7), "pixels": (0.9, 0.6), "PCA": (0.6, 0.6), "Net features": (0.99, 0.99)}
+    (claim,) = attributes._claims({name: [reading(hat, 3), reading(beard, 1)] for name, (hat, beard) in areas.items()})
+    assert (claim.verdict, claim.evidence) == ("partly shown", "average AUROC 0.775; pixels 0.825, PCA 0.600")
+    assert claim.reason == "not above pixels; behind pixels in hat (0.100), where an interval is ±0.015 at most"
+
+    def distance(value: float) -> tuple[Estimate, Estimate]:
+        return (Estimate(9.0, 8.0, 10.0, 5), Estimate(value, value - 1, value + 1, 5))
+
+    found = {("ours", 10): 3.0, ("DDIM", 10): 2.0, ("ours, z_sem of real images", 10): 1.5}
+    (claim,) = generation._claims({key: distance(value) for key, value in found.items()})
+    assert claim.verdict == "not shown"
+    assert claim.reason.startswith("the latent prior, not the decoder, falls short")
+
+
+def test_the_documentation_names_every_count() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    for name, quick in dataclasses.asdict(studies.QUICK).items():
+        number = ", ".join(map(str, quick)) if isinstance(quick, tuple) else f"{quick:,}"
+        assert re.search(rf"^\| `{name}` \| [^|]+ \| {number} \|", page, re.MULTILINE), name
+
+
+def test_counts_are_changed_by_name() -> None:
+    changed = with_counts(COUNTS, ["detected=500", "capacities=8,16"])
+    assert changed == replace(COUNTS, detected=500, capacities=(8, 16))
+    for wrong in ("detectd=5", "detected", "detected=0", "detected=5,6", "detected=-5", "capacities=8,"):
+        with pytest.raises(ConfigError, match=re.escape(repr(wrong))):
+            with_counts(COUNTS, [wrong])
 
 
 def test_samples_of_the_same_distribution_are_near(study: Study) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +27,7 @@ from diffae.suite import TASK_NAMES
 if TYPE_CHECKING:
     from diffae.autoencoder import DiffusionAutoencoder
     from diffae.config import TrainingConfig
+    from diffae.evaluation.features import FeatureNetwork
     from diffae.suite.findings import Outcome
     from diffae.suite.study import Counts, Images, Study
 
@@ -46,6 +47,9 @@ class Evaluate:
     """Folder for index.html, results.json, CSVs and PNGs."""
     quick: bool = False
     """Small counts: minutes instead of hours, with wide intervals. Every table says so."""
+    counts: tuple[str, ...] = ()
+    """How much is measured, where it should be another number: NAME=NUMBER, for instance detected=500; the names and
+    their meaning are in docs/evaluation.md."""
     images: Path | None = None
     """The images of training; by default those that config.json names, or for drawn faces, drawn again."""
     unseen: Path | None = None
@@ -85,7 +89,8 @@ class Evaluate:
             study, tasks, about, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
         )
         facts += [("command", f"`{about['command']}`")]
-        write_page(self.out, f"Evaluation of {self.model}", self._lead(study), facts, outcomes, quick=self.quick)
+        lead = f"{dict(facts)['network']}; measured on {len(study.test):,} images it has never seen."
+        write_page(self.out, f"Evaluation of {self.model}", lead, facts, outcomes, quick=self.quick)
         left_out = {name: outcomes[name].skipped for name in tasks if outcomes[name].skipped}
         _tell(outcomes, left_out)
         say(f"The report is in {self.out / PAGE}: open it in a browser.")
@@ -105,21 +110,20 @@ class Evaluate:
     def _study(self) -> tuple[Study, list[tuple[str, str]]]:
         """What tasks work on, and the facts about it that the report tells."""
         from diffae.evaluation.baselines import open_diffusers
-        from diffae.evaluation.features import FeatureNetwork
         from diffae.evaluation.throughput import machine
-        from diffae.suite.study import FULL, QUICK, Study
+        from diffae.suite.study import FULL, QUICK, Study, with_counts
 
+        counts = with_counts(QUICK if self.quick else FULL, self.counts)
         model = open_model(self.model)
         if not model.config.network.has_encoder:
             raise ConfigError(f"{self.model} has no encoder (z_sem_channels is 0): name it by --ddim, beside a model")
-        counts = QUICK if self.quick else FULL
+        features, identity = (_network(model, source) for source in (self.features, self.identity))
         train, test = self._images(model, counts)
-        features = FeatureNetwork.open(self.features) if self.features else None
-        identity = FeatureNetwork.open(self.identity) if self.identity else None
         study = Study(
             model, self.model, train, test, counts, self.out, progress,
             features=features,
             identity=identity,
+            trained=_training(model),
             ddim=self._ddim(model),
             others=tuple(open_diffusers(folder) for folder in self.autoencoder),
             capacity=tuple((name, open_model(name)) for name in self.capacity),
@@ -128,14 +132,16 @@ class Evaluate:
         )  # fmt: skip
         facts = [
             ("model", f"{self.model}, fingerprint {model.fingerprint()}"),
-            ("images of training", f"{len(train):,}, {train.pack.path.name}"),
-            ("unseen images", f"{len(test):,}, {test.pack.path.name}"),
+            ("network", _network_facts(model)),
+            ("images of training", _told(train)),
+            ("unseen images", _told(test)),
             ("binary labels", ", ".join(test.labels) or "none"),
             ("feature network", features.name if features else "none"),
             ("identity network", identity.name if identity else "none"),
             ("DDIM baseline", self.ddim or "none"),
             ("seed", str(self.seed)),
             ("machine", machine()),
+            ("counts", ", ".join(f"{name} {str(number).strip('(,)')}" for name, number in asdict(counts).items())),
         ]
         return study, facts
 
@@ -167,13 +173,30 @@ class Evaluate:
             raise DataError(f"baseline {self.ddim} {made}: train one for the same images")
         return ddim
 
-    def _lead(self, study: Study) -> str:
-        network = study.model.config.network
-        million = sum(parameter.numel() for parameter in study.model.networks.parameters()) / 1e6
-        return (
-            f"{network.image_size} × {network.image_size} pixels, z_sem of {network.z_sem_channels} numbers, "
-            f"{million:.2f} million parameters; measured on {len(study.test):,} images it has never seen."
-        )
+
+def _network(model: DiffusionAutoencoder, source: str | None) -> FeatureNetwork | None:
+    """A feature network, if one is named, that can see the model's images."""
+    from diffae.evaluation.features import FeatureNetwork
+    from diffae.evaluation.known_features import check_channels
+
+    if source is None:
+        return None
+    check_channels(model.image_shape)
+    return FeatureNetwork.open(source)
+
+
+def _told(images: Images) -> str:
+    source = images.pack.index["source"]  # a name of what the user gave, where the pack was made of that
+    return f"{len(images):,} of {images.pack.path.name if source == 'arrays' else source}"
+
+
+def _network_facts(model: DiffusionAutoencoder) -> str:
+    network = model.config.network
+    million = sum(parameter.numel() for parameter in model.networks.parameters()) / 1e6
+    seen = _config(model).get("training", {}).get("images")
+    trained = f", trained on {seen:,} images seen" if seen else ""
+    size = f"{network.image_size} × {network.image_size} pixels"
+    return f"{size}, z_sem of {network.z_sem_channels} numbers, {million:.2f} million parameters{trained}"
 
 
 def _config(model: DiffusionAutoencoder) -> Mapping[str, Any]:
@@ -197,11 +220,11 @@ def _tell(outcomes: Mapping[str, Outcome], left_out: Mapping[str, str | None]) -
     from rich.console import Console
     from rich.table import Table
 
-    from diffae.suite.page import claim_rows
+    from diffae.suite.page import CLAIM_HEADER, claim_rows
 
-    shown = Table("", "claim", "this run", "by")
+    shown = Table(*CLAIM_HEADER[:-1])
     for row in claim_rows(outcomes):
-        shown.add_row(*row)
+        shown.add_row(*row[:-1])
     Console().print(shown)
     for name, reason in left_out.items():
         warn(f"{name} was left out: {reason}")

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from diffae.errors import DataError
 from diffae.evaluation import known_features
-from diffae.evaluation.known_features import KNOWN
+from diffae.evaluation.known_features import KNOWN, as_rgb
 from diffae.images import to_unit
 
 BATCH = 64
@@ -97,7 +97,7 @@ class FeatureNetwork:
         load = _open_onnx if path.suffix.lower() == ".onnx" else _open_torchscript
         run = load(path)
         name = known.name if known else path.stem
-        return cls(name, lambda x: run(_in_range(to_unit(_as_rgb(x)), range_)), key=f"{digest} {range_}")
+        return cls(name, lambda x: run(_in_range(to_unit(as_rgb(x)), range_)), key=f"{digest} {range_}")
 
     @property
     def frechet_name(self) -> str:
@@ -177,13 +177,6 @@ def _split(source: str) -> tuple[Path, Range | None]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _as_rgb(x: Tensor) -> Tensor:
-    """Gray as RGB; on the CPU."""
-    if x.dim() != 4 or x.shape[1] not in (1, 3):
-        raise DataError(f"images have shape {tuple(x.shape)}: feature networks take gray or RGB, (b, 1 or 3, h, w)")
-    return x.detach().cpu().float().expand(-1, 3, -1, -1)
 
 
 def _in_range(x: Tensor, range_: Range) -> Tensor:

@@ -8,10 +8,11 @@ PyTorch: both are imported where they are used.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from diffae.errors import DataError
@@ -46,8 +47,7 @@ def open_inception() -> Callable[[Tensor], Tensor]:
 
     @torch.no_grad()
     def run(x: Tensor) -> Tensor:
-        pixels = (to_unit(x.detach().cpu().float()) * 255).round().to(torch.uint8)  # float [-1, 1] => uint8 [0, 255]
-        return network(pixels.expand(-1, 3, -1, -1))
+        return network((to_unit(as_rgb(x)) * 255).round().to(torch.uint8))  # float [-1, 1] => uint8 [0, 255]
 
     return run
 
@@ -69,8 +69,7 @@ def open_lpips(name: str) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
 
     @torch.no_grad()
     def measure(a: Tensor, b: Tensor) -> Tensor:
-        x, y = (image.detach().cpu().float().clamp(-1, 1).expand(-1, 3, -1, -1) for image in (a, b))
-        return network(x, y).flatten()
+        return network(*(as_rgb(image).clamp(-1, 1) for image in (a, b))).flatten()
 
     return label, measure
 
@@ -87,6 +86,23 @@ def arcface_file() -> str:
         raise DataError(f"feature network 'arcface': {path} does not exist; {remedy}")
     check_hash(path, ARCFACE_SHA256)
     return str(path)
+
+
+def check_channels(shape: Sequence[int]) -> None:
+    """Raise `DataError` unless images of a shape (..., c, h, w) are gray or RGB: feature networks see nothing else."""
+    if shape[-3] not in (1, 3):
+        remedy = "leave feature networks out, or evaluate a model of 1 or 3 of these channels"
+        raise DataError(f"images have {shape[-3]} channels: feature networks take gray or RGB, 1 or 3; {remedy}")
+
+
+def as_rgb(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Gray or RGB images as RGB in float32, on the CPU.
+
+    Raises:
+        DataError: other channels.
+    """
+    check_channels(x.shape)
+    return x.detach().cpu().float().expand(-1, 3, -1, -1)
 
 
 def check_hash(path: Path, expected: str | None = None) -> None:

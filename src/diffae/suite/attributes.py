@@ -45,7 +45,9 @@ def attributes(study: Study) -> Findings:
         "auroc", "What a linear classifier reads (AUROC)", ("attribute", "positives", *codes), tuple(rows), note
     )
     groups = {name: {code: found[place].area for code, found in readings.items()} for place, name in enumerate(names)}
-    chart = Picture("auroc", "AUROC with 95 % intervals.", dots(groups, "AUROC"), chart=True)
+    chart = Picture(
+        "auroc", f"AUROC with 95 % intervals; {len(tested):,} unseen images.", dots(groups, "AUROC"), chart=True
+    )
     return Findings((table,), (chart,), _claims(readings), (_REFERENCE,))
 
 
@@ -75,6 +77,17 @@ def _claims(readings: dict[str, list[Reading]]) -> tuple[Claim, ...]:
     others = {code: weighted_average(found) for code, found in readings.items() if not code.endswith("features")}
     del others["z_sem"]
     better = [code for code, area in others.items() if area >= ours]
-    each = ", ".join(f"{code} {area:.3f}" for code, area in others.items())
-    which = f"; not above {listed(better)}" if better else ""
-    return (Claim(4, verdict(not better), f"average AUROC {ours:.3f}; {each}{which}"),)
+    evidence = f"average AUROC {ours:.3f}; {', '.join(f'{code} {area:.3f}' for code, area in others.items())}"
+    reason = f"not above {listed(better)}; {_differences(readings, better)}" if better else ""
+    return (Claim(4, verdict(*(area < ours for area in others.values())), evidence, reason),)
+
+
+def _differences(readings: dict[str, list[Reading]], better: list[str]) -> str:
+    """By how much the best of the better codes is ahead, and how much of that may be chance."""
+    best = max(better, key=lambda code: weighted_average(readings[code]))
+    pairs = list(zip(readings["z_sem"], readings[best], strict=True))
+    behind = [f"{ours.attribute} ({theirs.area.value - ours.area.value:.3f})" for ours, theirs in pairs
+              if theirs.area.value > ours.area.value]  # fmt: skip
+    half = max((ours.area.high - ours.area.low) / 2 for ours, _ in pairs)
+    where = f"behind {best} in {listed(behind)}" if behind else f"as good as {best}"
+    return f"{where}, where an interval is ±{half:.3f} at most"

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from diffae.autoencoder import DiffusionAutoencoder
+from diffae.config import TrainingConfig
 from diffae.data.pack import Pack
 from diffae.errors import CheckpointError, DataError
 from diffae.evaluation.reading import macro_average, read_attribute
@@ -50,23 +51,31 @@ def capacity(study: Study) -> Findings:
 
 def _how_trained(study: Study) -> str:
     return (
-        f"These models were trained for this table, each on {study.counts.capacity_images:,} images seen, with this "
-        "run's other settings. Name longer trained ones by --capacity."
+        f"These models were trained for this table, each on {study.counts.capacity_images:,} images seen, this run on "
+        f"{study.trained.images:,}, with the same other settings. Name longer trained ones by --capacity."
     )
 
 
 def _trained(study: Study) -> Iterator[tuple[str, DiffusionAutoencoder]]:
     """Models with z_sem of each size, trained for this, or read where they are there already."""
-    pack = _training_pack(study.train, study)
+    pack, training = _training_pack(study.train, study), _training(study)
     for size in study.counts.capacities:
         config = replace(study.model.config, network=replace(study.model.config.network, z_sem_channels=size))
-        training = replace(study.training(study.counts.capacity_images), val_images=64)
         folder = study.work / f"capacity-{size}"
         again = (folder / "config.json").is_file()
         there = _finished(folder, config, training.images)
         if not there and not train_autoencoder(pack, folder, config, training, overwrite=again):
             raise KeyboardInterrupt
         yield f"z_sem of {size}", DiffusionAutoencoder.from_pretrained(folder)
+
+
+def _training(study: Study) -> TrainingConfig:
+    """As this run was trained, but shorter."""
+    images = study.counts.capacity_images
+    return replace(
+        study.trained, images=images, warmup_images=images // 20, val_images=64, validate_every=images,
+        save_every=images, seed=study.seed,
+    )  # fmt: skip
 
 
 def _finished(folder, config, images: int) -> bool:

@@ -60,7 +60,8 @@ def conditional(study: Study) -> Findings:
     note = (
         f"Mean and (mean less and plus a standard deviation) of {study.counts.draws} draws of examples, against "
         f"{min(counts)} to {max(counts)} unseen images of the class and as many samples. Binary: {EXAMPLES} positives "
-        f"and {EXAMPLES} negatives; positive-unlabelled: {2 * EXAMPLES} positives and up to {UNLABELLED:,} unlabelled. "
+        f"and {EXAMPLES} negatives; positive-unlabelled: {2 * EXAMPLES} positives and "
+        f"{min(UNLABELLED, len(study.train)):,} unlabelled. "
         f"Naive: samples of everything. T = {study.counts.class_steps}."
     )
     notes = (f"Left out for want of labelled images: {listed(left_out)}.",) if left_out else ()
@@ -84,15 +85,15 @@ def _samples(study: Study, prior: LatentPrior, name: str, value: int, scenario: 
     """Images of a class that a few examples show, clamped to [-1, 1]."""
     rng = np.random.default_rng((study.seed, value))
 
-    def codes(of: int | None, many: int) -> Tensor:
-        images = study.train if of is None else study.train.having(name, of)
-        return study.z_sem(images.at(np.sort(rng.permutation(len(images))[:many]))).to(study.model.device)
+    def examples(of: int, many: int) -> Tensor:
+        images = study.train.having(name, of)
+        return study.z_sem(images.at(np.sort(rng.permutation(len(images))[:many])))
 
     if scenario == "binary":
-        like, others = codes(value, EXAMPLES), codes(1 - value, EXAMPLES)
-    else:
-        like, others = codes(value, 2 * EXAMPLES), codes(None, UNLABELLED)
-    classifier = LatentClassifier(prior).fit(like, others)
+        like, others = examples(value, EXAMPLES), examples(1 - value, EXAMPLES)
+    else:  # the same unlabelled ones for every class and draw: they are encoded once
+        like, others = examples(value, 2 * EXAMPLES), study.z_sem(study.train.first(UNLABELLED))
+    classifier = LatentClassifier(prior).fit(like.to(study.model.device), others.to(study.model.device))
     what = f"conditional: {name} {value}, {scenario}"
     with study.progress(f"{what}, drawing", count) as done:
         found = sample_like(prior, classifier, count, generator=study.generator(what), progress=done)

@@ -12,7 +12,7 @@ from diffae.errors import DiffaeError
 from diffae.evaluation.statistics import Estimate
 
 Cell = str | int | float | Estimate | None
-Verdict = Literal["shown", "not shown"]
+Verdict = Literal["shown", "partly shown", "not shown"]
 
 CLAIMS = {
     1: "x_T changes details only",
@@ -65,6 +65,8 @@ class Claim:
     number: int
     verdict: Verdict
     evidence: str
+    reason: str = ""
+    """Where it does not show, or not wholly: why, as far as this run's numbers tell."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,9 @@ class Outcome:
     key: str
     """Changes with whatever the findings depend on."""
     seconds: float = 0.0
+    """By the clock."""
+    cpu_seconds: float = 0.0
+    """Of the processor, all cores added up: what it costs on a machine that does other things too."""
     findings: Findings = field(default_factory=Findings)
     skipped: str | None = None
 
@@ -94,7 +99,7 @@ class Outcome:
         found = self.findings
         plain = asdict(Findings(found.tables, (), found.claims, found.notes))
         plain["pictures"] = [{"name": p.name, "caption": p.caption, "chart": p.chart} for p in found.pictures]
-        facts = {"key": self.key, "seconds": round(self.seconds, 1)}
+        facts = {"key": self.key, "seconds": round(self.seconds, 1), "cpu_seconds": round(self.cpu_seconds, 1)}
         return {**facts, **({"skipped": self.skipped} if self.skipped else plain)}
 
     @classmethod
@@ -104,18 +109,18 @@ class Outcome:
         Raises:
             KeyError, TypeError: something else.
         """
+        facts = (task, plain["key"], plain["seconds"], plain["cpu_seconds"])
         if "skipped" in plain:
-            return cls(task, plain["key"], plain["seconds"], skipped=plain["skipped"])
+            return cls(*facts, skipped=plain["skipped"])
         tables = tuple(_table(table) for table in plain["tables"])
         pictures = tuple(Picture(p["name"], p["caption"], chart=p["chart"]) for p in plain["pictures"])
         claims = tuple(Claim(**claim) for claim in plain["claims"])
-        findings = Findings(tables, pictures, claims, tuple(plain["notes"]))
-        return cls(task, plain["key"], plain["seconds"], findings)
+        return cls(*facts, Findings(tables, pictures, claims, tuple(plain["notes"])))
 
 
-def verdict(holds: bool) -> Verdict:
-    """In a word."""
-    return "shown" if holds else "not shown"
+def verdict(*holds: bool) -> Verdict:
+    """In a word, of all that a claim says: attributes, steps, or kinds of images."""
+    return "shown" if all(holds) else "partly shown" if any(holds) else "not shown"
 
 
 def text(cell: Cell) -> str:

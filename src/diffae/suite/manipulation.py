@@ -44,10 +44,19 @@ class Edited:
     to_without: tuple[Estimate, Estimate]
 
     @property
-    def claim(self) -> tuple[bool, str]:
-        """Whether the edit moves toward those with the attribute and stays near those without, and that in words."""
+    def moves(self) -> tuple[bool, bool]:
+        """Whether the edit moves toward those with the attribute, and stays near those without."""
         toward, near = (distance[1].value < self.apart[1].value for distance in (self.to_with, self.to_without))
-        return toward and near, f"{self.name} {'' if toward else 'not '}toward and {'' if near else 'not '}near"
+        return toward, near
+
+    @property
+    def reason(self) -> str:
+        """Why not, where it does not."""
+        apart, to_with, to_without = (f"{pair[1].value:.2g}" for pair in (self.apart, self.to_with, self.to_without))
+        numbers = f"{to_with} from those with it, {to_without} from those without, which are {apart} apart"
+        if self.apart[1].low <= 0:
+            return f"{self.name}: these features do not tell those with it from those without at this count ({numbers})"
+        return f"{self.name}: edited images are {numbers}"
 
 
 def manipulation(study: Study) -> Findings:
@@ -73,8 +82,19 @@ def manipulation(study: Study) -> Findings:
         for row in ((f"without\n{one.name}", tiles_of(one.without[:_SHOWN])), ("edited", tiles_of(one.made[:_SHOWN])))
     ]
     picture = Picture("strips", "Unseen images and their edits; x_T is kept.", labelled_rows(strips))
-    holds, words = zip(*(one.claim for one in found), strict=True)
-    return Findings(tuple(tables), (picture,), (Claim(6, verdict(all(holds)), "; ".join(words)),), _NOTES)
+    return Findings(tuple(tables), (picture,), (_claim(found),), _NOTES)
+
+
+def _claim(found: list[Edited]) -> Claim:
+    """Claim 6, of each attribute."""
+    said = [
+        f"{one.name} {'' if toward else 'not '}toward and {'' if near else 'not '}near"
+        for one in found
+        for toward, near in [one.moves]
+    ]
+    holds = [all(one.moves) for one in found]
+    reasons = [one.reason for one, right in zip(found, holds, strict=True) if not right]
+    return Claim(6, verdict(*holds), "; ".join(said), "; ".join(reasons))
 
 
 def _compare(study: Study, features: FeatureNetwork, name: str) -> Edited:

@@ -47,11 +47,15 @@ def memorisation(study: Study) -> Findings:
                 for whose, field in (("samples", "samples"), ("unseen images", "held_out"))}  # fmt: skip
     pictures = (
         Picture("nearest", "Samples, and their nearest training images by pixels.", _sheet(study, x, found["pixels"])),
-        Picture("distances", "Distance of the nearest training image over the others', by pixels.",
-                histograms(relative, "nearest over others"), chart=True),
+        Picture("distances", f"How near the nearest training image is, by pixels; {len(x)} samples, {len(unseen)} "
+                "unseen images.", histograms(relative, "distance of the nearest over that of the next 49"), chart=True),
     )  # fmt: skip
     evidence = f"p = {p:.2g} that samples are as new as unseen images, over {len(found)} distances"
-    return Findings((table,), pictures, (Claim(7, verdict(p >= SIGNIFICANT), evidence),))
+    closest = min(found, key=lambda name: found[name].p_value)
+    told = f"by {closest}, in {found[closest].nearer:.0%} of the pairs the sample is nearer than the unseen image, and "
+    told += f"{found[closest].closest} of {len(x)} samples are nearer than every unseen one"
+    claim = Claim(7, verdict(p >= SIGNIFICANT), evidence, "" if p >= SIGNIFICANT else told)
+    return Findings((table,), pictures, (claim,))
 
 
 def _views(study: Study) -> dict[str, View]:

@@ -10,7 +10,7 @@ from diffae.evaluation.statistics import Estimate, auroc, mean
 from diffae.figures import histograms, labelled_rows
 from diffae.images import to_tensor
 from diffae.report import tiles_of
-from diffae.suite.findings import Claim, Findings, Picture, Table, verdict
+from diffae.suite.findings import Claim, Findings, Picture, Table, listed, verdict
 from diffae.suite.study import Study
 
 _SHOWN = 8
@@ -40,8 +40,9 @@ def out_of_distribution(study: Study) -> Findings:
     charts = {kind: found[kind]["x_T correlated"].tolist() for kind in (_INSIDE, "negative", *foreign)}
     pictures = (
         Picture("sheet", "Unseen, shifted and foreign images.", sheet),
-        Picture("correlation", "Correlation of neighbours in x_T.", histograms(charts, "x_T correlated"), chart=True),
-    )
+        Picture("correlation", f"Correlation of neighbouring values of x_T; {len(x)} images of each kind.",
+                histograms(charts, "correlation, absolute"), chart=True),
+    )  # fmt: skip
     return Findings(tables, pictures, _claims(measures, {kind: areas[kind] for kind in foreign}))
 
 
@@ -82,4 +83,6 @@ def _claims(measures: list[str], areas: dict[str, list]) -> tuple[Claim, ...]:
         for kind, values in areas.items()
     }  # fmt: skip
     evidence = "; ".join(f"{kind}: AUROC {value.value:.3f} by “{measure}”" for kind, (value, measure) in best.items())
-    return (Claim(8, verdict(all(value.low > 0.5 for value, _ in best.values())), evidence),)
+    chance = [f"{kind} ({value.low:.3f} to {value.high:.3f})" for kind, (value, _) in best.items() if value.low <= 0.5]
+    reason = f"the interval of the best score's AUROC reaches 0.5 for {listed(chance)}" if chance else ""
+    return (Claim(8, verdict(*(value.low > 0.5 for value, _ in best.values())), evidence, reason),)

@@ -121,15 +121,15 @@ def evaluate(
 
 
 def _run(study: Study, name: str, key: str) -> Outcome:
-    start = time.monotonic()
+    start = time.monotonic(), time.process_time()
     try:
-        findings = TASKS[name].run(study)
+        findings, skipped = TASKS[name].run(study), None
     except TrainingError:
         raise
     except DiffaeError as error:
-        return Outcome(name, key, time.monotonic() - start, skipped=" ".join(str(error).split()))
+        findings, skipped = Findings(), " ".join(str(error).split())
     _write_files(study.out, name, findings)
-    return Outcome(name, key, time.monotonic() - start, findings)
+    return Outcome(name, key, time.monotonic() - start[0], time.process_time() - start[1], findings, skipped)
 
 
 def _write_files(out: Path, task: str, findings: Findings) -> None:

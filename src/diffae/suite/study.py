@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from diffae.attributes import AttributeDirections
 from diffae.autoencoder import Code, DiffusionAutoencoder
 from diffae.config import Sampling, TrainingConfig
 from diffae.data.pack import Pack
-from diffae.errors import DataError
+from diffae.errors import ConfigError, DataError
 from diffae.evaluation.baselines import Baseline, pca, plain
 from diffae.evaluation.features import FeatureNetwork
 from diffae.images import to_tensor
@@ -80,9 +80,9 @@ class Counts:
 
 
 QUICK = Counts(
-    reconstructed=12, denoised=16, pairs=16, varied=6, variations=12, distribution=96, labelled=800, tested=400,
-    outliers=32, detected=96, learnt=1_000, baseline_images=3_200, detector_images=6_400, rounds=3, edited=3,
-    classes=1, class_steps=20, draws=2, capacities=(16, 64), capacity_images=1_600, known=1_000,
+    reconstructed=6, denoised=8, pairs=12, varied=6, variations=12, distribution=48, labelled=800, tested=400,
+    outliers=20, detected=64, learnt=1_000, baseline_images=1_600, detector_images=4_800, rounds=3, edited=2,
+    classes=1, class_steps=10, draws=2, capacities=(16, 64), capacity_images=1_000, known=1_000,
 )  # fmt: skip
 FULL = Counts(
     reconstructed=256, denoised=256, pairs=512, varied=32, variations=64, distribution=2_000, labelled=5_000,
@@ -90,6 +90,25 @@ FULL = Counts(
     rounds=9, edited=12, classes=3, class_steps=100, draws=3, capacities=(64, 128, 256, 512), capacity_images=250_000,
     known=10_000_000,
 )  # fmt: skip
+
+
+def with_counts(counts: Counts, changes: Sequence[str]) -> Counts:
+    """Counts with some replaced, each given as NAME=NUMBER; of `capacities` several, 64,128.
+
+    Raises:
+        ConfigError: an unknown name, or a number that is not positive.
+    """
+    names = [field.name for field in fields(counts)]
+    found: dict[str, int | tuple[int, ...]] = {}
+    for change in changes:
+        name, _, number = change.partition("=")
+        numbers = [int(part) for part in number.split(",") if part.isascii() and part.isdigit() and int(part) > 0]
+        several = name == "capacities"
+        if name not in names or len(numbers) != number.count(",") + 1 or (len(numbers) > 1 and not several):
+            rule = f"must be NAME=NUMBER, a positive one, with a name of {', '.join(names)}"
+            raise ConfigError(f"counts: {change!r}: {rule}")
+        found[name] = tuple(numbers) if several else numbers[0]
+    return replace(counts, **found)
 
 
 @dataclass(frozen=True)
@@ -138,6 +157,8 @@ class Study:
     progress: Progress
     features: FeatureNetwork | None = None
     identity: FeatureNetwork | None = None
+    trained: TrainingConfig = field(default_factory=TrainingConfig)
+    """How the model was trained, as far as it is known."""
     ddim: DiffusionAutoencoder | None = None
     """The paper's DDIM baseline: a model without an encoder."""
     others: tuple[Baseline, ...] = ()

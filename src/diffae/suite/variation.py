@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from diffae.evaluation.statistics import Estimate, mean
-from diffae.evaluation.variation import Variation, fixed_share
+from diffae.evaluation.variation import FixedShare, Variation, fixed_share
 from diffae.evaluation.variation import variation as vary
 from diffae.figures import labelled_rows
 from diffae.report import heat_tile, tiles_of
@@ -43,11 +43,19 @@ def variation(study: Study) -> Findings:
         text = f"Each of {len(x)} unseen images against one decoded from its z_sem, and against another unseen image."
         tables.append(Table("alike", "Variations and the image they are of", header, tuple(alike), text))
     evidence = f"z_sem fixes {share.coarse:.0%} of the variance of coarse structure, {share.fine:.0%} of the fine"
-    holds = share.coarse > _FIXED and share.coarse > share.fine
     rule = (
         f"Claim 1 counts as shown where z_sem fixes more than {_FIXED:.0%} of coarse structure, and less of the fine."
     )
-    return Findings(tuple(tables), (_sheet(x, found),), (Claim(1, verdict(holds), evidence),), (rule,))
+    holds = (share.coarse > _FIXED, share.coarse > share.fine)
+    claim = Claim(1, verdict(*holds), evidence, "" if all(holds) else _reason(study, share))
+    return Findings(tuple(tables), (_sheet(x, found),), (claim,), (rule,))
+
+
+def _reason(study: Study, share: FixedShare) -> str:
+    numbers = study.model.config.network.z_sem_channels
+    if share.coarse <= share.fine:
+        return f"z_sem fixes the fine as well as the coarse: {numbers} numbers are enough for both in such images"
+    return f"{numbers} numbers leave {1 - share.coarse:.0%} of coarse structure to x_T: z_sem is not yet learnt well"
 
 
 def _sheet(x: Tensor, found: Variation) -> Picture:
