@@ -57,6 +57,8 @@ class Train:
     """Adam's step size."""
     seed: Annotated[int | None, _preset] = None
     """Start of every random number."""
+    contrast: Annotated[float | None, _preset] = None
+    """Weight of the contrast between views of images. 0 where brightness or size is what you will measure."""
     no_flip: bool = False
     """Do not mirror images (presets mirror half of them)."""
     precision: Annotated[Precision | None, _preset] = None
@@ -172,7 +174,8 @@ def _overridden(command: Train, model: ModelConfig, training: TrainingConfig) ->
     z_sem = 0 if command.no_encoder else command.z_sem_channels
     shape = {"image_size": command.image_size, "image_channels": command.channels, "z_sem_channels": z_sem}
     names = (
-        "images", "batch_size", "accumulation", "learning_rate", "seed", "precision", "validate_every", "save_every",
+        "images", "batch_size", "accumulation", "learning_rate", "contrast", "seed", "precision", "validate_every",
+        "save_every",
     )  # fmt: skip
     settings: dict[str, Any] = {name: getattr(command, name) for name in names}
     settings["flip"] = False if command.no_flip else None

@@ -110,7 +110,8 @@ class Trainer:
         optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=device.type != "mps")
         self.networks, self.optimizer = accelerator.prepare(task.networks, optimizer)
         # listed once: walking through the modules at every step costs small networks time
-        self._current, self._averaged = list(task.networks.parameters()), list(self.ema.parameters())
+        self._current: list[Tensor] = list(task.networks.parameters())
+        self._averaged: list[Tensor] = list(self.ema.parameters())
 
     def _average(self) -> None:
         """EMA: averaged <- decay averaged + (1 - decay) current, with a decay that grows while the run is young."""
