@@ -149,7 +149,8 @@ def test_only_keeps_the_readings_of_others(
     assert set(rows) == {"long_hair"} | held
     assert rows["long_hair"][1] == "90.0%"
     for name in held:
-        assert rows[name][0] == rows[name][1]
+        before, after = (float(word.rstrip("%")) for word in rows[name][:2])
+        assert after == pytest.approx(before, abs=0.11)  # to the digit shown, which rounding may tip
 
 
 def test_the_published_direction_is_another(run: Run, trained: Path, many: Path) -> None:
