@@ -44,7 +44,7 @@ def tiny_model(
             else:
                 parameter.copy_(0.1 * noise + (1 if name.endswith("weight") else 0))  # weights of norms are about 1
         networks.unet.get_parameter("out.weight").mul_(0.3)
-    return DiffusionAutoencoder(config, networks)
+    return DiffusionAutoencoder(config, networks).to("cpu")  # laid out as one that was read
 
 
 def normal(*shape: int, seed: int = 1) -> Tensor:
