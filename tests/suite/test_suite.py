@@ -25,7 +25,16 @@ from diffae.evaluation.reading import Reading
 from diffae.evaluation.statistics import Estimate
 from diffae.networks.latent import SkipMLP
 from diffae.prior import LatentPrior
-from diffae.suite import TASK_NAMES, attributes, conditional, generated, generation, reconstruction, running
+from diffae.suite import (
+    TASK_NAMES,
+    attributes,
+    conditional,
+    generated,
+    generation,
+    manipulation,
+    reconstruction,
+    running,
+)
 from diffae.suite import study as studies
 from diffae.suite.findings import Absent, Claim, Findings, Outcome, Table, csv_rows, text, verdict
 from diffae.suite.page import claim_rows, write_page
@@ -103,6 +112,19 @@ def test_a_task_finds_finite_numbers(study: Study, task: str) -> None:
                     assert cell.low <= cell.value <= cell.high or cell.count == 2
     for claim in found.claims:
         assert bool(claim.reason) == (claim.verdict != "shown"), claim
+
+
+def test_edits_are_not_compared_with_the_images_they_came_from(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distances of a set from itself are below 0: an edit that does nothing would look nearer than near."""
+    given: list[Tensor] = []
+    monkeypatch.setattr(manipulation, "edit", lambda study, x, name: given.append(x) or x)
+    features = study.need_features()
+    pooled: list[Tensor] = []
+    monkeypatch.setattr(FeatureNetwork, "pooled", lambda self, x: pooled.append(x) or x.mean((2, 3)).numpy())
+    manipulation._compare(study, features, "red")
+    _, others, made = pooled
+    assert made is given[0]
+    assert not any(torch.equal(one, other) for one in made for other in others)
 
 
 def test_what_is_missing_is_named(study: Study) -> None:

@@ -57,9 +57,10 @@ def conditional(study: Study) -> Findings:
         "class", *(f"{kind}, {scenario}" for kind in kinds for scenario in ("binary", "positive-unlabelled")),
         *(f"{kind}, naive" for kind in kinds),
     )  # fmt: skip
+    compared = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
     note = (
         f"Mean and (mean less and plus a standard deviation) of {study.counts.draws} draws of examples, against "
-        f"{min(counts)} to {max(counts)} unseen images of the class and as many samples. Binary: {EXAMPLES} positives "
+        f"{compared} unseen images of the class and as many samples. Binary: {EXAMPLES} positives "
         f"and {EXAMPLES} negatives; positive-unlabelled: {2 * EXAMPLES} positives and "
         f"{min(UNLABELLED, len(study.train)):,} unlabelled. "
         f"Naive: samples of everything. T = {study.counts.class_steps}."

@@ -161,7 +161,7 @@ def _cell(plain: Any) -> Cell:
 
 def _number(value: float) -> str:
     if value == 0 or 1e-3 <= abs(value) < 1e5:
-        digits = 4 if abs(value) < 1 else max(0, 4 - len(str(int(abs(value)))))
+        digits = 4 if abs(value) <= 1 else max(0, 4 - len(str(int(abs(value)))))
         return f"{value:,.{digits}f}"
     return f"{value:.2e}"
 

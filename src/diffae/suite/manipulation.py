@@ -16,8 +16,8 @@ from diffae.suite.findings import Cell, Claim, Findings, Picture, Table, verdict
 from diffae.suite.generated import about_distances, distances
 from diffae.suite.study import Images, Study
 
-LEAST = 20
-"""Unseen images with and without an attribute that its row needs."""
+LEAST = 12
+"""Images of each kind that an attribute's row needs: with it, without it to edit, and others without it."""
 _SHOWN = 8
 
 
@@ -25,7 +25,7 @@ _PAIRS = ("with and without", "edited and with", "edited and without")
 _NOTES = (
     "Edits move z_sem along the attribute's direction until the logit is the median of images that have it (Eq. 11); "
     "x_T, by explicit inversion, is kept. Claim 6 counts as shown for an attribute where edited images are nearer both "
-    "to those with it and to those without than these are to each other.",
+    "to those with it and to those without than these are to each other. Those without are others than were edited.",
 )
 
 
@@ -64,7 +64,7 @@ def manipulation(study: Study) -> Findings:
     features = study.need_features()
     names = [name for name in study.need_labels() if _enough(study.test, name)][: study.counts.edited]
     if not names:
-        rule = f"no attribute has {LEAST} unseen images with it and as many without; label more"
+        rule = f"no attribute has {LEAST} unseen images with it and {2 * LEAST} without; label more"
         raise DataError(f"{len(study.test)} unseen images: {rule}")
     found = [_compare(study, features, name) for name in names]
     rows: tuple[tuple[Cell, ...], ...] = tuple(
@@ -98,11 +98,13 @@ def _claim(found: list[Edited]) -> Claim:
 
 
 def _compare(study: Study, features: FeatureNetwork, name: str) -> Edited:
-    negatives, positives = (study.test.having(name, value).tensor(study.counts.distribution // 2) for value in (0, 1))
-    made = edit(study, negatives, name)
-    have, lack, seen = (features.pooled(images) for images in (positives, negatives, made))
+    positives = study.test.having(name, 1).tensor(study.counts.distribution // 2)
+    negatives = study.test.having(name, 0).tensor(study.counts.distribution)
+    edited, others = negatives[::2], negatives[1::2]  # an edited image is near itself: that would say nothing
+    made = edit(study, edited, name)
+    have, lack, seen = (features.pooled(images) for images in (positives, others, made))
     apart, to_with, to_without = (distances(*pair, study.seed) for pair in ((have, lack), (have, seen), (lack, seen)))
-    return Edited(name, negatives, made, min(len(negatives), len(positives)), apart, to_with, to_without)
+    return Edited(name, edited, made, min(len(others), len(positives)), apart, to_with, to_without)
 
 
 def edit(study: Study, x: Tensor, name: str) -> Tensor:
@@ -135,4 +137,4 @@ def _identity(study: Study, found: list[Edited]) -> Table:
 
 
 def _enough(images: Images, name: str) -> bool:
-    return min(len(images.having(name, value)) for value in (0, 1)) >= LEAST
+    return len(images.having(name, 1)) >= LEAST and len(images.having(name, 0)) >= 2 * LEAST
