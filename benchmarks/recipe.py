@@ -6,9 +6,9 @@
 FACES64 is a folder with images.zip and labels.csv (columns file, split, Male, Young, Child, age), FEATURES.onnx a
 network whose features make the Frechet and the perceptual distance. Every kind of run and seed is a run folder below
 --out, trained on the split "train" to each length in turn (a run is resumed, a length already measured is not measured
-again), so that the results are learning curves. Linear readings of z_sem are fitted on 5,000 images of "train";
-everything is measured on --split, which is "val" while something is still to be chosen and "test" for what is
-published.
+again), so that the results are learning curves; between them stand the validations of training. Linear readings of
+z_sem are fitted on 5,000 images of "train"; everything is measured on --split, which is "val" while something is still
+to be chosen and "test" for what is published.
 
 The paper's recipe is given a learning rate of 3e-4, batches of 64 and an average that warms up: with Table 5's 1e-4 and
 an average that does not, runs so short keep most of their random start.
@@ -116,9 +116,20 @@ def seconds_per_image(runs: list[str], rounds: int = 12) -> dict[str, float]:
     return {run: statistics.median(values[2:]) for run, values in times.items()}  # the first two warm up
 
 
+def folder_of(run: str, seed: int, out: Path) -> Path:
+    """Where a run is trained."""
+    return out / f"{run.replace(', ', '-').replace(' ', '-')}-{seed}"
+
+
+def validations(folder: Path) -> list[dict[str, float]]:
+    """Eq. 6 on held-out images, with right and with shuffled z_sem, and MSE from z_sem alone, by images seen."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "step"} for line in lines if "val_loss" in line]
+
+
 def curve(run: str, seed: int, arguments: argparse.Namespace, faces: Faces, features: FeatureNetwork) -> list:
     """Train to each length in turn, and measure there."""
-    folder = arguments.out / f"{run.replace(', ', '-').replace(' ', '-')}-{seed}"
+    folder = folder_of(run, seed, arguments.out)
     measured = folder / f"measured-{arguments.split}.json"
     rows: list[dict[str, Any]] = json.loads(measured.read_text()) if measured.exists() else []
     for images in map(int, arguments.images.split(",")):
@@ -152,14 +163,17 @@ def main() -> None:
     faces = open_faces(arguments.faces, arguments.out.parent / "packs")
     features = FeatureNetwork.open(arguments.features)
     runs = list(RUNS) if arguments.runs == "all" else ["paper", "default"]
-    seeds = map(int, arguments.seeds.split(","))
-    rows = [row for seed in seeds for run in runs for row in curve(run, seed, arguments, faces, features)]
+    pairs = [(run, int(seed)) for seed in arguments.seeds.split(",") for run in runs]
+    rows = [row for run, seed in pairs for row in curve(run, seed, arguments, faces, features)]
     table = Table(*rows[0])
     for row in rows:
         table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
     speed = seconds_per_image(runs)
     Console(width=200).print(table, f"seconds per image: {speed}")
     results = {"conditions": conditions(arguments.threads), "split": arguments.split, "runs": rows}
+    results["validations"] = {
+        f"{run}, seed {seed}": validations(folder_of(run, seed, arguments.out)) for run, seed in pairs
+    }
     arguments.json.write_text(json.dumps(results | {"seconds_per_image": speed}, indent=2) + "\n")
 
 

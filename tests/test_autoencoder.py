@@ -232,11 +232,18 @@ def test_float32_is_never_rounded_to_tf32(model: DiffusionAutoencoder) -> None:
     for backend in backends:
         backend.fp32_precision = "tf32"
     seen = set()
-    hook = model.networks.unet.register_forward_pre_hook(
-        lambda _module, _inputs: seen.add(tuple(backend.fp32_precision for backend in backends))
-    )
+    encoder = model.networks.encoder
+    assert encoder is not None
+    hooks = [
+        network.register_forward_pre_hook(
+            lambda _module, _inputs: seen.add(tuple(backend.fp32_precision for backend in backends))
+        )
+        for network in (model.networks.unet, encoder)
+    ]
     model.decode(model.encode(images(1), QUICK), sampling=QUICK)
-    hook.remove()
+    model.encode_semantic(images(1))
+    for hook in hooks:
+        hook.remove()
     after = [backend.fp32_precision for backend in backends]
     for backend, precision in zip(backends, before, strict=True):
         backend.fp32_precision = precision

@@ -196,7 +196,8 @@ class DiffusionAutoencoder:
         if encoder is None:
             raise ConfigError("z_sem_channels is 0: this model has no encoder; train one without --no-encoder")
         x_0 = self._batch(images)
-        return torch.cat([encoder(x_0[rows]) for rows in _parts(len(x_0))])
+        with trajectories.ieee_float32():
+            return torch.cat([encoder(x_0[rows]) for rows in _parts(len(x_0))])
 
     @torch.no_grad()
     def encode(
@@ -218,7 +219,7 @@ class DiffusionAutoencoder:
         x_0, model = self._batch(images), self._in(sampling.precision)
         codes = []
         for rows in _parts(len(x_0)):
-            with torch.inference_mode():
+            with torch.inference_mode(), trajectories.ieee_float32():
                 codes.append(model._encode_part(x_0[rows], sampling))
             if progress:
                 progress(min(rows.stop, len(x_0)))

@@ -125,6 +125,14 @@ def test_edit_writes_before_after_and_difference(run: Run, trained: Path, many: 
     assert difference[np.unravel_index(change.argmax(), change.shape)].sum() > difference.sum(axis=2).mean()
 
 
+def test_a_reading_beyond_all_bounds_is_shown(run: Run, trained: Path, many: Path) -> None:
+    """Its probability is 0, and not an overflow."""
+    code, out, _ = run("edit", trained, *first(many, 1), "--set", "smiling=-5000", "--out", "a.png", "--steps", "2")
+    assert code == 0
+    [smiling] = [line.split() for line in out.splitlines() if line.startswith("smiling")]
+    assert smiling[2] == "0.0%"
+
+
 def test_a_sweep_is_a_strip(run: Run, trained: Path, many: Path) -> None:
     [image] = first(many, 1)
     words = ("--sweep", "smiling", "-0.5", "0.5", "3", "--out", "strip.png", "--steps", "5")

@@ -17,7 +17,7 @@ import torch
 from tiny import tiny_model, tiny_network
 from torch import Tensor, nn
 
-from diffae.config import PriorConfig, Sampling
+from diffae.config import ModelConfig, PriorConfig, Sampling
 from diffae.data.pack import Pack
 from diffae.errors import ConfigError, DataError
 from diffae.evaluation.features import FeatureNetwork
@@ -28,6 +28,7 @@ from diffae.prior import LatentPrior
 from diffae.suite import (
     TASK_NAMES,
     attributes,
+    capacity,
     conditional,
     generated,
     generation,
@@ -163,6 +164,21 @@ def test_a_change_of_what_a_task_uses_computes_it_again(study: Study) -> None:
     assert changed == {name for name, task in TASKS.items() if "ddim" in task.uses}
     seeded = replace(study, seed=1)
     assert all(running._key(seeded, name) != keys[name] for name in TASKS)
+
+
+def test_capacity_trains_anew_on_other_images(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the same folder: what was trained on other images is not theirs."""
+    trained_on: list[int] = []
+
+    def train(pack: Pack, folder: Path, config: ModelConfig, *_: object, **__: object) -> bool:
+        trained_on.append(len(pack))
+        tiny_model(config.network).save_pretrained(folder)
+        return True
+
+    monkeypatch.setattr(capacity, "train_autoencoder", train)
+    for images in (study.train, study.train.first(100)):
+        list(capacity._trained(replace(study, train=images)))
+    assert trained_on == [120, 100]
 
 
 def test_a_task_left_out_keeps_its_reason_and_is_tried_again(study: Study) -> None:

@@ -198,6 +198,7 @@ def _print_readings(attributes: AttributeDirections, z_sem: Tensor, names: Seque
     """How the attributes read in z_sem before, and after; of a sweep at both its ends."""
     from rich.console import Console
     from rich.table import Table
+    from scipy.special import expit
 
     rows = [("before", 0), ("after", 1)] if len(z_sem) == 2 else [("before", 0), ("first", 1), ("last", len(z_sem) - 1)]
     table = Table(box=None, pad_edge=False)
@@ -209,7 +210,7 @@ def _print_readings(attributes: AttributeDirections, z_sem: Tensor, names: Seque
         column = attributes.index(name)
         values = [readings[row, column] for _, row in rows]
         if attributes.attributes_[name].binary:
-            cells = [f"{1 / (1 + math.exp(-value)):.1%}" for value in values]
+            cells = [f"{expit(value):.1%}" for value in values]
         else:
             cells = [f"{value:.4g}" for value in values]
         table.add_row(name, *cells)

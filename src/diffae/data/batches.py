@@ -93,7 +93,9 @@ class BatchStream:
         if self.flip:
             mirrored = self._random(_FLIP, k).random(self.batch_size)[self.rows] < 0.5
             images[mirrored] = images[mirrored, :, ::-1]
-        return Batch(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), self.rows, indices)
+        x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        x = x.pin_memory() if torch.cuda.is_available() else x  # so that copies to a GPU do not wait for it
+        return Batch(x, self.rows, indices)
 
     def iterate(self, start: int) -> Generator[Batch]:
         """Batches start, start + 1, ... read ahead by a thread, which ends when the iterator is closed or fails."""

@@ -105,9 +105,10 @@ class _Step:
     def offer(self, rows: Tensor, x: Tensor, eps: Tensor, residual: Tensor) -> None:
         """Take the iterates of these rows where their residual is the smallest yet."""
         self.calls[rows] += 1
-        better = residual < self.residual[rows]
-        where = rows[better]
-        self.x[where], self.eps[where], self.residual[where] = x[better], eps[better], residual[better]
+        better = residual < self.residual[rows]  # chosen by `where`: indices made of a mask would wait for the device
+        self.x[rows] = torch.where(better[:, None], x, self.x[rows])
+        self.eps[rows] = torch.where(better[:, None], eps, self.eps[rows])
+        self.residual[rows] = torch.where(better, residual, self.residual[rows])
 
 
 def invert_step(

@@ -33,6 +33,8 @@ class Baseline:
     """Images in [-1, 1] => codes, (b, ...)."""
     decode: Callable[[Tensor], Float[Tensor, "b c h w"]]
     """Codes => images, near [-1, 1]."""
+    key: str = ""
+    """What tells it from others of the name; where it is the same, an evaluation keeps what it found."""
 
     @torch.no_grad()
     def codes(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
@@ -131,10 +133,13 @@ def open_diffusers(folder: str | Path) -> Baseline:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"autoencoder {folder} cannot be read ({reason}); check the folder") from None
     kind = type(model).__name__
+    key = repr(sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir()))
     if kind == "AutoencoderKL":
-        return Baseline(folder.name, lambda x: model.encode(x).latent_dist.mode(), lambda z: model.decode(z).sample)
+        return Baseline(
+            folder.name, lambda x: model.encode(x).latent_dist.mode(), lambda z: model.decode(z).sample, key
+        )
     if kind == "VQModel":
-        return Baseline(folder.name, lambda x: model.encode(x).latents, lambda z: model.decode(z).sample)
+        return Baseline(folder.name, lambda x: model.encode(x).latents, lambda z: model.decode(z).sample, key)
     raise DataError(f"autoencoder {folder} is of kind {kind}: must be AutoencoderKL or VQModel")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -58,10 +60,12 @@ def _how_trained(study: Study) -> str:
 
 def _trained(study: Study) -> Iterator[tuple[str, DiffusionAutoencoder]]:
     """Models with z_sem of each size, trained for this, or read where they are there already."""
-    pack, training = _training_pack(study.train, study), _training(study)
+    training = _training(study)
+    key = hashlib.sha256(repr((training, study.train.rows.tolist(), study.train.pack.index)).encode()).hexdigest()[:12]
+    pack = _training_pack(study.train, study.work / f"train-{key}.pack")
     for size in study.counts.capacities:
         config = replace(study.model.config, network=replace(study.model.config.network, z_sem_channels=size))
-        folder = study.work / f"capacity-{size}"
+        folder = study.work / f"capacity-{size}-{key}"
         again = (folder / "config.json").is_file()
         there = _finished(folder, config, training.images)
         if not there and not train_autoencoder(pack, folder, config, training, overwrite=again):
@@ -90,9 +94,8 @@ def _finished(folder, config, images: int) -> bool:
     return same and int(texts["step"]) * there["training"]["batch_size"] >= images
 
 
-def _training_pack(images: Images, study: Study) -> Pack:
+def _training_pack(images: Images, path: Path) -> Pack:
     """The rows that the model was trained on, as a pack of their own."""
-    path = study.work / "train.pack"
     if path.exists():
         return Pack.open(path)
     chunks = (images.pack.fetch(rows) for rows in np.split(images.rows, range(_CHUNK, len(images), _CHUNK)))

@@ -78,7 +78,7 @@ _PARTS: dict[str, Callable[[Study], Any]] = {
     "features": lambda study: study.features and study.features.key,
     "identity": lambda study: study.identity and study.identity.key,
     "ddim": lambda study: _network(study.ddim),
-    "others": lambda study: [other.name for other in study.others],
+    "others": lambda study: [(other.name, other.key) for other in study.others],
     "capacity": lambda study: [(name, model.fingerprint()) for name, model in study.capacity],
     "foreign": lambda study: study.foreign and study.foreign.index,
     "labels": lambda study: [_labels(images) for images in (study.train, study.test)],

@@ -18,8 +18,8 @@ TEMPERATURE = 0.2
 """Of the softmax over an image's likeness to the others of the batch."""
 
 LEAST_AREA, ASPECT, RECOLOURING, GRAY = 0.5, 0.2, 0.4, 0.2
-"""Of a view: least share of the image's area; most change of the aspect ratio's logarithm; most change of brightness
-(of images in [-1, 1]), contrast and saturation (relative); how many of them are gray."""
+"""Of a view: least share of the image's area; half the most change of the aspect ratio's logarithm; most change of
+brightness (of images in [-1, 1]), contrast and saturation (relative); how many of them are gray."""
 
 EVERY = 2
 """Steps from one contrast to the next: a view costs the encoder another pass."""
@@ -75,11 +75,12 @@ def contrastive_loss(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"]) -> Float[
     Args:
         a, b: two vectors of each image, (b, d), not zero.
     """
-    vectors = F.normalize(torch.cat([a, b]), dim=1)
-    likeness = vectors @ vectors.T / TEMPERATURE
-    itself = torch.eye(len(vectors), dtype=torch.bool, device=a.device)
-    partner: Int[Tensor, " 2b"] = torch.arange(len(vectors), device=a.device).roll(len(a))
-    return F.cross_entropy(likeness.masked_fill(itself, -torch.inf), partner)
+    with torch.autocast(a.device.type, enabled=False):  # in float32: bfloat16 tells near vectors badly apart
+        vectors = F.normalize(torch.cat([a, b]).float(), dim=1)
+        likeness = vectors @ vectors.T / TEMPERATURE
+        itself = torch.eye(len(vectors), dtype=torch.bool, device=a.device)
+        partner: Int[Tensor, " 2b"] = torch.arange(len(vectors), device=a.device).roll(len(a))
+        return F.cross_entropy(likeness.masked_fill(itself, -torch.inf), partner)
 
 
 class ContrastedNetworks(nn.Module):
@@ -104,6 +105,6 @@ class ContrastedNetworks(nn.Module):
         """
         assert self.autoencoder.encoder is not None
         z_sem = self.autoencoder.encoder(x_0 if other_view is None else torch.cat([x_0, other_view]))
-        projected = self.projection(z_sem).float()
-        contrast = 0 * projected.sum() if other_view is None else contrastive_loss(*projected.chunk(2))
+        projected = self.projection(z_sem)
+        contrast = 0 * projected.float().sum() if other_view is None else contrastive_loss(*projected.chunk(2))
         return self.autoencoder.unet(x_t, time, z_sem[: len(x_0)]), contrast

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from accelerate import PartialState
 
 from diffae.autoencoder import default_device
 
+WAIT = timedelta(hours=12)
+"""How long processes wait for one that validates or encodes: the usual ten minutes are too short for large models."""
+
 
 def processes() -> PartialState:
     """This process and the others. Without an accelerator they must be told to meet on the CPU."""
-    return PartialState(cpu=default_device().type == "cpu")
+    return PartialState(cpu=default_device().type == "cpu", timeout=WAIT)
