@@ -87,6 +87,15 @@ def test_tags_of_a_tiff_return(tmp_path: Path) -> None:
     assert (got[282], got[283], got[296]) == ((200, 1), (150, 1), 2)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_texts_of_a_tiff_that_are_not_ascii_return(tmp_path: Path, encoding: str) -> None:
+    copyright_ = "© 2020 José"
+    texts = [(33432, "s", 0, copyright_.encode(encoding), True)]
+    tifffile.imwrite(tmp_path / "a.tif", planes(1, "uint16", 0, 9)[0], metadata=None, extratags=texts)
+    images.save_image(tmp_path / "b.tif", np.zeros((6, 6, 1), np.uint16), images.origin_of(tmp_path / "a.tif"))
+    assert tags(tmp_path / "b.tif")[33432] == copyright_
+
+
 def test_an_imagej_stack_of_channels_returns_as_one(tmp_path: Path) -> None:
     values = planes(1, "uint16", 0, 999, shape=(2, 12, 12))[0]
     notes = {"Info": "cell 7", "Labels": ["nucleus", "marker"], "Ranges": (0.0, 800.0, 10.0, 999.0)}

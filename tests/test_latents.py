@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tiny import tiny_model, tiny_network
 
+from diffae import latents
 from diffae.autoencoder import DiffusionAutoencoder
 from diffae.data.pack import Pack
 from diffae.errors import ConfigError, DataError, TrainingError
@@ -32,7 +37,7 @@ def pack(tmp_path: Path) -> Pack:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
 def test_codes_are_the_encoders_in_the_order_of_the_rows(
@@ -55,6 +60,24 @@ def test_they_are_encoded_once(model: DiffusionAutoencoder, pack: Pack, tmp_path
     monkeypatch.setattr(DiffusionAutoencoder, "encode_semantic", None)
     np.testing.assert_array_equal(encode_pack(model, pack, rows, tmp_path / "cache"), first)
     assert len(files(tmp_path / "cache")) == 1
+
+
+def test_two_that_ask_at_once_encode_once(
+    model: DiffusionAutoencoder, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+    encode_it = latents._encode
+
+    def encode(*args: Any) -> None:
+        encoded.append(args)
+        time.sleep(0.2)  # the other comes meanwhile
+        encode_it(*args)
+
+    monkeypatch.setattr(latents, "_encode", encode)
+    with ThreadPoolExecutor(2) as pool:  # the lock tells threads apart as it does processes
+        codes = list(pool.map(lambda _: encode_pack(model, pack, np.arange(20), tmp_path / "cache"), range(2)))
+    np.testing.assert_array_equal(codes[0], codes[1])
+    assert len(encoded) == 1
 
 
 def test_another_model_pack_or_row_is_another_file(model: DiffusionAutoencoder, pack: Pack, tmp_path: Path) -> None:
@@ -88,5 +111,14 @@ def test_bad_input(model: DiffusionAutoencoder, pack: Pack, tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="this model has no encoder"):
         encode_pack(tiny_model(tiny_network(z_sem_channels=0)), pack, np.arange(3), tmp_path / "cache")
     (tmp_path / "file").write_text("")
-    with pytest.raises(TrainingError, match="cannot write"):
+    with pytest.raises(DataError, match="cannot be used"):
         encode_pack(model, pack, np.arange(3), tmp_path / "file" / "cache")
+
+
+def test_a_full_disk(model: DiffusionAutoencoder, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(latents, "_encode", full)
+    with pytest.raises(TrainingError, match=r"cannot write .*: No space left on device"):
+        encode_pack(model, pack, np.arange(3), tmp_path / "cache")

@@ -232,7 +232,8 @@ def _write_tiff(path: Path, pixels: Real[np.ndarray, "h w c"], origin: Origin | 
         resolutionunit=origin.unit if origin.resolution else None,
         software=False,
         extratags=[
-            *((number, "s", 0, text, True) for number, text in origin.texts),
+            # as bytes, which tifffile reads back as UTF-8: of text it takes ASCII alone
+            *((number, "s", 0, text.encode(), True) for number, text in origin.texts),
             *(tifffile.imagej_metadata_tag(notes, "<") if notes else ()),
         ],
         byteorder="<",

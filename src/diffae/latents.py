@@ -11,7 +11,7 @@ from jaxtyping import Float32, Integer
 
 from diffae.autoencoder import DiffusionAutoencoder
 from diffae.checkpoint import written_beside
-from diffae.data.pack import Pack
+from diffae.data.pack import Pack, locked
 from diffae.errors import DataError
 from diffae.images import to_tensor
 
@@ -28,7 +28,7 @@ def encode_pack(
     """z_sem of these rows of a pack, in their order; encoded the first time, then found in the folder.
 
     The file is named by a hash of the model's fingerprint, of the pack and of the rows, so that none is taken for
-    another's; the folder may be deleted at any time.
+    another's; the folder may be deleted at any time. Processes that ask at the same time wait for one of them.
 
     Args:
         model: encodes; as read from a run folder, with the averaged (EMA) weights.
@@ -39,9 +39,9 @@ def encode_pack(
     Returns:
         A read-only memory map of `folder/z_sem-KEY.npy`, (n, d) float32.
     Raises:
-        DataError: no rows, or images of another size or number of channels.
+        DataError: no rows, images of another size or number of channels, or a folder that cannot be made or locked.
         ConfigError: a model without an encoder.
-        TrainingError: the folder cannot be written.
+        TrainingError: the disk is full, or the file cannot be written.
     """
     channels, size, _ = model.image_shape
     if (pack.channels, pack.size) != (channels, size):
@@ -51,8 +51,10 @@ def encode_pack(
         raise DataError("no images to encode: at least one is needed; name some rows of the pack")
     path = Path(folder) / f"z_sem-{_key(model, pack, rows)}.npy"
     if not path.is_file():
-        with written_beside(path) as temporary:
-            _encode(model, pack, rows, temporary, progress)
+        with locked(path.parent):  # all of them would write the same temporary file
+            if not path.is_file():  # another process may have made it meanwhile
+                with written_beside(path) as temporary:
+                    _encode(model, pack, rows, temporary, progress)
     return np.load(path, mmap_mode="r")
 
 

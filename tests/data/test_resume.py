@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from layouts import encoded, number_of
 
+from diffae.data import pack as packs
 from diffae.data import resume
 from diffae.data.build import prepare_pack
-from diffae.data.pack import Pack
+from diffae.data.pack import Pack, PackWriter
 from diffae.data.sources import FolderSource
 from diffae.data.streams import open_images
 from diffae.errors import DataError
@@ -78,6 +79,41 @@ def test_it_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.MonkeyPat
     assert names == [f"{i:02d}.png" for i in range(12, COUNT)]
     assert [name for name, _ in pack.skipped] == ["03.png"]
     check(pack, [i for i in range(COUNT) if i != 3])
+
+
+def test_it_goes_on_where_finishing_was_interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        flushing = PackWriter._flush
+
+        def flush(self: PackWriter) -> None:
+            patched.setattr(PackWriter, "_flush", flushing)  # the note made on leaving comes through
+            raise KeyboardInterrupt
+
+        patched.setattr(PackWriter, "_flush", flush)
+        with pytest.raises(KeyboardInterrupt):
+            prepared(folder)
+    names = reads(monkeypatch)
+    check(prepared(folder), list(range(COUNT)))
+    assert names == []
+
+
+def test_it_goes_on_where_writing_was_interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the pictures of some images and their names: the next run writes both again."""
+    written = []
+
+    encode = packs.encode_name
+
+    def encode_or_stop(name: str) -> bytes:
+        written.append(name)
+        if len(written) == COUNT // 2 - 1:
+            raise KeyboardInterrupt
+        return encode(name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(packs, "encode_name", encode_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepared(folder)
+    check(prepared(folder), list(range(COUNT)))
 
 
 def test_it_goes_on_after_being_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffae.data.build import build_pack
 from diffae.data.pack import Pack
 from diffae.data.sources import Source, ZipSource, open_source
 from diffae.errors import DataError
@@ -184,3 +185,14 @@ def test_a_file_that_vanishes(folder: Path) -> None:
     (folder / "b.png").unlink()
     with pytest.raises(DataError, match=r"b\.png: cannot be opened"):
         source.read(2, SPEC)
+
+
+@pytest.mark.parametrize("name", ["gone.png", "gone.tif", "gone.nii.gz"])
+def test_a_link_to_nothing_is_left_out(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / name).symlink_to(tmp_path / "nowhere")
+    source = open_source(folder)
+    assert (name, -1, -1) in source.fingerprint()
+    with pytest.raises(DataError, match=name):
+        source.read(source.names.index(name), SPEC)
+    pack = build_pack(folder, tmp_path / "cache", size=4, workers=1)
+    assert [left_out for left_out, _ in pack.skipped] == [name]

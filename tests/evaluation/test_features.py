@@ -94,6 +94,14 @@ def test_an_onnx_file_with_other_inputs_is_refused(
         FeatureNetwork.open(onnx(tmp_path / "bad.onnx", shape, {"same": ("Relu", "image")}, element))
 
 
+def test_an_onnx_network_that_fails_on_the_images_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    network = FeatureNetwork.open(onnx(tmp_path / "narrow.onnx", ("n", 3, "h", 4), OPERATORS))
+    with pytest.raises(DataError, match=r"narrow\.onnx fails on images \(3, 3, 8, 8\) \(.*Expected: 4") as error:
+        network.pooled(images())
+    assert "\n" not in str(error.value)
+
+
 def images(count: int = 3, channels: int = 3, size: int = 8) -> Tensor:
     return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from training_run import MODEL, TRAINING
 
+from diffae import checkpoint
 from diffae.autoencoder import DiffusionAutoencoder
 from diffae.config import ConfigError, ModelConfig, TrainingConfig
 from diffae.data.pack import Pack
@@ -287,12 +288,18 @@ def refused_existing(pack: Pack, out: Path) -> None:
     train_autoencoder(pack, out, MODEL, TRAINING, overwrite=True)
 
 
+def refused_resuming(pack: Pack, out: Path) -> None:
+    checkpoint.write_config(out, MODEL)  # as `save_pretrained` does
+    train_autoencoder(pack, out, MODEL, TRAINING, resume=True)
+
+
 @pytest.mark.parametrize(
     ("act", "error", "message"),
     [
         (refused_batch, ConfigError, "batch_size is 8"),
         (refused_size, DataError, "16 pixels"),
         (refused_existing, CheckpointError, "not a run folder"),
+        (refused_resuming, CheckpointError, "has no 'training': no run to resume"),
     ],
 )
 def test_refusals(

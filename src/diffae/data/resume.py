@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -116,6 +116,8 @@ class ResumableWriter(PackWriter):
     ) -> None:
         super().__init__(path, size, channels, dtype, columns)
         self._content, self._start = content, progress
+        self._whole = progress, len(progress.skipped)
+        """The last state in which all files held the same images, and how many were skipped; its key is made later."""
         self._noted = time.monotonic()
         self._finished = False
 
@@ -135,7 +137,7 @@ class ResumableWriter(PackWriter):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         try:
-            if not self._finished and self.done > self._start.done:
+            if not self._finished and self._whole[0].done > self._start.done:
                 self._note()
         finally:
             self._close()
@@ -143,6 +145,8 @@ class ResumableWriter(PackWriter):
     def looked_at(self, count: int, skipped: Sequence[tuple[str, str]] = ()) -> None:
         """As PackWriter's."""
         super().looked_at(count, skipped)
+        sizes = {name: file.tell() for name, file in self._files.items()}
+        self._whole = Progress(self.done, self.count, self._dtype.name, sizes=sizes), len(self.skipped)
         if time.monotonic() - self._noted > _EVERY:
             self._note()
 
@@ -156,9 +160,9 @@ class ResumableWriter(PackWriter):
         temporary = self._beside / f"{_PROGRESS}.part"
         try:
             self._flush()
-            sizes = {name: file.tell() for name, file in self._files.items()}
-            key = self._content.of_first(self.done)
-            progress = Progress(self.done, self.count, self._dtype.name, key, sizes, self.skipped)
+            whole, left_out = self._whole  # Ctrl-C may come between two files of `append`, or in `finish`
+            key = self._content.of_first(whole.done)
+            progress = replace(whole, key=key, skipped=self.skipped[:left_out])
             temporary.write_text(json.dumps(asdict(progress)), encoding="utf-8")
             os.replace(temporary, self._beside / _PROGRESS)
         except OSError as error:

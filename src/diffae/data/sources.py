@@ -147,9 +147,13 @@ class FolderSource:
         return decode_image(data, name, spec)
 
     def fingerprint(self) -> Iterator[tuple]:
-        """Name, size and modification time in nanoseconds of each file."""
+        """Name, size and modification time in nanoseconds of each file; -1 of one that cannot be looked at."""
         for name in self._files:
-            facts = (self.path / name).stat()
+            try:
+                facts = (self.path / name).stat()
+            except OSError:  # a link to nothing: told when it is read, like other damaged files
+                yield name, -1, -1
+                continue
             yield name, facts.st_size, facts.st_mtime_ns
 
 

@@ -220,7 +220,11 @@ def _open_onnx(path: Path) -> Outputs:
         if isinstance(shape[2], int) and isinstance(shape[3], int):
             x = _resized(x, shape[2], shape[3])
         parts = x.split(1 if shape[0] == 1 else max(len(x), 1))
-        found = [session.run(names, {inputs[0].name: part.contiguous().numpy()}) for part in parts]
+        try:
+            found = [session.run(names, {inputs[0].name: part.contiguous().numpy()}) for part in parts]
+        except Exception as error:  # its errors have no class of their own
+            reason = " ".join(str(error).split())
+            raise DataError(f"{path} fails on images {tuple(x.shape)} ({reason}): it must take (b, 3, h, w)") from None
         return {name: torch.from_numpy(np.concatenate(values)) for name, *values in zip(names, *found, strict=True)}
 
     return run

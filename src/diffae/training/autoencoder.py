@@ -152,6 +152,9 @@ def refuse_differences(folder: Path, model: ModelConfig, config: TrainingConfig)
     """Raise `CheckpointError` where the run in this folder cannot be resumed with these settings."""
     there = checkpoint.read_config(folder)
     compare_settings(folder, asdict(model), asdict(checkpoint.read_model_config(folder)))
+    if "training" not in there:
+        what = f"{folder / checkpoint.CONFIG} has no 'training'"
+        raise CheckpointError(f"{what}: no run to resume, only a saved model; train in another folder")
     wanted = asdict(config)
     old = asdict(from_dict(TrainingConfig, there["training"]))
     compare_settings(folder, wanted, old | {name: wanted[name] for name in CHANGEABLE})

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from diffae.checkpoint import written_beside
+from diffae.errors import TrainingError
 
 METRICS = "metrics.jsonl"
 LINE_EVERY_SECONDS = 30.0
@@ -49,10 +50,18 @@ class Journal:
             self._writer.close()
 
     def forget_after(self, step: int) -> None:
-        """Drop the lines of steps beyond `step`: a run resumed there reports them again."""
+        """Drop the lines of steps beyond `step`: a run resumed there reports them again.
+
+        Raises:
+            TrainingError: the file cannot be read or written.
+        """
         if not self.path.exists():
             return
-        lines = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
+        try:
+            text = self.path.read_text()
+        except OSError as error:
+            raise TrainingError(f"cannot read {self.path}: {error.strerror}; mend or remove it") from error
+        lines = [line for line in text.splitlines() if _step_of(line) <= step]
         with written_beside(self.path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines))
 
@@ -61,9 +70,17 @@ class Journal:
         self._bar.update(self._task, completed=images)
 
     def report(self, step: int, images: int, **values: float) -> None:
-        """Append one line to metrics.jsonl (and to TensorBoard)."""
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, "images": images, **values}) + "\n")
+        """Append one line to metrics.jsonl (and to TensorBoard).
+
+        Raises:
+            TrainingError: the disk is full, or the file cannot be written.
+        """
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, "images": images, **values}) + "\n")
+        except OSError as error:
+            remedy = "free some space, or make it writable, and resume"
+            raise TrainingError(f"cannot write {self.path}: {error.strerror}; {remedy}") from error
         if self._writer:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, images)
