@@ -45,8 +45,8 @@ def main() -> None:
         "# Results",
         "",
         "Made by `diffae evaluate` and `benchmarks/write_results.py`; no number is typed by hand. FD and KD are the "
-        "Frechet and the kernel distance between the features of images, SSIM and PSNR measure likeness, AUROC how well "
-        "a label is read. What each task does, and how numbers and verdicts are made, stands in "
+        "Frechet and the kernel distance between the features of images, SSIM and PSNR measure likeness, AUROC how "
+        "well a label is read. What each task does, and how numbers and verdicts are made, stands in "
         "[evaluation.md](evaluation.md).",
         "",
         *summary(evaluations),
