@@ -147,12 +147,8 @@ def _measures(
 
 def _compare(measure: _Measure, x: Tensor, x_val: Tensor, count: int, *, mirror: bool) -> Comparison:
     """Samples and held-out images against the training set, in one pass over it."""
-    import torch
+    from diffae.evaluation.memorisation import Comparison
 
-    from diffae.evaluation.memorisation import Comparison, Nearest, nearest
-
-    both = torch.cat([x, x_val])
-    views = [measure.vectors(view) for view in ((both, both.flip(-1)) if mirror else (both,))]
     with progress(f"comparing by {measure.name}", count) as done:
 
         def parts() -> Iterator[Tensor]:
@@ -162,9 +158,7 @@ def _compare(measure: _Measure, x: Tensor, x_val: Tensor, count: int, *, mirror:
                 seen += len(part)
                 done(seen)
 
-        found = nearest(torch.stack(views), parts())
-    halves = (Nearest(found.rows[part], found.distances[part]) for part in (slice(len(x)), slice(len(x), None)))
-    return Comparison(*halves)
+        return Comparison.of(x, x_val, measure.vectors, parts(), mirror=mirror)
 
 
 def _write(out: Path, found: dict[str, Comparison], pack: Pack, rows: np.ndarray, x: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +71,30 @@ class Comparison:
 
     samples: Nearest
     held_out: Nearest
+
+    @classmethod
+    def of(
+        cls,
+        samples: Float[Tensor, "n c h w"],
+        held_out: Float[Tensor, "m c h w"],
+        vectors: Callable[[Tensor], Tensor],
+        training: Iterable[Float[Tensor, "k p"]],
+        *,
+        mirror: bool = True,
+    ) -> Comparison:
+        """Both beside the training set, in one pass over it.
+
+        Args:
+            samples, held_out: images in [-1, 1].
+            vectors: what is compared: of images (b, c, h, w), vectors (b, p).
+            training: those of the training images, in parts, in order.
+            mirror: whether an image counts as the same as its mirror image.
+        """
+        both = torch.cat([samples, held_out])
+        views = (both, both.flip(-1)) if mirror else (both,)
+        found = nearest(torch.stack([vectors(view) for view in views]), training)
+        halves = (slice(len(samples)), slice(len(samples), None))
+        return cls(*(Nearest(found.rows[half], found.distances[half]) for half in halves))
 
     @property
     def p_value(self) -> float:

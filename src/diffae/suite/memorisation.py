@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from diffae.evaluation.memorisation import SIGNIFICANT, Comparison, Nearest, copying, nearest
+from diffae.evaluation.memorisation import SIGNIFICANT, Comparison, copying
 from diffae.evaluation.statistics import mean
 from diffae.figures import histograms, labelled_rows
 from diffae.images import to_unit
@@ -73,7 +73,6 @@ def _views(study: Study) -> dict[str, View]:
 
 
 def _compare(study: Study, x: Tensor, unseen: Tensor, view: View, name: str) -> Comparison:
-    both = torch.cat([x, unseen])
     known = study.train.first(study.counts.known)
     with study.progress(f"memorisation: {name}", len(known)) as done:
 
@@ -82,9 +81,7 @@ def _compare(study: Study, x: Tensor, unseen: Tensor, view: View, name: str) -> 
                 yield view(known.at(slice(start, start + _BLOCK)).tensor())
                 done(min(start + _BLOCK, len(known)))
 
-        found = nearest(torch.stack([view(both), view(both.flip(-1))]), parts())
-    halves = (slice(len(x)), slice(len(x), None))
-    return Comparison(*(Nearest(found.rows[half], found.distances[half]) for half in halves))
+        return Comparison.of(x, unseen, view, parts())
 
 
 def _sheet(study: Study, x: Tensor, found: Comparison):
