@@ -106,17 +106,15 @@ def vary(model: DiffusionAutoencoder, x: Tensor, count: int, seed: int, sampling
 
 def variation_tiles(x: Tensor, variations: Tensor) -> list[Tile]:
     """The input, its variations, their mean and their standard deviation (paper Fig. 3 and 10)."""
-    from diffae.images import to_unit
+    from diffae.evaluation.variation import Variation
     from diffae.report import heat_tile, tiles_of
 
-    unit = to_unit(variations)
-    deviation = unit.std(dim=0, correction=0).mean(dim=0)
-    mean = unit.mean(dim=0, keepdim=True) * 2 - 1  # [0, 1] => [-1, 1]
+    found = Variation(variations[None])
     return [
         *tiles_of(x, "input"),
         *tiles_of(variations, [f"x_T {index + 1}" for index in range(len(variations))]),
-        *tiles_of(mean, "mean"),
-        heat_tile(deviation * _DEVIATION_GAIN, f"std. deviation ×{_DEVIATION_GAIN:g}"),
+        *tiles_of(found.mean, "mean"),
+        heat_tile(found.deviation[0] * _DEVIATION_GAIN, f"std. deviation ×{_DEVIATION_GAIN:g}"),
     ]
 
 
