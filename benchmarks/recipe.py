@@ -7,8 +7,9 @@ FACES64 is a folder with images.zip and labels.csv (columns file, split, Male, Y
 network whose features make the Frechet and the perceptual distance. Every kind of run and seed is a run folder below
 --out, trained on the split "train" to each length in turn (a run is resumed, a length already measured is not measured
 again), so that the results are learning curves; between them stand the validations of training. Linear readings of
-z_sem are fitted on 5,000 images of "train"; everything is measured on --split, which is "val" while something is still
-to be chosen and "test" for what is published.
+z_sem are fitted on 5,000 images of "train", and on all; so are those of 16x16 pixels and of FEATURES, beside them.
+Everything is measured on --split, which is "val" while something is still to be chosen and "test" for what is
+published.
 
 The paper's recipe is given a learning rate of 3e-4, batches of 64 and an average that warms up: with Table 5's 1e-4 and
 an average that does not, runs so short keep most of their random start.
@@ -25,11 +26,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from faces import ATTRIBUTES, Faces, open_faces
 from measuring import auroc, conditions, r2
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 from train_speed import our_step, timed
 
 from diffae.autoencoder import DiffusionAutoencoder
@@ -53,7 +57,7 @@ RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "default, predicting eps": ("default", {"prediction": "eps"}),
 }
 """What is compared: a recipe, and the settings that differ from it."""
-LABELLED, MEASURED, INVERTED = 5000, 2000, 128
+LABELLED, MEASURED, INVERTED = (5000, 20_000), 2000, 128
 
 
 def settings(run: str, images: int, seed: int) -> tuple[ModelConfig, TrainingConfig]:
@@ -71,12 +75,23 @@ def _changed(settings: Any, changes: dict[str, Any]) -> Any:
     return dataclasses.replace(settings, **mine)
 
 
-def readings(model: DiffusionAutoencoder, faces: Faces, split: str) -> dict[str, float]:
-    """How much a linear function of z_sem knows of the labels: AUROC of the attributes, R2 of the age."""
-    fitted, tested = faces.rows("train")[:LABELLED], faces.rows(split)
-    z, z_tested = (model.encode_semantic(faces.images(rows)).numpy() for rows in (fitted, tested))
-    areas = {name: auroc(z, faces.label(name)[fitted], z_tested, faces.label(name)[tested]) for name in ATTRIBUTES}
-    return areas | {"age R2": r2(z, faces.label("age")[fitted], z_tested, faces.label("age")[tested])}
+def readings(represent: Callable[[Tensor], Tensor | np.ndarray], faces: Faces, split: str) -> dict[str, float]:
+    """How much a linear function of a representation knows of the labels: AUROC of the attributes, R2 of the age."""
+    fitted, tested = faces.rows("train"), faces.rows(split)
+    x, x_tested = (np.asarray(represent(faces.images(rows))) for rows in (fitted, tested))
+    found = {}
+    for labelled in LABELLED:
+        for name in ATTRIBUTES:
+            y, y_tested = faces.label(name)[fitted[:labelled]], faces.label(name)[tested]
+            found[f"{name}, {labelled} labels"] = auroc(x[:labelled], y, x_tested, y_tested)
+        age, age_tested = faces.label("age")[fitted[:labelled]], faces.label("age")[tested]
+        found[f"age R2, {labelled} labels"] = r2(x[:labelled], age, x_tested, age_tested)
+    return found
+
+
+def pixels(x_0: Tensor) -> Tensor:
+    """An image as 16x16 pixels."""
+    return F.adaptive_avg_pool2d(x_0, 16).flatten(1)
 
 
 def decodings(model: DiffusionAutoencoder, faces: Faces, split: str, features: FeatureNetwork) -> dict[str, float]:
@@ -139,7 +154,8 @@ def curve(run: str, seed: int, arguments: argparse.Namespace, faces: Faces, feat
         data = {"source": "faces64, split train", "recipe": RUNS[run][0], "preset": "small32"}
         train_autoencoder(faces.training_pack(), folder, model, training, resume=folder.exists(), data=data)
         trained = DiffusionAutoencoder.from_pretrained(folder, "cpu")
-        figures = readings(trained, faces, arguments.split) | decodings(trained, faces, arguments.split, features)
+        figures = readings(trained.encode_semantic, faces, arguments.split)
+        figures |= decodings(trained, faces, arguments.split, features)
         rows.append({"run": run, "seed": seed, "images": images} | figures)
         measured.write_text(json.dumps(rows, indent=2) + "\n")
     return rows
@@ -171,6 +187,8 @@ def main() -> None:
     speed = seconds_per_image(runs)
     Console(width=200).print(table, f"seconds per image: {speed}")
     results = {"conditions": conditions(arguments.threads), "split": arguments.split, "runs": rows}
+    others = {"16x16 pixels": pixels, features.name: features.pooled}
+    results["others"] = {name: readings(represent, faces, arguments.split) for name, represent in others.items()}
     results["validations"] = {
         f"{run}, seed {seed}": validations(folder_of(run, seed, arguments.out)) for run, seed in pairs
     }
