@@ -75,6 +75,15 @@ def images(folder: Path, name: str, count: int, seed: int) -> Images:
     return Images(Pack.from_arrays([pixels], folder / name), np.arange(count), {"red": red})
 
 
+class NotedCounts(Counts):
+    """Counts that note which of them are asked for."""
+
+    def __getattribute__(self, name: str) -> object:
+        if name in Counts.__dataclass_fields__:
+            super().__getattribute__("__dict__").setdefault("asked", set()).add(name)
+        return super().__getattribute__(name)
+
+
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.setattr(studies, "STEPS", (1, 2))
@@ -100,7 +109,9 @@ def test_the_tasks_are_those_the_command_names() -> None:
 
 @pytest.mark.parametrize("task", [name for name in TASK_NAMES if name not in ("throughput",)])
 def test_a_task_finds_finite_numbers(study: Study, task: str) -> None:
-    found = TASKS[task].run(study)
+    counts = NotedCounts(**dataclasses.asdict(COUNTS))
+    found = TASKS[task].run(replace(study, counts=counts))
+    assert vars(counts)["asked"] == set(TASKS[task].counts)
     assert found.tables
     for table in found.tables:
         assert table.note
@@ -161,7 +172,9 @@ def test_a_change_of_what_a_task_uses_computes_it_again(study: Study) -> None:
     keys = {name: running._key(study, name) for name in TASKS}
     other = replace(study, ddim=None)
     changed = {name for name in TASKS if running._key(other, name) != keys[name]}
-    assert changed == {name for name, task in TASKS.items() if "ddim" in task.uses}
+    assert changed == {name for name, task in TASKS.items() if "ddim" in task.parts}
+    more = replace(study, counts=replace(study.counts, pairs=3))
+    assert [name for name in TASKS if running._key(more, name) != keys[name]] == ["interpolation"]
     seeded = replace(study, seed=1)
     assert all(running._key(seeded, name) != keys[name] for name in TASKS)
 
