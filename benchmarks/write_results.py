@@ -24,7 +24,7 @@ from diffae.suite.paper import PAPER
 from diffae.suite.running import RESULTS, TASKS, picture_path
 
 _FACTS = ("command", "seed", "machine", "model", "network", "images of training", "unseen images", "binary labels",
-          "feature network", "identity network", "DDIM baseline", "counts")  # fmt: skip
+          "feature network", "perceptual distance", "identity network", "DDIM baseline", "counts")  # fmt: skip
 
 
 _FOLDERS = re.compile(r"(?<![\w./])/(?:[\w.+-]+/)+")

@@ -7,10 +7,13 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
+import torch
 from cli_helpers import Run, one_line, save_model
+from torch import nn
 
 from diffae.suite import TASK_NAMES, study
 
@@ -65,6 +68,27 @@ def test_what_is_absent_is_a_reason_and_decides_the_exit_code(run: Run, trained:
     assert run(*words, "--keep-going")[0] == 0
 
 
+def save_networks() -> None:
+    """maps.pt and vectors.pt: images as they are, and their colours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, but people hold such files
+        for name, network in {"maps": nn.Identity(), "vectors": nn.Sequential(nn.AvgPool2d(16), nn.Flatten())}.items():
+            torch.jit.save(torch.jit.trace(network, torch.zeros(1, 3, 16, 16)), f"{name}.pt")
+
+
+def test_sets_and_pairs_of_images_may_be_compared_by_two_networks(run: Run, trained: Path, faces: Path) -> None:
+    save_networks()
+    words = ("evaluate", trained, "variation", "--quick", "--images", faces, "--out", "report")
+    assert run(*words, "--features", "vectors.pt")[0] == 0
+    assert not Path("report/variation-alike.csv").exists()
+    code, _, err = run(*words, "--features", "vectors.pt", "--perceptual", "maps.pt")
+    assert code == 0
+    assert "not the images that config.json names: some that count as unseen may have been trained on" in err
+    assert "maps distance" in Path("report/variation-alike.csv").read_text()
+    facts = json.loads(Path("report/results.json").read_text())
+    assert (facts["feature network"], facts["perceptual distance"]) == ("vectors", "maps distance")
+
+
 BAD = [
     (("reconstructoin",), "task 'reconstructoin' does not exist; did you mean 'reconstruction'?"),
     (("--counts", "detectd=5"), "counts: 'detectd=5': must be NAME=NUMBER"),
@@ -73,6 +97,10 @@ BAD = [
     (("--ddim", "{trained}"), "has an encoder: --ddim takes a run trained with --no-encoder"),
     (("--ddim", "{small}"), "is for images of shape (3, 8, 8), the model's are (3, 16, 16)"),
     (("--autoencoder", "nowhere"), "autoencoder nowhere: must be a diffusers folder"),
+    (("--features", "maps.pt"), "maps gives no feature vectors: name it by --perceptual, another by --features"),
+    (("--identity", "maps.pt"), "maps gives no feature vectors: name another network by --identity"),
+    (("--perceptual", "vectors.pt"), "vectors gives no feature maps to compare"),
+    (("--unseen", "{faces}"), "unseen images are among the images of training"),
     (("--labels", "labels.csv"), "none names one of the"),
     (("--foreign", "nowhere"), "nowhere"),
 ]
@@ -81,9 +109,10 @@ BAD = [
 @pytest.mark.parametrize(("words", "message"), BAD)
 def test_bad_input(run: Run, trained: Path, faces: Path, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     Path("bad.onnx").write_bytes(b"no network")
+    save_networks()
     Path("labels.csv").write_text("file,hat\nsomebody.png,1\nelse.png,0\n")
     small = save_model(tmp_path / "small", z_sem_channels=0, image_size=8)
-    words = tuple(word.format(trained=trained, small=small) for word in words)
+    words = tuple(word.format(trained=trained, small=small, faces=faces) for word in words)
     code, _, err = run("evaluate", trained, *words, "--quick", "--images", faces, "--out", "report")
     assert code == 2
     assert message in one_line(err)

@@ -91,12 +91,31 @@ def test_a_baseline_of_another_image_size_is_refused() -> None:
     with pytest.raises(DataError, match=r"other fails on images .* size mismatch") as error:
         Baseline("other", fails, fails).reconstruct(images(2))
     assert "\n" not in str(error.value)
+    with pytest.raises(DataError, match=r"other fails on images .* size mismatch"):
+        Baseline("other", fails, fails).codes(images(2))
+
+
+@pytest.mark.parametrize("kind", ["AutoencoderKL", "VQModel"])
+def test_autoencoders_of_diffusers_are_read(tmp_path: Path, kind: str) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    settings = {"block_out_channels": (8,), "latent_channels": 2, "norm_num_groups": 4}
+    model = getattr(diffusers, kind)(**settings, **({"num_vq_embeddings": 8} if kind == "VQModel" else {})).eval()
+    model.save_pretrained(tmp_path / "theirs")
+    baseline = open_diffusers(tmp_path / "theirs")
+    back, size = baseline.reconstruct(images(2))
+    assert (baseline.name, size, baseline.codes(images(2)).shape) == ("theirs", 512, (2, 512))
+    with torch.no_grad():
+        expected = model(images(2)).sample
+    torch.testing.assert_close(back, expected)
+    with pytest.raises(DataError, match="theirs fails on images"):
+        baseline.codes(images(2)[:, :1])
 
 
 def test_a_diffusers_folder_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="must be a diffusers folder"):
         open_diffusers(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(DataError, match="pip install diffusers"):
+    monkeypatch.setitem(sys.modules, "diffusers.models.auto_model", None)
+    with pytest.raises(DataError, match=r"pip install diffae\[diffusers\]"):
         open_diffusers(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import warnings
 from pathlib import Path
 
@@ -147,9 +148,39 @@ def test_numbers_carry_the_name_of_the_network(means: Path) -> None:
     assert (network.frechet_name, network.kernel_name, network.distance_name) == (
         "FD-means", "KD-means", "means distance",
     )  # fmt: skip
-    inception = FeatureNetwork("Inception", None)
+    inception = FeatureNetwork("Inception", None, standard=True)
     assert (inception.frechet_name, inception.kernel_name) == ("FID", "KID")
-    assert FeatureNetwork("LPIPS-Alex", None, lambda a, b: a).distance_name == "LPIPS-Alex"
+    assert FeatureNetwork("LPIPS-Alex", None, lambda a, b: a, standard=True).distance_name == "LPIPS-Alex"
+
+
+def test_a_file_called_like_a_standard_network_is_none(means: Path) -> None:
+    for stem, frechet in (("Inception", "FD-file Inception"), ("LPIPS-Alex", "FD-file LPIPS-Alex")):
+        path = shutil.copy(means, means.with_stem(stem))
+        network = FeatureNetwork.open(path)
+        assert network.frechet_name == frechet
+        assert network.distance_name.endswith(" distance")
+
+
+def test_what_a_network_gives_is_known_before_it_is_used(means: Path, tmp_path: Path) -> None:
+    class Gray(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            assert x.shape[1] == 1
+            return x
+
+    class Nested(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            return x, (x, x)
+
+    assert FeatureNetwork.open(means).gives(8) == {"vectors", "distance"}
+    assert FeatureNetwork("LPIPS-Alex", None, lambda a, b: a).gives(8) == {"distance"}
+    for network, rule in ((Gray(), "must take"), (Nested(), "not tensors")):
+        path = tmp_path / "net.ts"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TorchScript is deprecated, but people hold such files
+            torch.jit.save(torch.jit.script(network), str(path))
+        with pytest.raises(DataError, match=rule) as error:
+            FeatureNetwork.open(path).gives(8)
+        assert "\n" not in str(error.value)
 
 
 def test_a_network_without_what_is_asked_for_says_so(tmp_path: Path) -> None:

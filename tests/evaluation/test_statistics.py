@@ -8,8 +8,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from diffae.errors import DataError
-from diffae.evaluation import statistics
-from diffae.evaluation.statistics import auroc, jackknife, mean
+from diffae.evaluation.statistics import Estimate, areas, auroc, jackknife, mean
 
 
 def test_the_interval_of_a_mean_is_that_of_the_central_limit_theorem() -> None:
@@ -33,8 +32,28 @@ def test_auroc_is_that_of_scikit_learn_ties_included() -> None:
     assert auroc(scores, positive).value == pytest.approx(roc_auc_score(positive, scores))
 
 
-def test_auroc_of_two_gaussians_mostly_lies_within_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "RESAMPLES", 200)
+def test_areas_are_those_of_scikit_learn_ties_repeats_and_unknowns_included() -> None:
+    rng = np.random.default_rng(4)
+    labels = (rng.random(90) < 0.4).astype(float)
+    labels[rng.random(90) < 0.2] = np.nan
+    scores, rows = np.round(rng.normal(size=90), 1), rng.integers(0, 90, (5, 90))
+    for found, chosen in zip(areas(scores, labels, rows), rows, strict=True):
+        known = chosen[~np.isnan(labels[chosen])]
+        assert found == pytest.approx(roc_auc_score(labels[known], scores[known]))
+
+
+def test_auroc_that_is_perfect_has_an_interval() -> None:
+    found = auroc(np.arange(10.0), np.arange(10) >= 5)
+    assert (found.value, found.high) == (1, 1)
+    assert 0.5 < found.low < 0.95
+
+
+def test_a_bound_is_passed_only_by_more_than_the_interval() -> None:
+    found = Estimate(0.5, 0.4, 0.6, 9)
+    assert [found.above(bound) for bound in (0.3, 0.5, 0.7)] == [True, None, False]
+
+
+def test_auroc_of_two_gaussians_mostly_lies_within_its_interval() -> None:
     rng = np.random.default_rng(2)
     inside = 0
     for _ in range(60):

@@ -17,12 +17,13 @@ import torch
 from tiny import tiny_model, tiny_network
 from torch import Tensor, nn
 
-from diffae.config import ModelConfig, PriorConfig, Sampling
+from diffae.config import ModelConfig, PriorConfig, Sampling, TrainingConfig
 from diffae.data.pack import Pack
 from diffae.errors import ConfigError, DataError
 from diffae.evaluation.features import FeatureNetwork
+from diffae.evaluation.memorisation import Comparison, Nearest
 from diffae.evaluation.reading import Reading
-from diffae.evaluation.statistics import Estimate
+from diffae.evaluation.statistics import Estimate, auroc
 from diffae.networks.latent import SkipMLP
 from diffae.prior import LatentPrior
 from diffae.suite import (
@@ -33,11 +34,13 @@ from diffae.suite import (
     generated,
     generation,
     manipulation,
+    memorisation,
     reconstruction,
     running,
 )
 from diffae.suite import study as studies
 from diffae.suite.findings import Absent, Claim, Findings, Outcome, Table, csv_rows, text, verdict
+from diffae.suite.material import given
 from diffae.suite.page import claim_rows, write_page
 from diffae.suite.running import TASKS, evaluate
 from diffae.suite.study import Counts, Images, Study, with_counts
@@ -98,7 +101,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     model.prior = NormalPrior(PriorConfig(2, 8), SkipMLP(6, 8, 2), z_sem.mean(0), z_sem.std(0))
     return Study(
         model, "run", train, test, COUNTS,
-        tmp_path / "report", silent, features=network, identity=network,
+        tmp_path / "report", silent, features=network, perceptual=network, identity=network,
         ddim=tiny_model(tiny_network(z_sem_channels=0)), sampling=Sampling(2, inversion="explicit"),
     )  # fmt: skip
 
@@ -141,7 +144,7 @@ def test_edits_are_not_compared_with_the_images_they_came_from(study: Study, mon
 
 def test_what_is_missing_is_named(study: Study) -> None:
     bare = replace(
-        study, features=None, identity=None, ddim=None, train=replace(study.train, labels={}),
+        study, features=None, perceptual=None, identity=None, ddim=None, train=replace(study.train, labels={}),
         test=replace(study.test, labels={}),
     )  # fmt: skip
     bare.model.prior = None
@@ -253,45 +256,130 @@ def test_claims_of_several_tasks_are_put_together() -> None:
     assert both[0][2:4] == ("not measured", "The task variation was not run.")
     without = {"interpolation": Outcome("interpolation", ""), "detection": Outcome("detection", "", skipped="why")}
     assert [claim_rows(without)[place][3] for place in (1, 8)] == [
-        "No DDIM baseline was given (--ddim).", "The task detection was left out.",
+        "There was no DDIM baseline (--ddim) to compare with, or no latent prior.", "The task detection was left out.",
     ]  # fmt: skip
     assert claim_rows({"a": outcome("shown")})[4][2] == "shown"
+    assert claim_rows({"a": outcome("not shown"), "b": outcome("not decided")})[4][2] == "not decided"
     assert all(row[4] for row in both)  # what the paper has to say
 
 
 def test_a_verdict_is_of_all_that_a_claim_says() -> None:
     assert [verdict(True, True), verdict(True, False), verdict(False, False)] == ["shown", "partly shown", "not shown"]
+    assert [verdict(True, None), verdict(None, False), verdict(None)] == ["partly shown", "not decided", "not decided"]
 
 
-def test_a_claim_that_does_not_show_says_why() -> None:
-    def row(name: str, steps: int, mse: float) -> reconstruction.Row:
-        one = Estimate(mse, mse, mse, 4)
-        return reconstruction.Row(name, steps, 1, 1.0, one, one, one, None)
+def row(name: str, steps: int, *errors: float) -> reconstruction.Row:
+    one = Estimate(float(np.mean(errors)), 0.0, 9.0, len(errors))
+    return reconstruction.Row(name, steps, 1, 1.0, one, one, one, None, np.array(errors))
 
-    rows = [row(f"{whose}: x_T explicit", steps, mse) for whose, steps, mse in (
-        ("ours", 10, 4.0), ("ours", 20, 0.9), ("ours", 100, 0.1),
-        ("DDIM", 10, 3.0), ("DDIM", 20, 2.0), ("DDIM", 100, 0.5),
+
+def test_reconstruction_must_be_better_by_more_than_chance() -> None:
+    rows = [row(f"{whose}: x_T explicit", steps, *errors) for whose, steps, errors in (
+        ("ours", 10, (4.0, 4.1)), ("ours", 20, (0.9, 0.8)), ("ours", 100, (0.1, 0.2)),
+        ("DDIM", 10, (3.0, 3.1)), ("DDIM", 20, (2.0, 0.1)), ("DDIM", 100, (0.5, 0.6)),
     )]  # fmt: skip
     (claim,) = reconstruction._claims(rows)
-    assert claim.verdict == "not shown"
-    assert "not better at T = 10;" in claim.reason
+    assert claim.verdict == "partly shown"
+    assert "not surely better at T = 10 and 20;" in claim.reason
     assert "DDIM's error at T = 100 is first beaten at T = 100" in claim.reason
 
-    def reading(area: float, positives: int) -> Reading:
-        return Reading("hat" if positives > 1 else "beard", Estimate(area, area - 0.02, area + 0.01, 50), positives)
 
-    areas = {"z_sem": (0.8, 0.7), "pixels": (0.9, 0.6), "PCA": (0.6, 0.6), "Net features": (0.99, 0.99)}
-    (claim,) = attributes._claims({name: [reading(hat, 3), reading(beard, 1)] for name, (hat, beard) in areas.items()})
-    assert (claim.verdict, claim.evidence) == ("partly shown", "average AUROC 0.775; pixels 0.825, PCA 0.600")
-    assert claim.reason == "not above pixels; behind pixels in hat (0.100), where an interval is ±0.015 at most"
+def test_readings_must_be_better_by_more_than_chance() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random(400) < 0.4).astype(float)
+    labels[:20] = np.nan
 
-    def distance(value: float) -> tuple[Estimate, Estimate]:
-        return (Estimate(9.0, 8.0, 10.0, 5), Estimate(value, value - 1, value + 1, 5))
+    def reading(strength: float) -> Reading:
+        logits = rng.normal(size=400) + strength * np.nan_to_num(labels)
+        known = ~np.isnan(labels)
+        return Reading("hat", auroc(logits[known], labels[known] == 1), 9, logits, labels)
 
-    found = {("ours", 10): 3.0, ("DDIM", 10): 2.0, ("ours, z_sem of real images", 10): 1.5}
-    (claim,) = generation._claims({key: distance(value) for key, value in found.items()})
-    assert claim.verdict == "not shown"
-    assert claim.reason.startswith("the latent prior, not the decoder, falls short")
+    strengths = {"z_sem": 1.5, "pixels, at most 16 x 16": 1.5, "PCA": 0.2, "Net features": 9.0, "theirs": 9.0}
+    (claim,) = attributes._claims({name: [reading(strength)] for name, strength in strengths.items()}, 0)
+    assert claim.verdict == "partly shown"
+    assert re.match(r"not surely above pixels, at most 16 x 16 \(.0\.0\d\d, -0\.\d+ to \+0\.\d+\)$", claim.reason)
+
+
+def test_fewer_steps_are_needed_only_where_samples_are_nearer() -> None:
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(200, 3))
+
+    def claims(ours: float, ddim: float) -> tuple[Claim, ...]:
+        made = {("ours", 10): rng.normal(ours, 1, (200, 3)), ("DDIM", 20): rng.normal(ddim, 1, (200, 3))}
+        others = {("ours", 20): real, ("DDIM", 10): real, ("ours, z_sem of real images", 10): real}
+        return generation._claims(real, {**made, **others}, 0)
+
+    assert [claims(*means)[0].verdict for means in ((0.0, 1.0), (1.0, 0.0), (0.5, 0.5))] == [
+        "shown", "not shown", "not decided",
+    ]  # fmt: skip
+    assert generation._claims(real, {("ours", 10): real, ("ours", 20): real}, 0) == ()
+
+
+def test_an_edit_that_does_nothing_is_not_taken_for_one(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    sets = {"with": rng.normal(2, 1, (64, 4)), "without": rng.normal(0, 1, (64, 4)), "idle": rng.normal(0, 1, (64, 4)),
+            "moved": rng.normal(1, 1, (64, 4))}  # fmt: skip
+    monkeypatch.setattr(manipulation, "edit", lambda study, x, name: x)
+    found = {}
+    for made in ("idle", "moved"):
+        pooled = iter([sets["with"], sets["without"], sets[made]])
+        monkeypatch.setattr(FeatureNetwork, "pooled", lambda self, x, pooled=pooled: next(pooled))
+        found[made] = manipulation._compare(study, study.need_features(), "red")
+    assert (found["idle"].holds, found["moved"].holds) == (None, True)
+    claim = manipulation._claim(list(found.values()))
+    assert claim.verdict == "partly shown"
+    assert claim.evidence == "red perhaps toward and near; red toward and near"
+    assert claim.reason.startswith("red: nearer by")
+
+
+def test_too_few_samples_do_not_show_that_none_are_copies() -> None:
+    def comparison(count: int) -> Comparison:
+        distances = np.stack([np.linspace(0.5, 0.9, count), np.ones(count)], axis=1)
+        near = Nearest(np.zeros((count, 2), np.int64), distances)
+        return Comparison(near, near)
+
+    verdicts = [memorisation._claim({"pixels": comparison(count)}, 0.5, count).verdict for count in (8, 200)]
+    assert verdicts == ["not decided", "shown"]
+    assert memorisation._claim({"pixels": comparison(200)}, 0.001, 200).verdict == "not shown"
+
+
+def test_what_would_be_lost_is_not_overwritten(study: Study) -> None:
+    evaluate(study, ["denoising", "variation"], {"quick": False}, print)
+    other = replace(study, counts=replace(study.counts, denoised=3))
+    with pytest.raises(DataError, match=r"holds denoising, found with other settings.*name them too"):
+        evaluate(other, ["variation"], {"quick": False}, print)
+    with pytest.raises(DataError, match="holds a full evaluation, which a quick one would replace"):
+        evaluate(other, ["denoising"], {"quick": True}, print)
+    assert set(evaluate(other, ["denoising"], {"quick": False}, print)) == {"denoising", "variation"}
+
+
+def test_files_are_those_of_the_last_findings(study: Study) -> None:
+    pages: list[set[str]] = []
+    evaluate(study, ["variation", "denoising"], {}, print, lambda found: pages.append(set(found)))
+    assert pages == [{"variation"}, {"denoising", "variation"}, {"denoising", "variation"}]
+    assert (study.out / "variation-alike.csv").is_file()
+    evaluate(replace(study, perceptual=None, identity=None), ["variation"], {}, print)
+    assert not (study.out / "variation-alike.csv").exists()
+    (study.out / "denoising-error.csv").unlink()
+    evaluate(replace(study, perceptual=None, identity=None), ["denoising"], {}, print)
+    assert (study.out / "denoising-error.csv").is_file()
+
+
+def test_a_rare_attribute_does_not_take_the_others_with_it(study: Study) -> None:
+    rare = (np.arange(48) < 2).astype(float)
+    test = replace(study.test, labels={**study.test.labels, "rare": rare})
+    train = replace(study.train, labels={**study.train.labels, "rare": np.arange(120) % 2.0})
+    found = attributes.attributes(replace(study, train=train, test=test))
+    assert [line[0] for line in found.tables[0].rows] == ["red", "average, by positives", "average, plain"]
+    assert "Left out for want of labelled images: rare." in found.notes
+
+
+def test_unseen_images_that_were_trained_on_are_refused(study: Study) -> None:
+    with pytest.raises(DataError, match=r"48 of 48 unseen images are among the images of training"):
+        given(study.test.pack, study.test.pack, None, TrainingConfig())
+    train, test = given(study.train.pack, study.test.pack, None, TrainingConfig())
+    assert sorted(test.rows.tolist()) == list(range(48)) != test.rows.tolist()  # files are often sorted
+    assert len(train) == 120
 
 
 def test_the_documentation_names_every_count() -> None:

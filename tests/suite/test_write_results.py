@@ -61,7 +61,7 @@ def test_the_page_says_what_was_found(
     text = page.read_text()
     for part in (
         "## run", "**Quick run.**", "| command | `diffae evaluate run --features net.onnx` |", "| seed | 0 |",
-        "| 1000 | 0.2500 (0.2000 to 0.3000) |", "ours\\|theirs", "Nine images.", "A note.",
+        "| 1,000 | 0.2500 (0.2000 to 0.3000) |", "ours\\|theirs", "Nine images.", "A note.",
         "|  | claim | run |\n", "| 5 | Fewer steps are needed than by DDIM | not shown |\n",
         "Took 3 minutes, 50 seconds of processor time.", "All tasks together took 3 minutes, 50 seconds",
         "| 5 | Fewer steps are needed than by DDIM | not shown | 0.2 against 0.1. Why not: too small. |",

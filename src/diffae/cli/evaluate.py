@@ -27,6 +27,9 @@ from diffae.suite import TASK_NAMES
 if TYPE_CHECKING:
     from diffae.autoencoder import DiffusionAutoencoder
     from diffae.config import TrainingConfig
+    from diffae.data.labels import LabelTable
+    from diffae.data.pack import Pack
+    from diffae.evaluation.baselines import Baseline
     from diffae.evaluation.features import FeatureNetwork
     from diffae.suite.findings import Outcome
     from diffae.suite.study import Counts, Images, Study
@@ -57,7 +60,10 @@ class Evaluate:
     labels: Path | None = None
     """CSV with a column of 0 and 1 for each attribute."""
     features: str | None = None
-    """Network for distances: an ONNX or TorchScript file, or inception, lpips-alex, lpips-vgg, lpips-squeeze."""
+    """Network for distances between sets of images: an ONNX or TorchScript file, or inception (FID)."""
+    perceptual: str | None = None
+    """Network for the distance of one image from another: a file, or lpips-alex, lpips-vgg, lpips-squeeze; by default
+    that of --features, where it gives one."""
     identity: str | None = None
     """Network that tells faces: a file, or arcface."""
     ddim: str | None = None
@@ -85,12 +91,15 @@ class Evaluate:
         tasks = [name for name in TASK_NAMES if name in self.tasks or not self.tasks]
         about = {"command": " ".join(["diffae", *map(shlex.quote, sys.argv[1:])]), "quick": self.quick, **dict(facts)}
         console = error_console()
+        lead = f"{dict(facts)['network']}; measured on {len(study.test):,} unseen images."
+        shown = [*facts, ("command", f"`{about['command']}`")]
+
+        def write(found: Mapping[str, Outcome]) -> None:
+            write_page(self.out, f"Evaluation of {self.model}", lead, shown, found, quick=self.quick)
+
         outcomes = evaluate(
-            study, tasks, about, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
+            study, tasks, about, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True), write
         )
-        facts += [("command", f"`{about['command']}`")]
-        lead = f"{dict(facts)['network']}; measured on {len(study.test):,} images it has never seen."
-        write_page(self.out, f"Evaluation of {self.model}", lead, facts, outcomes, quick=self.quick)
         left_out = {name: outcomes[name].skipped for name in tasks if outcomes[name].skipped}
         _tell(outcomes, left_out)
         say(f"The report is in {self.out / PAGE}: open it in a browser.")
@@ -109,7 +118,6 @@ class Evaluate:
 
     def _study(self) -> tuple[Study, list[tuple[str, str]]]:
         """What tasks work on, and the facts about it that the report tells."""
-        from diffae.evaluation.baselines import open_diffusers
         from diffae.evaluation.throughput import machine
         from diffae.suite.study import FULL, QUICK, Study, with_counts
 
@@ -117,15 +125,17 @@ class Evaluate:
         model = open_model(self.model)
         if not model.config.network.has_encoder:
             raise ConfigError(f"{self.model} has no encoder (z_sem_channels is 0): name it by --ddim, beside a model")
-        features, identity = (_network(model, source) for source in (self.features, self.identity))
-        train, test = self._images(model, counts)
+        features, perceptual, identity = self._networks(model)
+        train, test, chosen = self._images(model, counts)
+        ddim = self._ddim(model)
         study = Study(
             model, self.model, train, test, counts, self.out, progress,
             features=features,
+            perceptual=perceptual,
             identity=identity,
             trained=_training(model),
-            ddim=self._ddim(model),
-            others=tuple(open_diffusers(folder) for folder in self.autoencoder),
+            ddim=ddim,
+            others=self._others(),
             capacity=tuple((name, open_model(name)) for name in self.capacity),
             foreign=training_pack(model, self.foreign) if self.foreign else None,
             seed=self.seed,
@@ -134,18 +144,20 @@ class Evaluate:
             ("model", f"{self.model}, fingerprint {model.fingerprint()}"),
             ("network", _network_facts(model)),
             ("images of training", _told(train)),
-            ("unseen images", _told(test)),
+            ("unseen images", f"{_told(test)}, {chosen}"),
             ("binary labels", ", ".join(test.labels) or "none"),
             ("feature network", features.name if features else "none"),
+            ("perceptual distance", perceptual.distance_name if perceptual else "none"),
             ("identity network", identity.name if identity else "none"),
-            ("DDIM baseline", self.ddim or "none"),
+            ("DDIM baseline", f"{self.ddim}: {_network_facts(ddim)}" if ddim else "none"),
             ("seed", str(self.seed)),
             ("machine", machine()),
             ("counts", ", ".join(f"{name} {str(number).strip('(,)')}" for name, number in asdict(counts).items())),
         ]
         return study, facts
 
-    def _images(self, model: DiffusionAutoencoder, counts: Counts) -> tuple[Images, Images]:
+    def _images(self, model: DiffusionAutoencoder, counts: Counts) -> tuple[Images, Images, str]:
+        """Images of training, unseen ones, and how these were chosen."""
         from diffae.data.labels import LabelTable
         from diffae.suite.material import drawn, drawn_source, given
 
@@ -156,11 +168,48 @@ class Evaluate:
             with progress("drawing faces", 1, "sets") as done:
                 found = drawn(self.out / "work", size, *source, counts)
                 done(1)
-            return found
+            return *found, "drawn with another seed"
         labels = LabelTable.read(self.labels) if self.labels else None
         pack = training_pack(model, self.images)
         unseen = training_pack(model, self.unseen) if self.unseen else None
-        return given(pack, unseen, labels, _training(model))
+        return *given(pack, unseen, labels, _training(model)), self._chosen(model, pack, labels)
+
+    def _chosen(self, model: DiffusionAutoencoder, pack: Pack, labels: LabelTable | None) -> str:
+        """Which images count as unseen, and how far that is known."""
+        if self.unseen:
+            return "given, none of them among the images of training"
+        if labels and "split" in labels.columns:
+            return "those of the split “test”"
+        noted = _config(model).get("data", {}).get("key")
+        if noted and noted == pack.index["key"]:
+            return "held out in training"
+        warn("these are not the images that config.json names: some that count as unseen may have been trained on")
+        return "held out by their names, of images that config.json does not name: some may have been trained on"
+
+    def _networks(self, model: DiffusionAutoencoder) -> tuple[FeatureNetwork | None, ...]:
+        """Those of distances between sets, of distances between images, and of identity."""
+        features = _network(model, self.features)
+        size = model.image_shape[-1]
+        gives = features.gives(size) if features else frozenset()
+        if features and "vectors" not in gives:
+            raise DataError(f"{features.name} gives no feature vectors: name it by --perceptual, another by --features")
+        perceptual = _network(model, self.perceptual) or (features if "distance" in gives else None)
+        if perceptual and "distance" not in perceptual.gives(size):
+            raise DataError(f"{perceptual.name} gives no feature maps to compare: name another network by --perceptual")
+        identity = _network(model, self.identity)
+        if identity and "vectors" not in identity.gives(size):
+            raise DataError(f"{identity.name} gives no feature vectors: name another network by --identity")
+        return features, perceptual, identity
+
+    def _others(self) -> tuple[Baseline, ...]:
+        from diffae.evaluation.baselines import open_diffusers
+
+        found = tuple(open_diffusers(folder) for folder in self.autoencoder)
+        names = [other.name for other in found]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ConfigError(f"two autoencoders are in folders called {twice!r}: rename one, tables name them so")
+        return found
 
     def _ddim(self, model: DiffusionAutoencoder) -> DiffusionAutoencoder | None:
         if self.ddim is None:

@@ -36,12 +36,23 @@ class Baseline:
     key: str = ""
     """What tells it from others of the name; where it is the same, an evaluation keeps what it found."""
 
-    @torch.no_grad()
     def codes(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """The code of each image as a vector."""
-        return torch.cat([self.encode(part).flatten(1).cpu() for part in x.split(BATCH)])
+        """The code of each image as a vector.
+
+        Raises:
+            DataError: a baseline of other images.
+        """
+        return torch.cat([self._run(self.encode, part, part).flatten(1).cpu() for part in x.split(BATCH)])
 
     @torch.no_grad()
+    def _run(self, function: Callable[[Tensor], Tensor], value: Tensor, images: Tensor) -> Tensor:
+        """What somebody else's function makes of images, or of their codes."""
+        try:
+            return function(value)
+        except Exception as error:  # of whatever class they raise
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise DataError(f"baseline {self.name} fails on images {tuple(images.shape[1:])}: {reason}") from None
+
     def reconstruct(self, x: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c h w"], int]:
         """The images that come back, and the size of the code.
 
@@ -50,12 +61,8 @@ class Baseline:
         """
         parts, size = [], 0
         for part in x.split(BATCH):
-            try:
-                code = self.encode(part)
-                back = self.decode(code).cpu()
-            except (RuntimeError, ValueError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise DataError(f"baseline {self.name} fails on images {tuple(part.shape[1:])}: {reason}") from None
+            code = self._run(self.encode, part, part)
+            back = self._run(self.decode, code, part).cpu()
             if back.shape != part.shape:
                 shapes = f"{tuple(back.shape[1:])} for {tuple(part.shape[1:])}"
                 raise DataError(f"baseline {self.name} returns images of shape {shapes}: it must keep their size")
@@ -124,15 +131,16 @@ def open_diffusers(folder: str | Path) -> Baseline:
     if not (folder / "config.json").is_file():
         raise DataError(f"autoencoder {folder}: must be a diffusers folder with config.json; check the path")
     try:
-        import diffusers  # pyright: ignore[reportMissingImports]
+        from diffusers.models.auto_model import AutoModel
     except ImportError:
-        raise DataError(f"autoencoder {folder} needs diffusers: install it with `pip install diffusers`") from None
+        remedy = "install it with `pip install diffae[diffusers]`"
+        raise DataError(f"autoencoder {folder} needs diffusers: {remedy}") from None
     try:
-        model = diffusers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        found = AutoModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+    except Exception as error:  # of whatever class they raise
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DataError(f"autoencoder {folder} cannot be read ({reason}); check the folder") from None
-    kind = type(model).__name__
+    model, kind = found.eval(), type(found).__name__
     key = repr(sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir()))
     if kind == "AutoencoderKL":
         return Baseline(

@@ -60,6 +60,7 @@ class FeatureNetwork:
         measure: a perceptual distance of the network's own, ((b, 3, h, w), (b, 3, h, w)) => (b,); else the feature
             maps are compared.
         key: tells one network from another.
+        standard: whether it is one that papers mean by FID, KID or LPIPS.
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class FeatureNetwork:
         outputs: Outputs | None,
         measure: Callable[[Tensor, Tensor], Tensor] | None = None,
         key: str = "",
+        *,
+        standard: bool = False,
     ) -> None:
-        self.name, self.key = name, key
+        self.name, self.key, self._standard = name, key, standard
         self._outputs, self._measure = outputs, measure
 
     @classmethod
@@ -86,33 +89,52 @@ class FeatureNetwork:
         """
         if str(source) in known_features.LPIPS:
             name, measure = known_features.open_lpips(str(source))
-            return cls(name, None, measure, str(source))
+            return cls(name, None, measure, str(source), standard=True)
         if str(source) == "inception":
             inception = known_features.open_inception()
-            return cls("Inception", lambda x: {"pooled": inception(x)}, key=str(source))
+            return cls("Inception", lambda x: {"pooled": inception(x)}, key=str(source), standard=True)
         path, given = _split(known_features.arcface_file() if str(source) == "arcface" else str(source))
         digest = _sha256(path)
         known = _FILES.get(digest)
         range_ = given or (known.range if known else "unit")
         load = _open_onnx if path.suffix.lower() == ".onnx" else _open_torchscript
         run = load(path)
-        name = known.name if known else path.stem
+        name = known.name if known else _own_name(path.stem)
         return cls(name, lambda x: run(_in_range(to_unit(as_rgb(x)), range_)), key=f"{digest} {range_}")
 
     @property
     def frechet_name(self) -> str:
         """Name of a Frechet distance of its features: "FID" of Inception alone, else for instance "FD-SqueezeNet"."""
-        return "FID" if self.name == "Inception" else f"FD-{self.name}"
+        return "FID" if self._standard else f"FD-{self.name}"
 
     @property
     def kernel_name(self) -> str:
         """Name of a kernel distance of its features: "KID" of Inception alone."""
-        return "KID" if self.name == "Inception" else f"KD-{self.name}"
+        return "KID" if self._standard else f"KD-{self.name}"
 
     @property
     def distance_name(self) -> str:
         """Name of its perceptual distance: "LPIPS-..." of the LPIPS networks alone."""
-        return self.name if self._measure else f"{self.name} distance"
+        return self.name if self._standard else f"{self.name} distance"
+
+    def gives(self, size: int) -> frozenset[Literal["vectors", "distance"]]:
+        """What it makes of square images of a size: feature vectors, a perceptual distance, or both.
+
+        Raises:
+            DataError: it cannot see them, or gives neither.
+        """
+        if self._outputs is None:
+            return frozenset({"distance"})
+        outputs = self._outputs(torch.zeros(1, 3, size, size))
+        dimensions = {value.dim() for value in outputs.values()}
+        found: set[Literal["vectors", "distance"]] = set()
+        if 2 in dimensions or "pooled" in outputs:
+            found.add("vectors")
+        if 4 in dimensions:
+            found.add("distance")
+        if not found:
+            raise DataError(f"{self.name} gives neither vectors (b, d) nor maps (b, c, h, w): export it with such")
+        return frozenset(found)
 
     def pooled(self, images: Float[Tensor, "b c h w"]) -> Float[np.ndarray, "b d"]:
         """The feature vector of each image, float32.
@@ -172,6 +194,12 @@ def _split(source: str) -> tuple[Path, Range | None]:
         rule = f"must be an ONNX or TorchScript file (with @{', @'.join(get_args(Range))} where needed)"
         raise DataError(f"feature network {source!r}: {rule}, or one of {', '.join(KNOWN)}")
     return path, next((value for value in get_args(Range) if at and value == range_), None)
+
+
+def _own_name(stem: str) -> str:
+    """A file's name, unless it says that it is one of the networks which only their hashes make."""
+    taken = stem.lower() in ("inception", "squeezenet", "mobilefacenet", "arcface") or stem.lower().startswith("lpips")
+    return f"file {stem}" if taken else stem
 
 
 def _sha256(path: Path) -> str:
@@ -243,11 +271,13 @@ def _open_torchscript(path: Path) -> Outputs:
     def run(x: Tensor) -> dict[str, Tensor]:
         try:
             found = network(x)
-        except RuntimeError as error:
+        except (RuntimeError, torch.jit.Error) as error:
             reason = str(error).strip().splitlines()[-1]
             raise DataError(f"{path} fails on images {tuple(x.shape)} ({reason}): it must take (b, 3, h, w)") from None
-        if isinstance(found, dict):
-            return found
-        return {f"output{i}": x for i, x in enumerate(found if isinstance(found, (tuple, list)) else [found])}
+        several = found if isinstance(found, (tuple, list)) else [found]
+        outputs = found if isinstance(found, dict) else {f"output{i}": value for i, value in enumerate(several)}
+        if not all(isinstance(value, Tensor) for value in outputs.values()):
+            raise DataError(f"{path} gives outputs that are not tensors: it must give one, or several by name or place")
+        return outputs
 
     return run

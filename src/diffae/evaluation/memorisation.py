@@ -107,6 +107,22 @@ class Comparison:
 
         return float(mannwhitneyu(self.samples.relative, self.held_out.relative, alternative="less").pvalue)
 
+    def noticed(self, measures: int) -> int:
+        """How many of the samples would have to be copies, at relative distance 0, for the test to find copying.
+
+        Args:
+            measures: how many measures the test is corrected for.
+        """
+        from scipy.stats import mannwhitneyu
+
+        samples = np.sort(self.samples.relative)[::-1]
+        for copies in range(1, len(samples) + 1):
+            planted = np.where(np.arange(len(samples)) < copies, 0.0, samples)  # in place of the least near
+            p = mannwhitneyu(planted, self.held_out.relative, alternative="less").pvalue
+            if p * measures < SIGNIFICANT:
+                return copies
+        return len(samples) + 1
+
     @property
     def nearer(self) -> float:
         """Share of the pairs of a sample and a held-out image in which the sample is the nearer one; 0.5 when alike."""

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
+from diffae import linear
 from diffae.errors import DataError
 
 RESAMPLES = 1000
@@ -16,7 +17,9 @@ RESAMPLES = 1000
 GROUPS = 10
 """Parts of a sample that the jackknife leaves out in turn."""
 
-_SHARES = (2.5, 97.5)  # percentiles of a 95 % interval
+SHARES = (2.5, 97.5)
+"""Percentiles of a 95 % interval."""
+
 _NORMAL = 1.96  # half a 95 % interval of a normal distribution, in standard deviations
 
 
@@ -30,6 +33,10 @@ class Estimate:
     count: int
     """Images (or pairs) it was measured on."""
 
+    def above(self, bound: float) -> bool | None:
+        """Whether the number is above a bound; None where the interval holds both answers."""
+        return True if self.low > bound else False if self.high < bound else None
+
 
 def mean(values: Float[np.ndarray, " n"], seed: int = 0) -> Estimate:
     """Mean with its percentile bootstrap interval.
@@ -41,12 +48,12 @@ def mean(values: Float[np.ndarray, " n"], seed: int = 0) -> Estimate:
     if not len(values) or not np.isfinite(values).all():
         raise DataError(f"{len(values)} values, not all finite: a mean needs at least one image and finite errors")
     drawn = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(values[drawn].mean(axis=1), _SHARES)
+    low, high = np.percentile(values[drawn].mean(axis=1), SHARES)
     return Estimate(float(values.mean()), float(low), float(high), len(values))
 
 
-def auroc(scores: Float[np.ndarray, " n"], positive: np.ndarray, seed: int = 0) -> Estimate:
-    """Area under the ROC curve, with its percentile bootstrap interval (positives and negatives drawn apart).
+def auroc(scores: Float[np.ndarray, " n"], positive: np.ndarray) -> Estimate:
+    """Area under the ROC curve, with Newcombe's interval (see `diffae.linear`), which is never empty.
 
     Args:
         scores: higher means positive; ties count half.
@@ -55,13 +62,11 @@ def auroc(scores: Float[np.ndarray, " n"], positive: np.ndarray, seed: int = 0) 
         DataError: all of one class.
     """
     positive = np.asarray(positive, bool)
-    one, other = np.asarray(scores, np.float64)[positive], np.asarray(scores, np.float64)[~positive]
-    if not len(one) or not len(other):
-        raise DataError(f"{len(one)} positives and {len(other)} negatives: AUROC needs at least one of each")
-    rng = np.random.default_rng(seed)
-    drawn = [x[rng.integers(0, len(x), (RESAMPLES, len(x)))] for x in (one, other)]
-    low, high = np.percentile(_areas(*drawn), _SHARES)
-    return Estimate(float(_areas(one[None], other[None])[0]), float(low), float(high), len(positive))
+    ones = int(positive.sum())
+    if not 0 < ones < len(positive):
+        raise DataError(f"{ones} positives and {len(positive) - ones} negatives: AUROC needs at least one of each")
+    found = linear.auroc(np.asarray(scores, np.float64), positive.astype(np.float64))
+    return Estimate(found.value, found.low, found.high, len(positive))
 
 
 def jackknife(
@@ -90,8 +95,22 @@ def jackknife(
     return Estimate(float(value), float(value - _NORMAL * error), float(value + _NORMAL * error), least)
 
 
-def _areas(one: Float[np.ndarray, "k n"], other: Float[np.ndarray, "k m"]) -> Float[np.ndarray, " k"]:
-    """The Mann-Whitney statistic of each row: the share of pairs in which the positive scores higher."""
-    n, m = one.shape[1], other.shape[1]
-    ranks = rankdata(np.concatenate([one, other], axis=1), axis=1)[:, :n].sum(axis=1)
-    return (ranks - n * (n + 1) / 2) / (n * m)
+def areas(
+    scores: Float[np.ndarray, " n"], labels: Float[np.ndarray, " n"], rows: Int[np.ndarray, "k n"]
+) -> Float[np.ndarray, " k"]:
+    """Area under the ROC curve of each of k choices of images: the Mann-Whitney statistic.
+
+    Args:
+        scores: higher means 1.
+        labels: 1, 0 or NaN, which does not count.
+        rows: the images of each choice, some of them several times.
+    Returns:
+        NaN where a choice has images of one class only.
+    """
+    known = ~np.isnan(labels)
+    ranks = rankdata(np.where(known, scores, -np.inf)[rows], axis=1)  # the unknown come first
+    ones = (labels == 1)[rows]
+    n, unknown = ones.sum(axis=1), (~known)[rows].sum(axis=1)
+    m = len(labels) - unknown - n
+    with np.errstate(invalid="ignore"):
+        return ((ranks * ones).sum(axis=1) - n * (unknown + (n + 1) / 2)) / (n * m)

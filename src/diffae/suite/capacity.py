@@ -26,8 +26,8 @@ def capacity(study: Study) -> Findings:
     """Reconstruction, from z_sem alone and with x_T, and what z_sem tells, for models of several sizes of z_sem."""
     x = study.unseen(study.counts.reconstructed, "capacity")
     rows: list[tuple[Cell, ...]] = []
-    distance = (study.features.distance_name,) if study.features else ()
-    attributes = study.train.labels and study.test.labels
+    distance = (study.perceptual.distance_name,) if study.perceptual else ()
+    attributes = study.test.labels and study.readable[0]
     for name, model in study.capacity or _trained(study):
         size = model.config.network.z_sem_channels
         if model.image_shape != study.model.image_shape or not size:
@@ -37,9 +37,9 @@ def capacity(study: Study) -> Findings:
         z_sem = model.encode_semantic(x)
         alone = model.decode(z_sem=z_sem, sampling=explicit, generator=study.generator("capacity")).cpu()
         whole = model.decode(study.encode(x, explicit, f"capacity: {name}", model), sampling=explicit).cpu()
-        from_z = measure(name, x, alone, numbers=size, features=study.features)
-        both = measure(name, x, whole, numbers=size, features=study.features)
-        perceptual = (from_z.distance,) if study.features else ()
+        from_z = measure(name, x, alone, numbers=size, features=study.perceptual)
+        both = measure(name, x, whole, numbers=size, features=study.perceptual)
+        perceptual = (from_z.distance,) if study.perceptual else ()
         area = (_area(study, model),) if attributes else ()
         rows.append((name, size, from_z.ssim, *perceptual, from_z.mse, both.ssim, both.mse, *area))
     header = (
@@ -103,8 +103,8 @@ def _training_pack(images: Images, path: Path) -> Pack:
 
 
 def _area(study: Study, model: DiffusionAutoencoder) -> float:
-    known, tested = study.train.first(study.counts.labelled), study.test.first(study.counts.tested)
+    known, tested = study.labelled, study.tested
     one, other = (model.encode_semantic(images.tensor()).cpu().numpy() for images in (known, tested))
     return macro_average(
-        [read_attribute(name, one, known.labels[name], other, tested.labels[name]) for name in known.labels]
+        [read_attribute(name, one, known.labels[name], other, tested.labels[name]) for name in study.readable[0]]
     )

@@ -17,7 +17,7 @@ from diffae.figures import labelled_rows
 from diffae.prior import LatentPrior
 from diffae.report import tiles_of
 from diffae.suite.findings import Cell, Findings, Picture, Table, listed
-from diffae.suite.generated import decode_many, prior_z_sem
+from diffae.suite.generated import about_bias, decode_many, prior_z_sem
 from diffae.suite.study import Study
 
 EXAMPLES = 50
@@ -63,7 +63,7 @@ def conditional(study: Study) -> Findings:
         f"{compared} unseen images of the class and as many samples. Binary: {EXAMPLES} positives "
         f"and {EXAMPLES} negatives; positive-unlabelled: {2 * EXAMPLES} positives and "
         f"{min(UNLABELLED, len(study.train)):,} unlabelled. "
-        f"Naive: samples of everything. T = {study.counts.class_steps}."
+        f"Naive: samples of everything, once. T = {study.counts.class_steps}. {about_bias(features, min(counts))}"
     )
     notes = (f"Left out for want of labelled images: {listed(left_out)}.",) if left_out else ()
     table = Table("distances", "Few-shot conditional samples", header, tuple(rows), note)

@@ -12,7 +12,7 @@ from diffae.errors import DiffaeError
 from diffae.evaluation.statistics import Estimate
 
 Cell = str | int | float | Estimate | None
-Verdict = Literal["shown", "partly shown", "not shown"]
+Verdict = Literal["shown", "partly shown", "not shown", "not decided"]
 
 CLAIMS = {
     1: "x_T changes details only",
@@ -118,9 +118,11 @@ class Outcome:
         return cls(*facts, Findings(tables, pictures, claims, tuple(plain["notes"])))
 
 
-def verdict(*holds: bool) -> Verdict:
-    """In a word, of all that a claim says: attributes, steps, or kinds of images."""
-    return "shown" if all(holds) else "partly shown" if any(holds) else "not shown"
+def verdict(*holds: bool | None) -> Verdict:
+    """In a word, of all that a claim says: attributes, steps, or kinds of images; None where it may be chance."""
+    if any(holds):
+        return "shown" if all(holds) else "partly shown"
+    return "not decided" if None in holds else "not shown"
 
 
 def text(cell: Cell) -> str:
@@ -129,7 +131,7 @@ def text(cell: Cell) -> str:
         return f"{_number(cell.value)} ({_number(cell.low)} to {_number(cell.high)})"
     if cell is None:
         return ""
-    return _number(cell) if isinstance(cell, float) else str(cell)
+    return _number(cell) if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell
 
 
 def csv_rows(table: Table) -> list[list[str]]:

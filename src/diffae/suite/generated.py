@@ -53,8 +53,10 @@ def distances(
 
 def about_distances(features: FeatureNetwork, count: int) -> str:
     """How far to trust such a table."""
+    return f"{count:,} images on each side. {about_bias(features, count)} Intervals by the jackknife."
+
+
+def about_bias(features: FeatureNetwork, count: int) -> str:
+    """What few images do to the two distances."""
     bias = f"{features.frechet_name} is biased upwards at so few images. " if count < BIASED else ""
-    return (
-        f"{count:,} images on each side. {bias}{features.kernel_name} is not biased; it may fall a little below 0. "
-        "Intervals by the jackknife."
-    )
+    return f"{bias}{features.kernel_name} is not biased; it may fall a little below 0."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from diffae.data.sketch import BINARY, draw_chunks
 from diffae.errors import DataError
 from diffae.suite.study import Counts, Images
 from diffae.training.autoencoder import held_out
+
+_BLOCK = 512  # images read at once
 
 UNSEEN_SEED = 20_220_619
 """Of drawn faces that no model was trained on: the shipped one's data have seed 0."""
@@ -37,8 +41,9 @@ def drawn(folder: Path, size: int, count: int, seed: int, counts: Counts) -> tup
         count, seed: of the faces the model was trained on.
         counts: how much is measured.
     """
-    seen = min(count, counts.known)
-    unseen = max(counts.tested, counts.distribution, counts.outliers, counts.pairs, counts.reconstructed)
+    seen = min(count, max(counts.known, counts.labelled, counts.learnt, counts.detected, counts.distribution))
+    unseen = max(counts.tested, counts.distribution, counts.outliers, counts.pairs, counts.reconstructed,
+                 counts.denoised, counts.varied, counts.detected // 2)  # fmt: skip
     return _drawn(folder, size, seen, seed), _drawn(folder, size, unseen, UNSEEN_SEED)
 
 
@@ -59,7 +64,7 @@ def _drawn(folder: Path, size: int, count: int, seed: int) -> Images:
 def given(
     pack: Pack, unseen: Pack | None, labels: LabelTable | None, training: TrainingConfig
 ) -> tuple[Images, Images]:
-    """Images that a model was trained on, and others.
+    """Images that a model was trained on, and others, in random order: files are often sorted by what they show.
 
     Args:
         pack: the images of training, or all.
@@ -68,19 +73,41 @@ def given(
         labels: of both.
         training: how the model was trained.
     Raises:
-        DataError: labels that name none of the images.
+        DataError: labels that name none of the images, or images that are among both.
     """
     table = labels.for_images(pack.names) if labels else None
     known = binary_labels(table) if table else {}
     every = Images(pack, np.arange(len(pack)), known)
     if unseen is not None:
         others = binary_labels(labels.for_images(unseen.names)) if labels else {}
-        return every, Images(unseen, np.arange(len(unseen)), others)
+        found = _shuffled(every), _shuffled(Images(unseen, np.arange(len(unseen)), others))
+        _check_apart(*found)
+        return found
     if table and "split" in table.columns and table.kinds["split"] == "class":
         train, test = (_of_split(table, name) for name in ("train", "test"))
     else:
         train, test = held_out(pack, training)
-    return every.at(train), every.at(test)
+    return _shuffled(every.at(train)), _shuffled(every.at(test))
+
+
+def _shuffled(images: Images) -> Images:
+    return images.at(np.random.default_rng(0).permutation(len(images)))
+
+
+def _check_apart(train: Images, test: Images) -> None:
+    """Raise `DataError` where an image is in both, whatever the files are called."""
+    known = set(_digests(train))
+    both = sum(digest in known for digest in _digests(test))
+    if both:
+        rule = "a test on what was learnt tells nothing; name others by --unseen"
+        raise DataError(f"{both:,} of {len(test):,} unseen images are among the images of training: {rule}")
+
+
+def _digests(images: Images) -> Iterator[bytes]:
+    """Of the pixels of each image, in the order of the pack, which reads fastest."""
+    for rows in np.array_split(np.sort(images.rows), range(_BLOCK, len(images), _BLOCK)):
+        for pixels in images.pack.fetch(rows):
+            yield hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
 
 
 def binary_labels(table: LabelTable) -> dict[str, Float[np.ndarray, " n"]]:

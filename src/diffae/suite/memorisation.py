@@ -18,6 +18,7 @@ from diffae.suite.study import Study
 
 _STEPS = 20
 _SHOWN, _NEAREST = 6, 5
+_FEW = 0.25  # share of copies among the samples that must have been noticed for claim 7
 _BLOCK = 512  # training images compared at once
 
 View = Callable[[Tensor], Tensor]
@@ -39,7 +40,8 @@ def memorisation(study: Study) -> Findings:
     note = (
         f"Distance of the nearest of {known:,} training images, or their mirror images, over the mean of the next "
         f"49: near 0 is a copy. {len(x)} samples, T = {_STEPS}; {len(unseen)} unseen images. Nearer: share of pairs in "
-        "which the sample is nearer, 0.5 when alike. p by a one-sided Mann-Whitney U test."
+        "which the sample is nearer, 0.5 when alike. p by a one-sided Mann-Whitney U test, not "
+        "corrected for the number of distances."
     )
     header = ("distance by", "samples", "unseen images", "nearer", "nearer than all unseen", "p")
     table = Table("nearest", "The nearest training image", header, rows, note)
@@ -50,12 +52,24 @@ def memorisation(study: Study) -> Findings:
         Picture("distances", f"How near the nearest training image is, by pixels; {len(x)} samples, {len(unseen)} "
                 "unseen images.", histograms(relative, "distance of the nearest over that of the next 49"), chart=True),
     )  # fmt: skip
-    evidence = f"p = {p:.2g} that samples are as new as unseen images, over {len(found)} distances"
+    return Findings((table,), pictures, (_claim(found, p, len(x)),))
+
+
+def _claim(found: dict[str, Comparison], p: float, count: int) -> Claim:
+    """Claim 7, which a test of too few samples cannot decide: it must have noticed copies, had there been some."""
+    noticed = max(one.noticed(len(found)) for one in found.values())
+    evidence = (
+        f"samples are no nearer to training images than unseen ones are (p = {p:.2g}, corrected for {len(found)} "
+        f"distances); of {count} samples, {noticed} copies would have been noticed"
+    )
+    if p >= SIGNIFICANT and noticed <= _FEW * count:
+        return Claim(7, verdict(True), evidence)
+    if p >= SIGNIFICANT:
+        return Claim(7, verdict(None), evidence, f"that is more than {_FEW:.0%}; take more samples")
     closest = min(found, key=lambda name: found[name].p_value)
     told = f"by {closest}, in {found[closest].nearer:.0%} of the pairs the sample is nearer than the unseen image, and "
-    told += f"{found[closest].closest} of {len(x)} samples are nearer than every unseen one"
-    claim = Claim(7, verdict(p >= SIGNIFICANT), evidence, "" if p >= SIGNIFICANT else told)
-    return Findings((table,), pictures, (claim,))
+    told += f"{found[closest].closest} of {count} samples are nearer than every unseen one"
+    return Claim(7, verdict(False), f"p = {p:.2g}, corrected for {len(found)} distances", told)
 
 
 def _views(study: Study) -> dict[str, View]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diffae.evaluation.statistics import Estimate
 from diffae.report import Report
-from diffae.suite.findings import CLAIMS, Cell, Claim, Outcome, Table, text
+from diffae.suite.findings import CLAIMS, Cell, Claim, Outcome, Table, Verdict, text
 from diffae.suite.paper import CLAIMED, PAPER
 from diffae.suite.running import TASKS, with_pictures
 
@@ -63,8 +63,7 @@ def claim_rows(outcomes: Mapping[str, Outcome]) -> list[tuple[str, str, str, str
             made[claim.number].append(claim)
     rows = []
     for number, claims in made.items():
-        words = {claim.verdict for claim in claims}
-        said = "not measured" if not words else words.pop() if len(words) == 1 else "partly shown"
+        said = _together([claim.verdict for claim in claims])
         by = " ".join(map(_by, claims)) or _why_not_measured(_MEASURED_BY[number], outcomes)
         rows.append((str(number), CLAIMS[number], said, by, CLAIMED[number]))
     return rows
@@ -73,7 +72,18 @@ def claim_rows(outcomes: Mapping[str, Outcome]) -> list[tuple[str, str, str, str
 def _why_not_measured(task: str, outcomes: Mapping[str, Outcome]) -> str:
     if task not in outcomes:
         return f"The task {task} was not run."
-    return f"The task {task} was left out." if outcomes[task].skipped else "No DDIM baseline was given (--ddim)."
+    if outcomes[task].skipped:
+        return f"The task {task} was left out."
+    return "There was no DDIM baseline (--ddim) to compare with, or no latent prior."
+
+
+def _together(verdicts: Sequence[Verdict]) -> str:
+    """What several tasks say of one claim."""
+    if not verdicts:
+        return "not measured"
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    return "partly shown" if {"shown", "partly shown"} & set(verdicts) else "not decided"
 
 
 def _by(claim: Claim) -> str:

@@ -30,7 +30,7 @@ from diffae.suite import (
     throughput,
     variation,
 )
-from diffae.suite.findings import Findings, Outcome, csv_rows
+from diffae.suite.findings import Findings, Outcome, csv_rows, listed
 from diffae.suite.study import Images, Study
 
 RESULTS = "results.json"
@@ -53,11 +53,11 @@ class Task:
 TASKS = {
     "reconstruction": Task(
         "Reconstruction", "Tables 1, 2", reconstruction.reconstruction,
-        ("reconstructed", "learnt", "baseline_images"), ("features", "ddim", "others"),
+        ("reconstructed", "learnt", "baseline_images"), ("perceptual", "ddim", "others"),
     ),
     "capacity": Task(
         "Size of z_sem", "Table 2 b-e", capacity.capacity,
-        ("capacities", "capacity_images", "reconstructed", "labelled", "tested"), ("features", "capacity", "labels"),
+        ("capacities", "capacity_images", "reconstructed", "labelled", "tested"), ("perceptual", "capacity", "labels"),
     ),
     "denoising": Task("Denoising", "Fig. 6", denoising.denoising, ("denoised",), ("ddim",)),
     "generation": Task(
@@ -76,10 +76,10 @@ TASKS = {
         ("distribution", "edited", "labelled"), ("features", "identity", "labels"),
     ),
     "interpolation": Task(
-        "Interpolation", "Fig. 4, App. F", interpolation.interpolation, ("pairs",), ("features", "ddim")
+        "Interpolation", "Fig. 4, App. F", interpolation.interpolation, ("pairs",), ("perceptual", "ddim")
     ),
     "variation": Task(
-        "Variation", "Figs. 3, 10", variation.variation, ("varied", "variations"), ("features", "identity")
+        "Variation", "Figs. 3, 10", variation.variation, ("varied", "variations"), ("perceptual", "identity")
     ),
     "memorisation": Task(
         "Memorisation", "App. C, Fig. 9", memorisation.memorisation,
@@ -102,6 +102,7 @@ def _network(model: Any) -> str | None:
 
 _PARTS: dict[str, Callable[[Study], Any]] = {
     "features": lambda study: study.features and study.features.key,
+    "perceptual": lambda study: study.perceptual and study.perceptual.key,
     "identity": lambda study: study.identity and study.identity.key,
     "ddim": lambda study: _network(study.ddim),
     "others": lambda study: [(other.name, other.key) for other in study.others],
@@ -115,7 +116,11 @@ _PARTS: dict[str, Callable[[Study], Any]] = {
 
 
 def evaluate(
-    study: Study, tasks: Sequence[str], about: Mapping[str, Any], tell: Callable[[str], None]
+    study: Study,
+    tasks: Sequence[str],
+    about: Mapping[str, Any],
+    tell: Callable[[str], None],
+    written: Callable[[Mapping[str, Outcome]], None] = lambda _: None,
 ) -> dict[str, Outcome]:
     """Run tasks and write results.json, CSVs and PNGs after each.
 
@@ -124,14 +129,19 @@ def evaluate(
         tasks: names of `TASKS`.
         about: plain values to note in results.json.
         tell: takes a line for whoever watches.
+        written: called with all that is found so far, whenever it was written.
     Returns:
         What these tasks found, and what others found earlier for the same model and images.
     Raises:
-        DataError: results.json is there and cannot be read.
+        DataError: results.json is there and cannot be read, or holds what this evaluation would throw away: findings
+            of other tasks made with other settings, or a full evaluation's, where this one is quick.
         TrainingError: the disk is full, or a training diverged.
     """
     keys = {name: _key(study, name) for name in TASKS}
-    earlier = {name: found for name, found in _read(study.out).items() if found.key == keys[name]}
+    there, quick = _read(study.out)
+    earlier = {name: found for name, found in there.items() if found.key == keys[name]}
+    _check_nothing_is_lost(study.out, tasks, [name for name in there if name not in earlier],
+                           full_by_quick=bool(about.get("quick")) and quick is False)  # fmt: skip
     outcomes = {name: earlier[name] for name in TASKS if name in earlier and _whole(study.out, earlier[name])}
     for number, name in enumerate(tasks, 1):
         where = f"[{number}/{len(tasks)}] {name}"
@@ -141,9 +151,21 @@ def evaluate(
         tell(f"{where} ...")
         outcomes[name] = found = _run(study, name, keys[name])
         _write(study.out, outcomes, about)
+        written({name: outcomes[name] for name in TASKS if name in outcomes})
         tell(f"{where}: left out, {found.skipped}" if found.skipped else f"{where}: {found.seconds:.0f} s")
     _write(study.out, outcomes, about)
-    return {name: outcomes[name] for name in TASKS if name in outcomes}
+    found = {name: outcomes[name] for name in TASKS if name in outcomes}
+    written(found)
+    return found
+
+
+def _check_nothing_is_lost(out: Path, tasks: Sequence[str], stale: Sequence[str], *, full_by_quick: bool) -> None:
+    others = [name for name in stale if name not in tasks]
+    if others:
+        rule = "they would be lost; name them too, or choose another --out"
+        raise DataError(f"{out} holds {listed(others)}, found with other settings, images or another model: {rule}")
+    if stale and full_by_quick:
+        raise DataError(f"{out} holds a full evaluation, which a quick one would replace: choose another --out")
 
 
 def _run(study: Study, name: str, key: str) -> Outcome:
@@ -159,6 +181,8 @@ def _run(study: Study, name: str, key: str) -> Outcome:
 
 
 def _write_files(out: Path, task: str, findings: Findings) -> None:
+    for old in (*out.glob(f"{task}-*.csv"), *out.glob(f"{task}-*.png")):
+        old.unlink()
     for picture in findings.pictures:
         with written_beside(picture_path(out, task, picture.name)) as temporary:
             assert picture.image is not None
@@ -166,7 +190,7 @@ def _write_files(out: Path, task: str, findings: Findings) -> None:
     for table in findings.tables:
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows(csv_rows(table))
-        with written_beside(out / f"{task}-{table.name}.csv") as temporary:
+        with written_beside(_table_path(out, task, table.name)) as temporary:
             temporary.write_text(buffer.getvalue(), encoding="utf-8")
 
 
@@ -175,9 +199,15 @@ def picture_path(out: Path, task: str, name: str) -> Path:
     return out / f"{task}-{name}.png"
 
 
+def _table_path(out: Path, task: str, name: str) -> Path:
+    return out / f"{task}-{name}.csv"
+
+
 def _whole(out: Path, outcome: Outcome) -> bool:
-    """Whether its pictures are still there."""
-    return all(picture_path(out, outcome.task, picture.name).is_file() for picture in outcome.findings.pictures)
+    """Whether its pictures and CSVs are still there."""
+    pictures = (picture_path(out, outcome.task, picture.name) for picture in outcome.findings.pictures)
+    tables = (_table_path(out, outcome.task, table.name) for table in outcome.findings.tables)
+    return all(path.is_file() for path in (*pictures, *tables))
 
 
 def _write(out: Path, outcomes: Mapping[str, Outcome], about: Mapping[str, Any]) -> None:
@@ -187,13 +217,15 @@ def _write(out: Path, outcomes: Mapping[str, Outcome], about: Mapping[str, Any])
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _read(out: Path) -> dict[str, Outcome]:
+def _read(out: Path) -> tuple[dict[str, Outcome], bool | None]:
+    """What was found earlier, and whether that evaluation was a quick one, where it says."""
     path = out / RESULTS
     if not path.is_file():
-        return {}
+        return {}, None
     try:
-        tasks = json.loads(path.read_text(encoding="utf-8"))["tasks"]
-        return {name: Outcome.from_json(name, plain) for name, plain in tasks.items() if name in TASKS}
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        tasks = {name: Outcome.from_json(name, found) for name, found in plain["tasks"].items() if name in TASKS}
+        return tasks, plain.get("quick")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error}): remove it, or choose another --out") from error
 

@@ -21,6 +21,7 @@ from diffae.data.pack import Pack
 from diffae.errors import ConfigError, DataError
 from diffae.evaluation.baselines import Baseline, pca, plain
 from diffae.evaluation.features import FeatureNetwork
+from diffae.evaluation.reading import readable
 from diffae.images import to_tensor
 from diffae.latents import encode_pack
 from diffae.suite.findings import Absent
@@ -156,7 +157,11 @@ class Study:
     """Folder of the report; what is trained for it is kept in its folder `work`."""
     progress: Progress
     features: FeatureNetwork | None = None
+    """Gives the vectors of distances between sets of images."""
+    perceptual: FeatureNetwork | None = None
+    """Gives the distance of one image from another."""
     identity: FeatureNetwork | None = None
+    """Gives the vectors whose cosine says whether it is the same person."""
     trained: TrainingConfig = field(default_factory=TrainingConfig)
     """How the model was trained, as far as it is known."""
     ddim: DiffusionAutoencoder | None = None
@@ -212,6 +217,27 @@ class Study:
     # ------------------------------------------------------------------ what several tasks use, computed once
 
     @property
+    def labelled(self) -> Images:
+        """Training images that linear readers are fitted to."""
+        return self.train.first(self.counts.labelled)
+
+    @property
+    def tested(self) -> Images:
+        """Unseen images that they are tested on."""
+        return self.test.first(self.counts.tested)
+
+    @property
+    def readable(self) -> tuple[list[str], list[str]]:
+        """Binary attributes with enough examples of both classes to fit and to test, and those without.
+
+        Raises:
+            Absent: there are no labels.
+        """
+        names = self.need_labels()
+        enough = readable(self.labelled.labels, self.tested.labels)
+        return enough, [name for name in names if name not in enough]
+
+    @property
     def explicit(self) -> Sampling:
         """The same with explicit inversion: about five times as fast, and near enough where x_T is not looked at."""
         return replace(self.sampling, inversion="explicit")
@@ -241,8 +267,9 @@ class Study:
             Absent: no labels.
         """
         self.need_labels()
-        fitted = self.train.first(self.counts.labelled)
-        return AttributeDirections().fit(self.z_sem(fitted), fitted.labels)
+        fitted = self.labelled
+        labels = {name: fitted.labels[name] for name in readable(fitted.labels, fitted.labels)}
+        return AttributeDirections().fit(self.z_sem(fitted), labels)
 
     def training(self, images: int) -> TrainingConfig:
         """How a network is trained for comparison: for so many images, in at least some two hundred steps."""

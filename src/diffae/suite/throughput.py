@@ -22,7 +22,7 @@ def throughput(study: Study) -> Findings:
         with study.progress(f"throughput: {whose}", 1) as done:
             found = measure(config, batch=_BATCH, rounds=study.counts.rounds, sampling=sampling)
             done(1)
-        rows.append((whose, f"{found.parameters / 1e6:.2f} M", found.training, found.sampling, found.encoding))
+        rows.append((whose, found.parameters, found.training, found.sampling, found.encoding))
     note = (
         f"Median of {study.counts.rounds} rounds, {_BATCH} images at once, float32, images in memory; {machine()}. "
         f"Sampling is decoding in {sampling.steps} steps; encoding is z_sem alone."

@@ -46,14 +46,15 @@ def variation(study: Study) -> Findings:
     rule = (
         f"Claim 1 counts as shown where z_sem fixes more than {_FIXED:.0%} of coarse structure, and less of the fine."
     )
-    holds = (share.coarse > _FIXED, share.coarse > share.fine)
+    enough = share.coarse > _FIXED
+    holds = (enough, enough and share.coarse > share.fine)
     claim = Claim(1, verdict(*holds), evidence, "" if all(holds) else _reason(study, share))
     return Findings(tuple(tables), (_sheet(x, found),), (claim,), (rule,))
 
 
 def _reason(study: Study, share: FixedShare) -> str:
     numbers = study.model.config.network.z_sem_channels
-    if share.coarse <= share.fine:
+    if share.coarse > _FIXED:
         return f"z_sem fixes the fine as well as the coarse: {numbers} numbers are enough for both in such images"
     return f"{numbers} numbers leave {1 - share.coarse:.0%} of coarse structure to x_T: z_sem is not yet learnt well"
 
@@ -77,8 +78,8 @@ def _alike(study: Study, x: Tensor, found: Variation) -> list[tuple[str, Estimat
     """Perceptual distance and identity of the first variation of each image, beside those of other images."""
     rows = []
     variations, others = found.images[:, 0].clamp(-1, 1), x.roll(1, 0)
-    if study.features:
-        name, measure = study.features.distance_name, study.features.distance
+    if study.perceptual:
+        name, measure = study.perceptual.distance_name, study.perceptual.distance
         rows.append((f"{name} (lower is nearer)", mean(measure(x, variations)), mean(measure(x, others))))
     if study.identity:
         name, measure = study.identity.name, study.identity.similarity
