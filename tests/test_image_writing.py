@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from test_images import write_png16
 from volumes import planes, write_dicom
 
@@ -96,6 +99,26 @@ def test_texts_of_a_tiff_that_are_not_ascii_return(tmp_path: Path, encoding: str
     assert tags(tmp_path / "b.tif")[33432] == copyright_
 
 
+@pytest.mark.parametrize("description", ["img 3", "20 µm, β-actin, 細胞", ""])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_description_of_a_tiff_of_tifffile_returns_alone(tmp_path: Path, description: str, channels: int) -> None:
+    """tifffile adds another one of its own, which says the shape."""
+    shape = (8, 8) if channels == 1 else (channels, 8, 8)
+    values, told = planes(1, "uint16", 0, 9, shape=shape)[0], description.encode() or None
+    tifffile.imwrite(tmp_path / "a.tif", values, description=told, photometric="minisblack")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert file.is_shaped
+    origin = images.origin_of(tmp_path / "a.tif")
+    assert origin is not None
+    assert origin.description == description
+    images.save_image(tmp_path / "b.tif", np.zeros((6, 6, channels), np.uint16), origin.fitted(None, 6))
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        found = [tag.value for page in file.pages for tag in page.tags if tag.code == 270]  # pyright: ignore[reportAttributeAccessIssue]
+    assert found == [description] * (description != "")
+    images.save_image(tmp_path / "c.tif", np.zeros((6, 6, 2), np.uint16))
+    assert 270 not in tags(tmp_path / "c.tif")
+
+
 def test_an_imagej_stack_of_channels_returns_as_one(tmp_path: Path) -> None:
     values = planes(1, "uint16", 0, 999, shape=(2, 12, 12))[0]
     notes = {"Info": "cell 7", "Labels": ["nucleus", "marker"], "Ranges": (0.0, 800.0, 10.0, 999.0)}
@@ -126,6 +149,52 @@ def test_the_pixel_size_of_an_ome_tiff_returns_without_its_layout(tmp_path: Path
     assert origin.description == ""
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"PhysicalSizeX": 250, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.002, "PhysicalSizeYUnit": "mm"},
+         ((40000.0, 5000.0), 3)),
+        ({"PhysicalSizeX": 2, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 4}, ((5000.0, 2500.0), 3)),
+        ({"PhysicalSizeX": 2, "PhysicalSizeXUnit": "pixel", "PhysicalSizeY": 4}, ((3.0, 5.0), 1)),
+        ({"PhysicalSizeX": 0, "PhysicalSizeY": 4}, ((3.0, 5.0), 1)),
+        ({}, ((3.0, 5.0), 1)),
+    ],
+)  # fmt: skip
+def test_the_unit_of_an_ome_tiff_is_read_and_none_is_invented(
+    tmp_path: Path, told: dict[str, object], expected: tuple[tuple[float, float], int]
+) -> None:
+    values = planes(1, "uint16", 0, 9, shape=(2, 8, 8))[0]
+    about = {"axes": "CYX", **told}
+    tifffile.imwrite(tmp_path / "a.tif", values, ome=True, metadata=about, resolution=(3, 5), resolutionunit="NONE")
+    origin = images.origin_of(tmp_path / "a.tif")
+    assert origin is not None
+    assert origin.resolution is not None
+    np.testing.assert_allclose(origin.resolution, expected[0])
+    assert origin.unit == expected[1]
+
+
+def test_texts_and_resolution_of_a_16_bit_png_return(tmp_path: Path) -> None:
+    texts = {"Description": "cell 7, 20 µm", "Software": "a microscope", "Note": "細胞"}
+    chunks = PngInfo()
+    for name, text in {**texts, "XML:com.adobe.xmp": '<x tiff:Orientation="6"/>'}.items():
+        chunks.add_text(name, text)
+    values = planes(1, "uint16", 0, 9, shape=(8, 12))[0]
+    Image.fromarray(values).save(tmp_path / "a.png", pnginfo=chunks, dpi=(300, 200))
+    origin = images.origin_of(tmp_path / "a.png")
+    assert origin is not None
+    fitted = origin.fitted(None, 4)  # 8 pixels become 4
+    images.save_image(tmp_path / "b.png", np.zeros((4, 4, 1), np.uint16), fitted)
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.info.pop("dpi") == pytest.approx((150, 100), abs=0.02)
+        assert image.info == texts  # what says how the file lies is not among them: the image is upright
+    assert images.load_image(tmp_path / "b.png", channels=1).dtype == np.uint16
+    images.save_image(tmp_path / "b.tif", np.zeros((4, 4, 3), np.uint16), fitted)  # of colour Pillow writes no PNG
+    got = tags(tmp_path / "b.tif")
+    assert (got[270], got[305], got[296]) == (texts["Description"], texts["Software"], 3)
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert file.pages.first.get_resolution("INCH") == pytest.approx((150, 100), abs=0.02)
+
+
 def test_a_slice_returns_to_its_place_in_the_volume(tmp_path: Path) -> None:
     affine = np.array([[-0.5, 0, 0, 90], [0, 0.6, 0, -120], [0, 0, 2, -70], [0, 0, 0, 1]])
     values = planes(3, "int16", -900, 900, shape=(12, 20))
@@ -144,14 +213,44 @@ def test_a_slice_returns_to_its_place_in_the_volume(tmp_path: Path) -> None:
     assert images.load_image(tmp_path / "b.nii.gz", channels=1, window=((0.0, 1.0),)).shape == (6, 6, 1)
 
 
+@pytest.mark.parametrize("codes", [(2, 0), (0, 1), (1, 1), (4, 1), (0, 0)])
+def test_the_header_of_a_nifti_returns(tmp_path: Path, codes: tuple[int, int]) -> None:
+    sform = np.array([[-0.5, 0, 0, 90], [0, 0.6, 0, -120], [0, 0, 2, -70], [0, 0, 0, 1.0]])
+    qform = sform if codes != (4, 1) else np.diag([0.5, 0.6, 2, 1])  # of another space than the first
+    given: Any = nibabel.Nifti1Image(planes(3, "int16", -900, 900, shape=(8, 8)).transpose(2, 1, 0), sform)
+    given.set_sform(sform, codes[0])
+    given.set_qform(qform, codes[1])
+    given.header.set_xyzt_units("micron", "sec")
+    given.header["descrip"] = "a scan"
+    nibabel.save(given, tmp_path / "a.nii")
+    origin = images.origin_of(tmp_path / "a.nii/2")
+    assert origin is not None
+    images.save_image(tmp_path / "b.nii.gz", np.ones((4, 4, 1), np.int16), origin.fitted(None, 4))
+    image: Any = nibabel.load(tmp_path / "b.nii.gz")
+    header = image.header
+    assert header.get_xyzt_units() == ("micron", "sec")
+    assert header["descrip"].item() == b"a scan"
+    assert (int(header["sform_code"]), int(header["qform_code"])) == codes
+    np.testing.assert_allclose(header.get_zooms(), (1, 1.2, 2), atol=1e-6)
+    for form, code, expected in ((image.get_sform, codes[0], sform), (image.get_qform, codes[1], qform)):
+        if code:  # the first pixel covers columns 0 and 1, rows 0 and 1, of slice 2
+            np.testing.assert_allclose(form() @ [0, 0, 0, 1], expected @ [0.5, 0.5, 2, 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp"])
+def test_a_picture_of_8_bits_is_known_as_one(tmp_path: Path, name: str) -> None:
+    images.save_image(tmp_path / name, np.zeros((4, 6, 3), np.uint8))
+    assert images.origin_of(tmp_path / name) == Origin("png", "uint8", (4, 6))
+
+
 def test_other_origins(tmp_path: Path) -> None:
     write_dicom(tmp_path / "a.dcm", planes(1, "uint16", 0, 9)[0])
     assert images.origin_of(tmp_path / "a.dcm") == Origin("dicom", "int16", (8, 10), resolution=(40.0, 20.0))
     write_png16(tmp_path / "a.png", planes(1, "uint16", 0, 9, shape=(8, 10, 3))[0])
     assert images.origin_of(tmp_path / "a.png") == Origin("png", "uint16", (8, 10))
-    images.save_image(tmp_path / "8.png", np.zeros((4, 4, 3), np.uint8))
     (tmp_path / "bad.tif").write_bytes(b"no image")
-    for name in ("8.png", "bad.tif", "gone.tif", "gone.jpg", "a.zip/b.tif"):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    for name in ("bad.png", "bad.tif", "gone.tif", "gone.jpg", "a.zip/b.tif"):
         assert images.origin_of(tmp_path / name) is None
 
 

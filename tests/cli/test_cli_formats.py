@@ -145,6 +145,28 @@ def test_two_channels_in_false_colour_and_back_with_their_description(run: Run) 
         assert 90 <= file.asarray().min() <= file.asarray().max() <= 1200
 
 
+def test_a_picture_of_8_bits_returns_so_from_a_model_of_16(run: Run) -> None:
+    Path("in").mkdir()
+    for number, values in enumerate(planes(12, "uint16", 0, 65535, shape=(8, 8))):
+        Image.fromarray(values).save(f"in/{number:02d}.png", dpi=(300, 300) if number else None)
+    code, _, err = run("train", "in", "--out", "run", "--channels", "1", *TINY_TRAINING)
+    assert code == 0, err
+    Path("mixed").mkdir()
+    for name in ("00.png", "01.png"):
+        shutil.copy(f"in/{name}", f"mixed/{name}")
+    Image.fromarray(planes(1, "uint8", 0, 255, shape=(8, 8))[0]).save("mixed/02.jpg")
+    assert run("encode", "run", "mixed", "--out", "codes.safetensors", *QUICK)[0] == 0
+    first, second, third = load_codes("codes.safetensors").origins
+    assert first is None  # it is what the model makes anyway, and says no more
+    assert second is not None
+    assert third is not None
+    assert run("decode", "run", "codes.safetensors", "--out", "out")[0] == 0
+    for name, mode in (("00", "I;16"), ("01", "I;16"), ("02", "L")):
+        with Image.open(f"out/{name}-decoded.png") as picture:
+            assert picture.mode == mode
+            assert ("dpi" in picture.info) == (name == "01")
+
+
 def test_one_slice_of_a_volume(run: Run) -> None:
     values = FORMATS["nifti"][0](Path())
     window = ("--window=-1000,900", "--channels", "1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ def test_there_and_back(run: Run, checkpoint: Path) -> None:
         (("last.ckpt", "--heads", "3"), "heads is 3: must divide every level's width"),
         (("last.ckpt", "--image-size", "0"), "image_size is 0: must be at least 1"),
         (("pickle.ckpt",), "holds more than tensors and plain values, so it is not read: it names"),
+        (
+            ("evil.pkl",),
+            "is damaged, or holds more than tensors and plain values, so it is not read (Unsupported operand",
+        ),
+        (("photo.jpg",), "photo.jpg is not a checkpoint: it begins neither as a zip nor as a pickle"),
         (("cut.ckpt",), "is damaged, truncated or not a checkpoint"),
     ],
 )
@@ -63,6 +69,8 @@ def test_bad_input_is_one_line(run: Run, checkpoint: Path, words: tuple[str, ...
             return sys.exit, ()
 
     torch.save({"state_dict": {}, "code": Foreign()}, checkpoint.with_name("pickle.ckpt"))
+    checkpoint.with_name("evil.pkl").write_bytes(pickle.dumps({"code": Foreign()}, protocol=4))
+    checkpoint.with_name("photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     checkpoint.with_name("cut.ckpt").write_bytes(checkpoint.read_bytes()[:5000])
     code, _, err = run("import-official", *words, "--out", "run")
     assert code == 2

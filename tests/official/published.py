@@ -98,7 +98,8 @@ def write(path: Path, tensors: dict[str, Tensor], size: int | None = 16, **more:
     state = {f"ema_model.{name}": tensor for name, tensor in tensors.items()}
     state |= {f"model.{name}": torch.zeros_like(tensor) for name, tensor in tensors.items()}
     if size is not None:
-        state["x_T"] = torch.zeros(4, 3, size, size)
+        first = tensors.get("input_blocks.0.0.weight", torch.empty(0, 3))
+        state["x_T"] = torch.zeros(4, first.shape[1], size, size)
     torch.save({"state_dict": state | buffers, "global_step": 7, **rest}, path)
     return path
 

@@ -8,6 +8,7 @@ import pickle
 import re
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,7 @@ def test_classifier(tmp_path: Path) -> None:
         ({"conds_std": None}, r"lacks tensor 'conds_std'"),
         ({"conds_std": None, "conds_mean": None}, r"lacks tensor 'conds_mean': give the latent\.pkl"),
         ({"backbone.weight": torch.zeros(1)}, r"has an unknown tensor 'backbone\.weight'"),
+        ({"classifier.weights": torch.zeros(1)}, r"has an unknown tensor 'classifier\.weights'"),
     ],
 )
 def test_bad_classifiers(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -344,6 +346,86 @@ def test_the_class_that_lightning_names_is_passed_over(tmp_path: Path, monkeypat
     require_equal(DiffusionAutoencoder.from_official(path).to("cpu"), original)
     with pytest.raises(CheckpointError, match="holds more than tensors and plain values"):
         DiffusionAutoencoder.from_official(tmp_path / "made.ckpt")  # named is one thing, called another
+
+
+@pytest.mark.parametrize("name", ["evil.pkl", "photo.jpg", "x", "damaged.ckpt", "script.pt"])
+def test_no_refusal_advises_to_read_without_protection(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "damaged.ckpt":  # by who made it: its checksums are right
+        torch.save({"state_dict": {}}, tmp_path / "whole.ckpt")
+        with zipfile.ZipFile(tmp_path / "whole.ckpt") as whole, zipfile.ZipFile(path, "w") as damaged:
+            for part in whole.namelist():
+                damaged.writestr(part, whole.read(part).replace(b"\x80\x02}", b"\x80\x02\xb6"))
+    elif name == "script.pt":
+        with zipfile.ZipFile(path, "w") as script:
+            for part in ("data.pkl", "constants.pkl", "version"):
+                script.writestr(f"script/{part}", b"1\n")
+    else:
+        code = pickle.dumps({"state_dict": Foreign(tmp_path / "trace")}, protocol=4)
+        path.write_bytes({"evil.pkl": code, "photo.jpg": b"\xff\xd8\xff\xe0"}.get(name, b"x"))
+    with pytest.raises(CheckpointError) as caught:
+        DiffusionAutoencoder.from_official(path)
+    told = str(caught.value)
+    assert "\n" not in told
+    assert "Re-running" not in told
+    assert not re.search("weights.only", told, re.IGNORECASE)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    expected = {"evil.pkl": r"is damaged, or holds more than tensors .* \(Unsupported operand 149\)",
+                "damaged.ckpt": r"is damaged, or holds more than tensors .* \(Unsupported operand 182\)",
+                "script.pt": "is damaged, truncated or not a checkpoint"}  # fmt: skip
+    assert re.search(
+        expected.get(name, f"{name} is not a checkpoint: it begins neither as a zip nor as a pickle"), told
+    )
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_packed_again_checkpoint_is_read_as_it_was(tmp_path: Path, compression: int) -> None:
+    original = model_of()
+    write(tmp_path / "first.ckpt", published_tensors(original))
+    with (
+        zipfile.ZipFile(tmp_path / "first.ckpt") as first,
+        zipfile.ZipFile(tmp_path / "last.ckpt", "w", compression) as again,
+    ):
+        for part in first.namelist():
+            again.writestr(part, first.read(part))
+    require_equal(DiffusionAutoencoder.from_official(tmp_path / "last.ckpt").to("cpu"), original)
+
+
+def test_flipped_bits_are_refused(tmp_path: Path) -> None:
+    tensors = published_tensors(model_of())
+    path = write(tmp_path / "last.ckpt", tensors)
+    data = bytearray(path.read_bytes())
+    where = data.index(tensors["time_embed.time_embed.0.weight"].numpy().tobytes()) + 5
+    data[where : where + 2] = bytes(255 - octet for octet in data[where : where + 2])
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is damaged, .* \(the checksum of its part last/data/\d+ is"):
+        DiffusionAutoencoder.from_official(path)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_tensors_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
+    tensors = published_tensors(model_of())
+    tensors["time_embed.time_embed.0.bias"][3] = value
+    message = r"'ema_model\.time_embed\.time_embed\.0\.bias' has values that are not finite"
+    with pytest.raises(CheckpointError, match=message):
+        DiffusionAutoencoder.from_official(write(tmp_path / "last.ckpt", tensors))
+
+
+@pytest.mark.parametrize("name", ["x_Tnonsense", "conds_meanX", "modelling.weight"])
+def test_buffers_of_nearly_the_right_name_are_refused(tmp_path: Path, name: str) -> None:
+    more: dict[str, Any] = {name: torch.zeros(1)}
+    with pytest.raises(CheckpointError, match=f"has an unknown tensor '{name}'"):
+        DiffusionAutoencoder.from_official(write(tmp_path / "last.ckpt", published_tensors(model_of()), **more))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 16, 24), (4, 1, 16, 16), (3, 16, 16)])
+@pytest.mark.parametrize("image_size", [None, 16])
+def test_an_x_T_of_other_images_is_refused(tmp_path: Path, shape: tuple[int, ...], image_size: int | None) -> None:
+    path = write(tmp_path / "last.ckpt", published_tensors(model_of()), x_T=torch.zeros(shape))
+    message = rf"'x_T' is {re.escape(str(shape))}, it must be \(images, 3, size, size\): get the file again"
+    with pytest.raises(CheckpointError, match=message):
+        DiffusionAutoencoder.from_official(path, image_size=image_size)
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.01, 0.5, 0.999])

@@ -159,9 +159,13 @@ class Photos:
 
     def origins(self) -> list[Origin | None]:
         """What the files of the images that were read say beside the samples."""
-        from diffae.images import origin_of
+        from diffae.images import Origin, origin_of
 
-        return [origin_of(self.path if self.source is None else self.path / name) for name in self.names_read]
+        paths = (self.path if self.source is None else self.path / name for name in self.names_read)
+        found = map(origin_of, paths)
+        # what says nothing beyond the model's own type is left out: there may be very many images
+        dtype = self.model.config.input.dtype
+        return [None if origin and origin == Origin("png", dtype, origin.shape) else origin for origin in found]
 
     def batches(self) -> Iterator[tuple[int, Tensor]]:
         """How many images were looked at so far, and those of the latest batch, in [-1, 1]."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ LIGHTNING_CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoi
 """Lightning 1.4 uses this class as a key, so all checkpoints it wrote name it; `_stand_in` takes its place."""
 
 _ZIP = b"PK\x03\x04"
+_PICKLE = b"\x80"  # of the protocols from 2 on; PyTorch writes no other
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class File:
 
         Args:
             path: of the file.
-            known: what names of tensors may begin with.
+            known: names of tensors; those that end in a dot are what names may begin with.
 
         Raises:
             CheckpointError: not a file of the published format, or one with a tensor of an unknown name.
@@ -52,7 +55,7 @@ class File:
             raise CheckpointError(f"{path} has no state_dict, so it is not a published checkpoint: {remedy}")
         tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         for name in tensors:
-            if not str(name).startswith(tuple(known)):
+            if name not in known and not str(name).startswith(tuple(start for start in known if start.endswith("."))):
                 begin = ", ".join(f"{start}*" if start.endswith(".") else start for start in known)
                 raise CheckpointError(f"{path} has an unknown tensor {name!r}: names there are to be {begin}")
         return cls(Path(path), content, tensors)
@@ -81,7 +84,7 @@ class File:
             prefix: what the names begin with in the file.
 
         Raises:
-            CheckpointError: a tensor is missing, unknown, not of floats or of the wrong shape; says which.
+            CheckpointError: a tensor is missing, unknown, not of floats, of the wrong shape or not finite; says which.
         """
         for name in sorted(shapes.keys() - found.keys()):
             raise CheckpointError(f"{self.path} lacks tensor {prefix + name!r}: get the whole file again")
@@ -92,6 +95,9 @@ class File:
             if tuple(tensor.shape) != shapes[name] or not tensor.is_floating_point():
                 what = f"{prefix + name!r} is {tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
                 raise CheckpointError(f"{self.path}: {what}, it must be {shapes[name]} of float32")
+            if not bool(torch.isfinite(tensor).all()):
+                what = f"{prefix + name!r} has values that are not finite"
+                raise CheckpointError(f"{self.path}: {what}, no network computes with them: get another file")
 
 
 def read_pickle(path: str | Path) -> Mapping[str, Any]:
@@ -104,20 +110,55 @@ def read_pickle(path: str | Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: give the path of a published last.ckpt")
     try:
-        with path.open("rb") as file:
-            mapped = file.read(4) == _ZIP  # so that the optimiser's moments, half of the file, are not read
-        with torch.serialization.safe_globals([(_stand_in, LIGHTNING_CALLBACK)]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        content = _load(path)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        # "from None", here and below: PyTorch's own words advise to read the file without protection
+        rule = "holds more than tensors and plain values, so it is not read"
+        if named := re.search(r"GLOBAL (\S+)", str(error)):
+            raise CheckpointError(f"{path} {rule}: it names {named[1]}") from None
+        raise CheckpointError(f"{path} is damaged, or {rule} ({_reason(error)}): get it again") from None
     except Exception as error:  # a damaged pickle fails in every imaginable way
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        if isinstance(error, pickle.UnpicklingError):
-            named = re.search(r"GLOBAL (\S+)", str(error))
-            rule = "holds more than tensors and plain values, so it is not read"
-            raise CheckpointError(f"{path} {rule}: {f'it names {named[1]}' if named else reason}") from error
-        raise CheckpointError(f"{path} is damaged, truncated or not a checkpoint ({reason}): get it again") from error
+        rule = "is damaged, truncated or not a checkpoint"
+        raise CheckpointError(f"{path} {rule} ({_reason(error)}): get it again") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is not a published checkpoint: it holds no dict, but {type(content).__name__}")
     return content
+
+
+def _load(path: Path) -> Any:
+    with path.open("rb") as file:
+        begin = file.read(len(_ZIP))
+    if begin and not begin.startswith((_ZIP, _PICKLE)):
+        rule = "it begins neither as a zip nor as a pickle that PyTorch writes"
+        raise CheckpointError(f"{path} is not a checkpoint: {rule}; give the path of a published file")
+    mapped = begin == _ZIP and _check_zip(path)
+    with torch.serialization.safe_globals([(_stand_in, LIGHTNING_CALLBACK)]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks on protocols: what cannot be read is an error anyway
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def _check_zip(path: Path) -> bool:
+    """Read a zip through once, for its checksums, which PyTorch ignores.
+
+    Returns:
+        Whether its tensors lie there as they are: then they can be mapped, and the optimiser's moments, half of the
+        file, take no memory.
+    Raises:
+        zipfile.BadZipFile: a part is damaged; says which.
+    """
+    with zipfile.ZipFile(path) as file:
+        if (damaged := file.testzip()) is not None:
+            raise zipfile.BadZipFile(f"the checksum of its part {damaged} is wrong")
+        return all(entry.compress_type == zipfile.ZIP_STORED for entry in file.infolist())
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, in one line and without PyTorch's advice."""
+    words = str(error).rpartition("WeightsUnpickler error:")[2]
+    line = next((line.strip() for line in words.splitlines() if line.strip()), "")
+    return type(error).__name__ if not line or re.search("weights_only|safe_globals", line) else line
 
 
 def _stand_in(*_: Any) -> None:

@@ -97,7 +97,7 @@ def read(
     own = file.under(AVERAGED, but=LATENT)
     if not own:
         raise CheckpointError(f"{path} has no tensors named {AVERAGED}*: it is not a published autoencoder or DDIM")
-    config = model_config(own, _image_size(file, facts).completed(file.settings))
+    config = model_config(own, _image_size(file, own, facts).completed(file.settings))
     weights = _weights(file, own, autoencoder_names(config.network), AVERAGED)
     source = file
     if latent is not None:
@@ -142,13 +142,23 @@ def _stored_names(file: File) -> tuple[str, ...]:
     return tuple(map(str, names)) if isinstance(names, list | tuple) else ()
 
 
-def _image_size(file: File, facts: Facts) -> Facts:
+def _image_size(file: File, own: Mapping[str, Tensor], facts: Facts) -> Facts:
     x_T = file.tensors.get("x_T")
-    if facts.image_size is None and x_T is not None and x_T.dim() == 4:
-        facts = replace(facts, image_size=x_T.shape[-1])
+    if x_T is not None:
+        _require_images(file, x_T, own.get("input_blocks.0.0.weight"))
+        facts = replace(facts, image_size=x_T.shape[-1]) if facts.image_size is None else facts
     if facts.completed(file.settings).image_size is None:
         raise CheckpointError(f"{file.path} does not say its image size (no x_T): give image_size")
     return facts
+
+
+def _require_images(file: File, x_T: Tensor, first: Tensor | None) -> None:
+    """Refuse an x_T that is no noise of square images with the channels of the network's first weight."""
+    shape = tuple(x_T.shape)
+    channels = first.shape[1] if first is not None and first.dim() == 4 else None  # else it is refused later
+    if len(shape) != 4 or shape[1] != (channels or shape[1]) or shape[2] != shape[3]:
+        rule = f"it must be (images, {channels or 'channels'}, size, size)"
+        raise CheckpointError(f"{file.path}: 'x_T' is {shape}, {rule}: get the file again")
 
 
 def _weights(
