@@ -18,6 +18,7 @@ from volumes import FORMATS, planes, write_dicom
 from diffae import images
 from diffae.data.sources import open_source
 from diffae.errors import ConfigError, DataError
+from diffae.image_files import read_picture
 from diffae.image_stacks import Stack, find_stack
 
 RAW = images.ImageSpec(channels=1, measured=True)
@@ -135,6 +136,75 @@ def test_damaged_files(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     with pytest.raises(DataError, match=rf"a\{suffix}: is damaged or not a \{suffix} file \(.*; make it again"):
         open_source(path)
+
+
+@pytest.mark.parametrize("layout", ["ImageJ", "pages"])
+def test_a_tiff_that_is_cut_short(tmp_path: Path, layout: str, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "in" / "a.tif"
+    path.parent.mkdir()
+    values = planes(12, "uint16", 0, 999, shape=(40, 48))
+    if layout == "ImageJ":
+        tifffile.imwrite(path, values, imagej=True)
+    else:
+        with tifffile.TiffWriter(path) as file:
+            for plane in values:
+                file.write(plane, metadata=None, contiguous=False)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    with pytest.raises(
+        DataError, match=r"a\.tif: is damaged or not a \.tif file \((ImageJ series metadata|invalid page offset)"
+    ):
+        open_source(path)
+    source = open_source(path.parent, channels=1)
+    with pytest.raises(DataError, match=r"image a\.tif: is damaged or truncated"):
+        source.read(0, RAW)
+    assert capfd.readouterr().err == ""
+
+
+def test_pages_of_several_sizes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        for height in (8, 6, 8):
+            file.write(np.zeros((height, 10), np.uint16), metadata=None)
+    rule = r"holds 2 kinds of pages \(uint16 of \(2, 8, 10\) and uint16 of \(6, 10\)\), they must be alike"
+    with pytest.raises(DataError, match=rf"^images .*a\.tif: {rule}"):
+        open_source(path)
+    with pytest.raises(DataError, match=rf"^image a: {rule}"):
+        read_picture(path.read_bytes(), "a", 1)
+
+
+def test_a_thumbnail_is_no_image_of_its_own(tmp_path: Path) -> None:
+    values = planes(1, "uint16", 0, 999)[0]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(values, metadata=None)
+        file.write(values[::2, ::2], metadata=None, subfiletype=1)
+    np.testing.assert_array_equal(pixels_of(tmp_path / "a.tif")[..., 0], values[None])
+
+
+def test_dicom_files_without_suffix(tmp_path: Path) -> None:
+    values = planes(2, "uint16", 0, 3000)
+    for number, plane in enumerate(values):
+        write_dicom(tmp_path / f"IM{number:04d}", plane, intercept=0)
+    (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "LICENSE").write_text("no image")
+    source = open_source(tmp_path, channels=1)
+    assert list(source.names) == ["IM0000", "IM0001"]
+    np.testing.assert_array_equal(np.stack([source.read(k, RAW)[..., 0] for k in range(2)]), values)
+    np.testing.assert_array_equal(pixels_of(tmp_path / "IM0001")[..., 0], values[1:])
+
+
+def test_a_dicom_whose_least_value_is_white_is_inverted(tmp_path: Path) -> None:
+    stored = planes(1, "uint16", 0, 4095)[0]
+    write_dicom(tmp_path / "a.dcm", stored, intercept=0, PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(pixels_of(tmp_path / "a.dcm")[0, ..., 0], 4095 - stored)
+    write_dicom(tmp_path / "b.dcm", stored, intercept=-1024, PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(pixels_of(tmp_path / "b.dcm")[0, ..., 0], 4095 - stored.astype(int) - 1024)
+
+
+def test_truth_values_in_hdf5(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["masks"] = np.eye(4, dtype=bool)[None]
+    np.testing.assert_array_equal(pixels_of(tmp_path / "a.h5")[0, ..., 0], 255 * np.eye(4, dtype=np.uint8))
 
 
 def test_what_holds_no_images(tmp_path: Path) -> None:

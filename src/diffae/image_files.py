@@ -7,9 +7,12 @@ Colour profiles are not applied. Files of many images are read by `diffae.image_
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -21,10 +24,14 @@ from PIL import Image
 from diffae.config import SampleType
 from diffae.errors import DataError
 
+CHANNEL_AXES, UNNAMED_AXES = "CS", "QI"  # tifffile's letters; unnamed: of pages whose meaning the file does not say
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".npy")
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 _ORIENTATION = 0x0112  # the EXIF tag
+_ASIDE = 1 | 4  # bits of TIFF's NewSubfileType: a smaller version of another page, a mask
 _SAMPLES = get_args(SampleType)
+# What tifffile logs of a file that is cut short.
+_CUT_SHORT = ("invalid page offset", "invalid offset to", "corrupted file", "corrupted tag list")
 
 # What Pillow's modes become; with transparency, L becomes LA and RGB becomes RGBA.
 _BANDS = {
@@ -79,9 +86,13 @@ def read_picture(data: bytes, name: str, channels: int = 3, square: int | None =
 def from_array(array: np.ndarray) -> Picture:
     """(h, w) or (h, w, c) of any type of samples as a picture: 1 channel is gray, 3 are RGB, others have no colours.
 
+    Truth values become 0 and 255.
+
     Raises:
         DataError: another type or number of dimensions.
     """
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
     if array.dtype.newbyteorder("=").name not in _SAMPLES:
         raise DataError(f"samples are {array.dtype}, they must be one of {', '.join(_SAMPLES)}; convert them")
     if array.ndim not in (2, 3) or 0 in array.shape:
@@ -227,7 +238,7 @@ def _read_tiff(data: bytes, channels: int) -> Picture:
     """Ordinary pictures by Pillow (it knows more compressions), stacks and many channels by tifffile."""
     import tifffile
 
-    with tifffile.TiffFile(BytesIO(data)) as file:
+    with hearing_tifffile(), tifffile.TiffFile(BytesIO(data)) as file:
         page: Any = file.pages[0]
         alpha = page.samplesperpixel == 4 and tuple(page.extrasamples) in ((1,), (2,))
         ordinary = len(file.pages) == 1 and page.samplesperpixel <= 4 and page.dtype in (np.uint8, np.uint16, bool)
@@ -236,7 +247,50 @@ def _read_tiff(data: bytes, channels: int) -> Picture:
                 return _read_with_pillow(data)
             except Image.UnidentifiedImageError:  # an unusual combination of samples
                 pass
-        return _read_with_tifffile(file.series[0], channels, alpha)
+        return _read_with_tifffile(only_series(file), channels, alpha)
+
+
+@contextmanager
+def hearing_tifffile() -> Iterator[None]:
+    """While a TIFF is opened: an error where tifffile only logs that it is cut short; other remarks are not shown.
+
+    Raises:
+        ValueError: pages are missing.
+    """
+    here, heard = threading.get_ident(), []
+
+    def hear(record: logging.LogRecord) -> bool:
+        if threading.get_ident() != here:
+            return True
+        heard.append(record.getMessage())
+        return False
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(hear)
+    try:
+        yield
+    finally:
+        logger.removeFilter(hear)
+        for text in heard:
+            if any(sign in text for sign in _CUT_SHORT):  # whatever else is wrong follows from it
+                raise ValueError(text.rpartition("> ")[2])
+
+
+def only_series(file: Any) -> Any:
+    """The pages of a TIFF that are alike. Thumbnails, smaller levels and masks do not count.
+
+    Args:
+        file: a tifffile.TiffFile.
+    Raises:
+        DataError: there are pages of several sizes or types.
+    """
+    first, *others = file.series
+    more = [series for series in others if not (series.keyframe.is_subifd or series.keyframe.subfiletype & _ASIDE)]
+    if more:
+        kinds = " and ".join(f"{series.dtype} of {tuple(series.shape)}" for series in (first, *more[:2]))
+        rule = "they must be alike in one file; save each kind in a file of its own"
+        raise DataError(f"holds {1 + len(more)} kinds of pages ({kinds}{', ...' if len(more) > 2 else ''}), {rule}")
+    return first
 
 
 def _read_with_tifffile(series: Any, channels: int, alpha: bool) -> Picture:
@@ -245,6 +299,11 @@ def _read_with_tifffile(series: Any, channels: int, alpha: bool) -> Picture:
     others = [axis for axis, letter in enumerate(series.axes) if letter not in "YX"]
     if len(others) > 1 or "Y" not in series.axes or "X" not in series.axes:
         raise DataError(f"has axes {series.axes}, one plane of channels is read; name one of its images, FILE/0")
+    for axis in others:
+        letter, count = series.axes[axis], series.shape[axis]
+        if letter not in CHANNEL_AXES and not (letter in UNNAMED_AXES and count == channels):
+            rule = "inside an archive one file is one image"
+            raise DataError(f"holds {count} images (axes {series.axes}), {rule}; unpack it and give the folder")
     try:
         array = series.asarray()
     except ValueError as error:

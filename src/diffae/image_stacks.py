@@ -11,6 +11,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +19,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffae.errors import ConfigError, DataError
-from diffae.image_files import Picture, check_pixels, from_array
+from diffae.image_files import (
+    CHANNEL_AXES,
+    UNNAMED_AXES,
+    Picture,
+    check_pixels,
+    from_array,
+    hearing_tifffile,
+    only_series,
+)
 
 TIFF = (".tif", ".tiff")
 STACK_SUFFIXES = (*TIFF, ".dcm", ".dicom", ".nii", ".nii.gz", ".h5", ".hdf5", ".zarr")
-_CHANNELS, _COUNTED_PAGES = "CS", "QI"  # tifffile's letters for pages whose meaning the file does not say
 
 # The libraries keep positions, caches and global locks of their own: one thread reads at a time.
 _READING = threading.RLock()
@@ -62,7 +70,7 @@ class Stack:
         self._inner, self._channels = inner, channels
         with _READING:
             array = self._array()
-        self._counted = [axis for axis, letter in enumerate(array.axes) if letter not in "YX" + _CHANNELS]
+        self._counted = [axis for axis, letter in enumerate(array.axes) if letter not in "YX" + CHANNEL_AXES]
         self._sizes = tuple(array.shape[axis] for axis in self._counted)
 
     def __len__(self) -> int:
@@ -104,7 +112,7 @@ def _read(array: NamedArray, where: dict[int, int]) -> Picture:
     check_pixels(array.shape[array.axes.index("Y")] * array.shape[array.axes.index("X")])
     pixels = np.asarray(array.read(tuple(where.get(axis, slice(None)) for axis in range(len(array.axes)))))
     letters = [letter for axis, letter in enumerate(array.axes) if axis not in where]
-    channels = [place for place, letter in enumerate(letters) if letter in _CHANNELS]
+    channels = [place for place, letter in enumerate(letters) if letter in CHANNEL_AXES]
     pixels = np.transpose(pixels, (letters.index("Y"), letters.index("X"), *channels))
     picture = from_array(pixels.reshape(*pixels.shape[:2], -1))
     return picture if array.colours or picture.bands != "RGB" else picture._replace(bands="")
@@ -113,7 +121,20 @@ def _read(array: NamedArray, where: dict[int, int]) -> Picture:
 def is_stack(path: Path) -> bool:
     """Whether a path is that of a file, or of a Zarr store, that may hold many images."""
     name = path.name.lower()
-    return path.is_dir() if name.endswith(".zarr") else name.endswith(STACK_SUFFIXES) and path.is_file()
+    if name.endswith(".zarr"):
+        return path.is_dir()
+    return path.is_file() if name.endswith(STACK_SUFFIXES) else "." not in name and _is_bare_dicom(path)
+
+
+def _is_bare_dicom(path: Path) -> bool:
+    """Whether a file without suffix is a DICOM image, as scanners name them; the list of them, DICOMDIR, is none."""
+    try:
+        if path.name.upper() == "DICOMDIR" or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def find_stack(path: str | Path, channels: int) -> tuple[Stack, int | None] | None:
@@ -139,7 +160,7 @@ def find_stack(path: str | Path, channels: int) -> tuple[Stack, int | None] | No
 
 
 def _open(path: Path, inner: str, channels: int) -> NamedArray:
-    suffix = next(suffix for suffix in STACK_SUFFIXES if path.name.lower().endswith(suffix))
+    suffix = next((suffix for suffix in STACK_SUFFIXES if path.name.lower().endswith(suffix)), ".dcm")
     if inner and suffix not in (".h5", ".hdf5", ".zarr"):
         raise DataError(f"images {path}: has no {inner}; name an image of it by its number")
     try:
@@ -178,16 +199,18 @@ def library(name: str, extra: str, what: str) -> Any:
 def _open_tiff(path: Path, channels: int) -> NamedArray:
     import tifffile
 
-    file = tifffile.TiffFile(path)
     try:
-        series: Any = file.series[0]
-    except Exception:
-        file.close()
-        raise
+        with ExitStack() as opened:
+            with hearing_tifffile():
+                file = opened.enter_context(tifffile.TiffFile(path))
+                series = only_series(file)
+            opened.pop_all()  # it stays open
+    except DataError as error:
+        raise DataError(f"images {path}: {error}") from None
     axes, shape = series.axes, tuple(series.shape)
     inside = len(series.keyframe.shape)  # dimensions of one page
     before = shape[: len(shape) - inside]
-    if len(before) == 1 and axes[0] in _COUNTED_PAGES and shape[0] == channels:
+    if len(before) == 1 and axes[0] in UNNAMED_AXES and shape[0] == channels:
         axes = "C" + axes[1:]
     pages = np.arange(int(np.prod(before, dtype=np.int64))).reshape(before)
     if len(series.pages) != pages.size:  # one long strip, as ImageJ writes large ones
@@ -210,9 +233,12 @@ def _open_dicom(path: Path) -> NamedArray:
     slope, intercept = float(facts.get("RescaleSlope", 1)), float(facts.get("RescaleIntercept", 0))
     top = 2 ** int(facts.BitsStored)
     span = (-top // 2, top // 2 - 1) if facts.PixelRepresentation else (0, top - 1)
+    inverted = facts.PhotometricInterpretation == "MONOCHROME1"  # its least value is white
 
     def read(at: tuple[int | slice, ...]) -> np.ndarray:
         stored = pixels.pixel_array(path, index=at[0])  # decodes this frame alone
+        if inverted:
+            stored = (sum(span) - stored.astype(np.int64)).clip(*span).astype(stored.dtype)
         return stored if samples > 1 else _rescaled(stored, slope, intercept, span)
 
     shape = (frames, int(facts.Rows), int(facts.Columns), samples)

@@ -243,3 +243,19 @@ def test_bad_input(run: Run, celeba: str, words: tuple[str, ...], message: str) 
     assert out == ""
     assert not Path("a.pack").exists()
     assert not Path("a.png").exists()
+
+
+def test_labels_that_are_read_otherwise_than_written_are_told(run: Run) -> None:
+    with tarfile.open("mixed.tar", "w") as archive:
+        for i in range(COUNT):
+            for suffix, data in (("png", encoded(i)), ("cls", b"cat" if i % 2 else b"7")):
+                info = tarfile.TarInfo(f"{i:04d}.{suffix}")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    code, out, err = run("data", "prepare", "images", "mixed.tar", "--size", "8", "--out", "mixed.pack")
+    assert code == 0, err
+    assert "diffae: warning: labels" in err
+    assert "column 'class' holds 'cat' among numbers; all are read as names of classes" in err
+    code, out, _ = run("data", "info", "mixed.pack")
+    assert code == 0
+    assert "cat" in out

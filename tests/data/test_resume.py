@@ -177,6 +177,13 @@ def test_it_begins_anew_with_other_settings(folder: Path, monkeypatch: pytest.Mo
     assert len(names) == COUNT
 
 
+def test_nothing_is_kept_where_nothing_was_read(folder: Path) -> None:
+    (folder / "00.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"00\.png: .* \(left out with --incomplete, or without --strict\)"):
+        prepared(folder)
+    assert sorted(path.name for path in folder.parent.iterdir()) == [".lock", "in"]
+
+
 def test_images_left_out_before_are_not_accepted_when_strict(folder: Path) -> None:
     (folder / "03.png").write_bytes(b"no image")
     interrupted(folder, "13.png", strict=False)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+import zarr
 from PIL import Image
 
 from diffae.data.build import build_pack
@@ -133,6 +135,40 @@ def test_fingerprints_tell_contents_apart(folder: Path, archive: Path, tmp_path:
     before = list(open_source(tmp_path / "a.npy").fingerprint())
     np.save(tmp_path / "a.npy", np.zeros((5, 4, 4), np.uint8))
     assert list(open_source(tmp_path / "a.npy").fingerprint()) != before
+
+
+def test_a_changed_zarr_store_in_a_folder_is_noticed(folder: Path) -> None:
+    store = zarr.create_array(folder / "s.zarr", data=np.ones((3, 4, 4), np.uint8), chunks=(1, 4, 4))
+    before = list(open_source(folder).fingerprint())
+    assert len(before) == 7  # one entry for each file
+    store[1] = 7
+    assert list(open_source(folder).fingerprint()) != before
+
+
+def test_stacks_in_an_archive_are_to_be_unpacked(tmp_path: Path) -> None:
+    pages = io.BytesIO()
+    tifffile.imwrite(pages, np.zeros((12, 6, 6), np.uint8), metadata={"axes": "TYX"})
+    for name, data in {
+        "scans": {"a/0.dcm": b"x"},
+        "pages": {"a.tif": pages.getvalue()},
+        "texts": {"a.txt": b""},
+    }.items():
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as file:
+            for inside, content in data.items():
+                file.writestr(inside, content)
+    with pytest.raises(DataError, match=r"scans\.zip: holds a/0\.dcm, which is not read inside a \.zip; unpack it"):
+        open_source(tmp_path / "scans.zip")
+    with pytest.raises(DataError, match=r"texts\.zip: no images found, .* \.jpg .* \.npy; check the path"):
+        open_source(tmp_path / "texts.zip")
+    with pytest.raises(DataError, match=r"a\.tif: holds 12 images \(axes TYX\), .*; unpack it and give the folder"):
+        open_source(tmp_path / "pages.zip").read(0, SPEC)
+
+
+def test_truth_values_are_black_and_white(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.eye(4, dtype=bool)[None])
+    got = open_source(tmp_path / "a.npy").read(0, ImageSpec(channels=1))
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got[..., 0], 255 * np.eye(4))
 
 
 def test_a_broken_image_in_an_archive(tmp_path: Path) -> None:

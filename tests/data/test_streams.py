@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import datasets
 import layouts
+import lmdb
 import numpy as np
 import pytest
 from layouts import encoded, number_of, picture
 
-from diffae.data import hub, lmdb_files
+from diffae.data import hub, lmdb_files, webdataset
 from diffae.data.build import build_pack, prepare_pack
 from diffae.data.hub import HubStream
 from diffae.data.pack import Pack
@@ -92,6 +94,34 @@ def test_what_is_no_lmdb(tmp_path: Path) -> None:
         open_images(layouts.write_lmdb(tmp_path / "odd", {"256-00000": encoded(1), "length": b"many"}))
 
 
+@pytest.mark.parametrize("kept", [0.5, 0.9])
+def test_a_truncated_lmdb_is_refused(tmp_path: Path, kept: float) -> None:
+    """Reading beyond the end of its file would kill the process."""
+    path = layouts.write_lmdb(tmp_path / "a", {f"k{i:03d}": bytes(3000) for i in range(60)})
+    size = (path / "data.mdb").stat().st_size
+    os.truncate(path / "data.mdb", int(kept * size))
+    with pytest.raises(DataError, match=r"a: is not a whole LMDB \(it has \d+ of \d+ pages\); get it again"):
+        open_images(path)
+
+
+def test_an_lmdb_whose_last_pages_were_never_written_is_whole(tmp_path: Path) -> None:
+    """Pages that a transaction took and gave back need not be in the file."""
+    path = tmp_path / "a"
+    for turn in range(3):  # leaves free pages, on which the list of free pages is then written
+        layouts.write_lmdb(path, {f"k{i:02d}": encoded(i) + bytes(2000 + turn) for i in range(20)})
+    with lmdb.open(str(path), map_size=2**24) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"large", bytes(400_000))
+        transaction.put(b"k00", encoded(7))
+        transaction.delete(b"large")
+    with lmdb.open(str(path), readonly=True) as environment:
+        pages, page = environment.info()["last_pgno"] + 1, environment.stat()["psize"]
+    assert (path / "data.mdb").stat().st_size < pages * page
+    assert [number for _, number, _ in told(open_images(path))] == [7, *range(1, 20)]
+    os.truncate(path / "data.mdb", 10 * page)
+    with pytest.raises(DataError, match="is not a whole LMDB"):
+        open_images(path)
+
+
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "lmdb", None)
     layouts.write(tmp_path, {"data.mdb": b""})
@@ -145,13 +175,89 @@ def test_a_folder_of_images_is_no_set_of_shards(tmp_path: Path) -> None:
     assert isinstance(open_images(tmp_path), Source)
 
 
+def test_images_below_make_a_folder_no_set_of_shards(tmp_path: Path) -> None:
+    layouts.write(tmp_path / "photos", {"a.png": encoded(1)})
+    tar(tmp_path / "backup.tar", sample(3))
+    assert open_listed(tmp_path).names == ["photos/a.png"]
+
+
+def test_a_pack_below_shards_does_not_hide_them(tmp_path: Path) -> None:
+    tar(tmp_path / "a.tar", sample(3))
+    Pack.from_arrays([picture(1)[None]], tmp_path / "b.pack")
+    assert told(open_images(tmp_path)) == [("000003.png", 3, ())]
+
+
+def test_labels_that_the_first_sample_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(webdataset, "_LOOKED_AT", 3)
+    path = tar(tmp_path / "a.tar", {**sample(0), **sample(1, cls=b"cat"), **sample(2), **sample(3, json=b'{"age": 4}')})
+    stream = open_images(path)
+    assert isinstance(stream, Stream)
+    assert stream.columns == ("class",)
+    assert [labels for _, _, labels in told(stream)] == [("",), ("cat",), ("",), ("",)]
+    assert (
+        "000003.png has the label 'age', which none of the first 3 samples has; such labels are left out" in caplog.text
+    )
+
+
+def test_labels_of_any_content_make_a_pack_that_can_be_read(tmp_path: Path) -> None:
+    facts = {"a": 1, "a ": 2, "b;c": 3, "file": 4, "no\nend": float("inf"), "huge": 10**400}
+    files = sample(0, cls=b"cat", json=json.dumps(facts).encode())
+    for number in range(1, 120):
+        more = {"cls": f"kind{number}".encode(), "json": b"[1, 2]" if number % 2 else b"null"}
+        files |= {f"{number:06d}.{suffix}": data for suffix, data in {"png": encoded(1), **more}.items()}
+    pack = prepare_pack(open_images(tar(tmp_path / "a.tar", files)), tmp_path / "a.pack", SPEC, source="a")
+    assert pack.labels is not None
+    assert pack.labels.columns == ("a", "a 2", "b c", "file", "no end", "huge")  # not the 120 classes
+    assert np.array_equal(pack.labels.values[0], [1, 2, 3, 4, np.nan, np.nan], equal_nan=True)
+    assert np.isnan(pack.labels.values[1:]).all()
+
+
+@pytest.mark.parametrize("damage", ["between samples", "inside a header", "header"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_shards_that_end_too_early(tmp_path: Path, damage: str, packed: bool) -> None:
+    whole = tar(tmp_path / "whole.tar", {**sample(1), **sample(2), **sample(3)}).read_bytes()
+    with tarfile.open(tmp_path / "whole.tar") as archive:
+        place = archive.getmembers()[2].offset
+    data = {
+        "between samples": whole[:place],
+        "inside a header": whole[: place + 300],
+        "header": whole[:place] + b"\xff" * 512 + whole[place + 512 :],
+    }[damage]
+    path = tmp_path / ("cut.tar.gz" if packed else "cut.tar")
+    path.write_bytes(gzip.compress(data) if packed else data)
+    stream = open_images(path)
+    reason = r"images .*cut\.tar.*: is not a whole tar archive \(.*\); get it again"
+    with pytest.raises(DataError, match=rf"^{reason} \(left out with --incomplete"):
+        prepare_pack(stream, tmp_path / "a.pack", SPEC, source="cut")
+    pack = prepare_pack(stream, tmp_path / "a.pack", SPEC, source="cut", strict=False)
+    assert list(pack.names) == ["000001.png", "000002.png"]
+    assert [name for name, _ in pack.skipped] == [path.name]
+    with pytest.raises(DataError, match=rf"^{reason}$"):
+        told(open_images(path))
+
+
+def test_a_packed_shard_that_is_damaged_inside(tmp_path: Path) -> None:
+    """Its samples can be read, but not as they were."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    buffer = io.BytesIO()
+    np.save(buffer, noise)
+    path = tar(tmp_path / "a.tgz", {**sample(1), "000002.npy": buffer.getvalue(), **sample(3)}, "w:gz")
+    data = bytearray(path.read_bytes())
+    data[-400:-300] = bytes(100)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.tgz: is not a whole tar archive"):
+        told(open_images(path))
+
+
 def test_damaged_shards(tmp_path: Path) -> None:
     whole = tar(tmp_path / "whole.tar", {**sample(1), **sample(2)}).read_bytes()
     (tmp_path / "cut.tar").write_bytes(whole[:1800])  # inside the second image
     (tmp_path / "bad.tar").write_bytes(b"hello" * 1000)
     with pytest.raises(DataError, match=r"cut\.tar: is not a whole tar archive"):
         told(open_images(tmp_path / "cut.tar"))
-    with pytest.raises(DataError, match=r"bad\.tar: is not a whole tar archive"):
+    with pytest.raises(DataError, match=r"bad\.tar: is not a whole tar archive \(.*\); get it again$"):  # in one line
         open_images(tmp_path / "bad.tar")
     with pytest.raises(DataError, match=r"there is no .*whole-2\.tar; check the path"):
         open_images(tmp_path / "whole-{2..3}.tar")
@@ -226,6 +332,25 @@ def test_a_published_data_set_becomes_a_pack_that_is_found_again(repository: Pat
     assert build_pack("hf://owner/name?split=test", tmp_path / "packs", size=8).path != first.path
     os.utime(repository / "train.parquet", ns=(1, 1))
     assert build_pack("hf://owner/name", tmp_path / "packs", size=8).path != first.path
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"), [([f"kind {i}" for i in range(120)], None), (["0", "cat"], ("0", "cat"))]
+)
+def test_classes_of_any_number_and_name(repository: Path, tmp_path: Path, names: list[str], classes: tuple) -> None:
+    Path("owner/many").mkdir()
+    features = {"image": datasets.Image(), "kind": datasets.ClassLabel(names=names), "v": datasets.Value("float64")}
+    rows = [
+        {"image": {"bytes": encoded(i % 20), "path": None}, "kind": i % len(names), "v": [1.5, float("nan")][i % 2]}
+        for i in range(len(names))
+    ]
+    rows[0]["v"] = float("inf")
+    datasets.Dataset.from_list(rows, datasets.Features(features)).to_parquet("owner/many/train.parquet")
+    pack = prepare_pack(open_images("hf://owner/many"), tmp_path / "a.pack", SPEC, source="many")
+    assert pack.labels is not None
+    assert pack.labels.classes == ({"kind": classes} if classes else {})
+    assert pack.labels.kinds["v"] == "number"
+    assert len(list(open_images(pack.path).items())) == len(names)  # type: ignore[union-attr]
 
 
 def test_images_that_a_data_set_only_names(repository: Path) -> None:

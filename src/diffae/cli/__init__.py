@@ -18,6 +18,19 @@ DESCRIPTION = """Diffusion autoencoders: a representation of your images that is
 Start with `diffae train PHOTOS --out runs/photos`, or see it work with `diffae demo --out demo`."""
 
 
+_TOLD = ("diffae.data.labels", "diffae.data.webdataset")  # whose warnings no command prints by itself
+
+
+class _Warnings(logging.Handler):
+    """Prints what is logged as a warning."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        from diffae.cli.common import warn
+
+        warn(record.getMessage())
+
+
 class Command(Protocol):
     """A parsed command line."""
 
@@ -37,6 +50,9 @@ def main(args: Sequence[str] | None = None) -> int:
         with 2, after the parser's own message.
     """
     logging.getLogger("diffae").addHandler(logging.NullHandler())  # commands print what users should see
+    for name in _TOLD:
+        if not logging.getLogger(name).handlers:
+            logging.getLogger(name).addHandler(_Warnings())
     try:
         return _parse(args).run()
     except DiffaeError as error:

@@ -168,7 +168,7 @@ def _checked(pack: Pack, strict: bool) -> Pack:
 
 
 def _strictly(reason: str) -> DataError:
-    return DataError(f"{reason} (without strict it would be left out)")
+    return DataError(f"{reason} (left out with --incomplete, or without --strict)")
 
 
 def _build(

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 from jaxtyping import UInt
 
-from diffae.data.streams import Item
+from diffae.data.streams import Item, cell_of, columns_of
 from diffae.errors import DataError
 from diffae.image_stacks import library
 from diffae.images import ImageSpec, decode_image
@@ -57,7 +57,7 @@ class HubStream:
         features = self._rows.features or {}
         self._image = _image_column(features, self._datasets.Image, options.get("image"), path)
         self._kinds = {key: kind for key, kind in features.items() if key != "file" and _is_label(kind, self._datasets)}
-        self.columns = tuple(self._kinds)
+        self.columns = tuple(columns_of(self._kinds).values())
 
     def _open(self) -> Any:
         builder, split = self._builder, self._options.get("split")
@@ -116,7 +116,7 @@ def _cell(value: Any, kind: Any) -> str:
     names = getattr(kind, "names", None)
     if value is None or (names and value < 0):  # -1 stands for an unknown class
         return ""
-    return names[value] if names else str(int(value) if isinstance(value, bool) else value)
+    return names[value] if names else cell_of(value)
 
 
 def _read(stored: dict[str, Any] | None, name: str, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import logging
 import math
 import os
 import posixpath
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,10 @@ from jaxtyping import Float64, Int64
 
 from diffae.errors import DataError
 
+_log = logging.getLogger(__name__)
+
 KINDS = ("binary", "number", "class")
-MOST_CLASSES = 100  # a text column with more different values is not a class
+MOST_CLASSES = 100  # a text column with more different values is left out
 _FILE_COLUMNS = ("file", "filename", "file_name", "image", "name", "path")
 _UNKNOWN = ("", "nan", "na", "n/a", "null", "none", "?")
 _WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
@@ -68,13 +72,15 @@ class LabelTable:
         A CSV (separated by commas, semicolons or tabs) has a first line with the names of the columns. The column
         called file, filename, file_name, image, name or path holds the files, else the first one does. 0/1, -1/1,
         true/false and yes/no are binary, numbers are numbers, other words classes; nothing, NA, NaN or ? is unknown.
+        Numbers among words are words too, and a column of more than 100 different words, which tells nothing about
+        classes, is left out; either is said in a log line.
 
         CelebA's text files (list_attr_celeba.txt and CelebA-HQ's) have the number of rows on the first line, the
         names of the columns on the second, then a row for each image.
 
         Raises:
-            DataError: a file that cannot be read, rows of differing length, a wrong count, repeated images or
-                columns, or a text column of more than 100 different values.
+            DataError: a file that cannot be read, rows of differing length, a wrong count, or repeated images or
+                columns.
         """
         path = Path(path)
         try:
@@ -85,14 +91,15 @@ class LabelTable:
         columns, rows = _split_celeba(text, path) if first.isdecimal() else _split_csv(text, path)
         if not rows:
             raise DataError(f"labels {path}: no labels found, at least one row is needed; check the file")
-        parsed = {name: _parse(name, [row[1 + place] for row in rows], path) for place, name in enumerate(columns)}
-        values = [parsed[name].values for name in columns]
+        found = {name: _parse(name, [row[1 + place] for row in rows], path) for place, name in enumerate(columns)}
+        parsed = {name: column for name, column in found.items() if column is not None}
+        values = [column.values for column in parsed.values()]
         return cls(
             names=tuple(row[0] for row in rows),
-            columns=tuple(columns),
+            columns=tuple(parsed),
             values=np.stack(values, axis=1) if values else np.zeros((len(rows), 0)),
-            kinds={name: parsed[name].kind for name in columns},
-            classes={name: parsed[name].classes for name in columns if parsed[name].kind == "class"},
+            kinds={name: column.kind for name, column in parsed.items()},
+            classes={name: column.classes for name, column in parsed.items() if column.kind == "class"},
         )
 
     def column(self, name: str) -> Float64[np.ndarray, " n"]:
@@ -236,8 +243,8 @@ def _check_lengths(rows: list[list[str]], length: int, path: Path, where: str) -
             raise DataError(f"labels {path}: the row of {row[0]!r} has {len(row)} values, {rule}; correct it")
 
 
-def _parse(name: str, cells: list[str], path: Path) -> _Column:
-    """The kind follows from the different values of a column, each of which is looked at once."""
+def _parse(name: str, cells: list[str], path: Path) -> _Column | None:
+    """The kind follows from the different values of a column, each of which is looked at once; None if of no kind."""
     distinct = sorted(set(cells))
     known = [cell for cell in distinct if cell.lower() not in _UNKNOWN]
     numbers = {cell: _number(cell) for cell in known}
@@ -249,13 +256,21 @@ def _parse(name: str, cells: list[str], path: Path) -> _Column:
     else:
         kind, classes = "class", tuple(known)
         codes = {cell: float(code) for code, cell in enumerate(known)}
-        mixed = any(value is not None and cell.lower() not in _WORDS for cell, value in numbers.items())
-        if mixed or len(known) > MOST_CLASSES:
-            word = next(cell for cell in known if numbers[cell] is None)
+        word = next(cell for cell in known if numbers[cell] is None)
+        if len(known) > MOST_CLASSES:
             rule = f"must hold numbers alone, or at most {MOST_CLASSES} different words"
-            raise DataError(f"labels {path}: column {name!r} {rule}, it holds {word!r}; correct or remove it")
+            _warn_once(f"labels {path}: column {name!r} {rule}, it holds {word!r}; it is left out")
+            return None
+        if any(value is not None and cell.lower() not in _WORDS for cell, value in numbers.items()):
+            _warn_once(f"labels {path}: column {name!r} holds {word!r} among numbers; all are read as names of classes")
     values = np.fromiter((codes.get(cell, math.nan) for cell in cells), np.float64, len(cells))
     return _Column(values, kind, classes)
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """A table may be read several times by one command."""
+    _log.warning("%s", text)
 
 
 def _number(cell: str) -> float | None:

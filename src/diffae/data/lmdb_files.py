@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -16,6 +17,7 @@ from diffae.image_stacks import library
 _NUMBERED = re.compile(rb"(None|\d+)-(\d+)")  # resolution ("None": the original's) and number, with leading zeros
 _LENGTH = b"length"
 _NOT_IMAGES = (_LENGTH, b"num-samples", b"__len__", b"__keys__")
+_HEADER, _BRANCH, _BIG = 16, 1, 1  # of a page: bytes of its header, flag of its kind; flag of a long value
 _MAPPED = 4096  # entries read before the file is opened anew: touched pages of its map count as this process's memory
 
 
@@ -147,7 +149,61 @@ def _reading(path: Path) -> Iterator[Any]:
         environment = lmdb.open(
             str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, max_readers=1
         )
-        with environment, environment.begin() as transaction:
-            yield transaction
+        with environment:
+            _check_length(environment, path)
+            with environment.begin() as transaction:
+                yield transaction
     except lmdb.Error as error:
         raise DataError(f"images {path}: is not a whole LMDB ({error}); get it again") from None
+
+
+def _check_length(environment: Any, path: Path) -> None:
+    """Raise `DataError` where pages in use lie beyond the end of the file: touching one would end the process."""
+    file = path / "data.mdb" if path.is_dir() else path
+    page, pages = environment.stat()["psize"], environment.info()["last_pgno"] + 1
+    there = file.stat().st_size // page
+    if there >= pages:
+        return
+    try:  # pages that were taken and given back at once are never written
+        whole = sum(number >= there for number in _free_pages(file, page)) == pages - there
+    except (EOFError, struct.error):
+        whole = False
+    if not whole:
+        raise DataError(f"images {path}: is not a whole LMDB (it has {there} of {pages} pages); get it again")
+
+
+def _free_pages(file: Path, size: int) -> Iterator[int]:
+    """Numbers of the pages that an LMDB does not use: the values of a tree of its own, which LMDB shows to nobody.
+
+    Args:
+        file: the data file.
+        size: bytes of a page.
+    Raises:
+        EOFError: the tree is not all in the file.
+    """
+    with file.open("rb") as data:
+
+        def read(number: int, length: int = size) -> bytes:
+            data.seek(number * size)
+            found = data.read(length)
+            if len(found) < length:
+                raise EOFError
+            return found
+
+        newest = max(read(0), read(1), key=lambda meta: struct.unpack_from("=Q", meta, 144))  # by transaction
+        (root,) = struct.unpack_from("=Q", newest, 80)
+        trees = [root] if root != 2**64 - 1 else []
+        while trees:
+            page = read(trees.pop())
+            flags, lower = struct.unpack_from("=HH", page, 10)
+            for at in struct.unpack_from(f"={(lower - _HEADER) // 2}H", page, _HEADER):
+                low, high, kind, key = struct.unpack_from("=4H", page, at)
+                if flags & _BRANCH:
+                    trees.append(low | high << 16 | kind << 32)
+                    continue
+                value = page[at + 8 + key :]
+                if kind & _BIG:  # on pages of its own, after their header
+                    (number,) = struct.unpack_from("=Q", value)
+                    value = read(number, _HEADER + (low | high << 16))[_HEADER:]
+                (count,) = struct.unpack_from("=Q", value)
+                yield from struct.unpack_from(f"={count}Q", value, 8)

@@ -149,13 +149,14 @@ class Pack:
 
     @property
     def labels(self) -> LabelTable | None:
-        """What the source said about the images, read from disk; None where it said nothing.
+        """What the source said about the images, read from disk; None where it said nothing of use.
 
         Raises:
             DataError: labels.csv is damaged.
         """
         path = self.path / LABELS
-        return LabelTable.read(path) if path.is_file() else None
+        table = LabelTable.read(path) if path.is_file() else None
+        return table if table and table.columns else None
 
     def fetch(self, indices: Integer[np.ndarray, " k"]) -> UInt[np.ndarray, "k h w c"]:
         """The images at these indices, 0..len - 1, copied from disk.

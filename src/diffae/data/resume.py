@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -141,6 +142,8 @@ class ResumableWriter(PackWriter):
                 self._note()
         finally:
             self._close()
+            if not self._whole[0].done:
+                shutil.rmtree(self._beside, ignore_errors=True)
 
     def looked_at(self, count: int, skipped: Sequence[tuple[str, str]] = ()) -> None:
         """As PackWriter's."""

@@ -6,6 +6,7 @@ All can be pickled and read from several threads and processes at once.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -85,15 +86,34 @@ def is_pack(folder: Path) -> bool:
     return all((folder / part).is_file() for part in ("images.npy", "names.txt", "index.json"))
 
 
+def images_below(root: Path) -> Iterator[str]:
+    """Image files in a folder and the folders in it, as relative paths; not those of packs."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        here = Path(folder)
+        identity = (here.stat().st_dev, here.stat().st_ino)
+        if identity in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(identity)
+        relative = here.relative_to(root)
+        yield from ((relative / name).as_posix() for name in folders if is_stack(here / name))  # Zarr stores
+        folders[:] = [name for name in folders if not (is_pack(here / name) or is_stack(here / name))]
+        for name in files:
+            item = (relative / name).as_posix()
+            if _is_shown(item) and (name.lower().endswith(SUFFIXES + STACK_SUFFIXES) or is_stack(here / name)):
+                yield item
+
+
 class FolderSource:
     """Image files in a folder and the folders in it; links are followed."""
 
     def __init__(self, path: Path, channels: int) -> None:
         self.path = path
-        self._files = sorted(self._list())
+        self._files = sorted(images_below(path))
         self._stacks = dict(self._open_stacks(channels))
         self.names: Sequence[str] = sorted(name for file in self._files for name in self._names_in(file))
-        _need_images(self.names, path)
+        _need_images(self.names, path, SUFFIXES + STACK_SUFFIXES)
 
     def _names_in(self, file: str) -> list[str]:
         count = len(self._stacks[file]) if file in self._stacks else 1
@@ -110,23 +130,6 @@ class FolderSource:
                 continue
             if len(stack) > 1 or not file.lower().endswith(TIFF):
                 yield file, stack
-
-    def _list(self) -> Iterator[str]:
-        seen = set()
-        for folder, folders, files in os.walk(self.path, followlinks=True):
-            here = Path(folder)
-            identity = (here.stat().st_dev, here.stat().st_ino)
-            if identity in seen:  # a link to a folder above
-                folders.clear()
-                continue
-            seen.add(identity)
-            relative = here.relative_to(self.path)
-            yield from ((relative / name).as_posix() for name in folders if is_stack(here / name))  # Zarr stores
-            folders[:] = [name for name in folders if not (is_pack(here / name) or is_stack(here / name))]
-            for name in files:
-                item = (relative / name).as_posix()
-                if _is_image(item, SUFFIXES + STACK_SUFFIXES):
-                    yield item
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
         """See Source."""
@@ -147,14 +150,19 @@ class FolderSource:
         return decode_image(data, name, spec)
 
     def fingerprint(self) -> Iterator[tuple]:
-        """Name, size and modification time in nanoseconds of each file; -1 of one that cannot be looked at."""
+        """Name, size and modification time in nanoseconds of each file; -1 of one that cannot be looked at.
+
+        Of a Zarr store, a digest of those of all its files.
+        """
         for name in self._files:
+            path = self.path / name
             try:
-                facts = (self.path / name).stat()
+                facts = path.stat()
+                parts = _digest_of_files(path) if path.is_dir() else facts.st_mtime_ns
             except OSError:  # a link to nothing: told when it is read, like other damaged files
                 yield name, -1, -1
                 continue
-            yield name, facts.st_size, facts.st_mtime_ns
+            yield name, facts.st_size, parts
 
 
 class StackSource:
@@ -187,9 +195,13 @@ class ZipSource:
         self._open: tuple[int, zipfile.ZipFile] | None = None
         self._lock = threading.Lock()
         infos = {info.filename: info for info in self._archive().infolist() if not info.is_dir()}
-        self.names: Sequence[str] = sorted(name for name in infos if _is_image(name, SUFFIXES))
+        shown = sorted(filter(_is_shown, infos))
+        self.names: Sequence[str] = [name for name in shown if name.lower().endswith(SUFFIXES)]
         self._facts = [(name, infos[name].file_size, infos[name].CRC) for name in self.names]
-        _need_images(self.names, path)
+        stack = next((name for name in shown if name.lower().endswith(STACK_SUFFIXES)), None)
+        if stack and not self.names:
+            raise DataError(f"images {path}: holds {stack}, which is not read inside a .zip; unpack it")
+        _need_images(self.names, path, SUFFIXES)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": None, "_lock": None}
@@ -270,10 +282,19 @@ def _unpack(path: Path) -> np.ndarray:
         raise DataError(f"images {path}: is not a whole .npz ({error}); make it again") from error
 
 
-def _is_image(name: str, suffixes: tuple[str, ...]) -> bool:
-    parts = name.split("/")
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and name.lower().endswith(suffixes)
+def _is_shown(name: str) -> bool:
+    return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def _digest_of_files(folder: Path) -> str:
+    """Of the names, sizes and modification times of all files in a folder."""
+    digest = hashlib.sha256()
+    for part in sorted(folder.rglob("*")):
+        facts = part.stat()
+        digest.update(
+            f"{part.relative_to(folder)} {facts.st_size} {facts.st_mtime_ns}\n".encode(errors="surrogateescape")
+        )
+    return digest.hexdigest()
 
 
 def _check_bytes(size: int, name: str) -> None:
@@ -281,7 +302,7 @@ def _check_bytes(size: int, name: str) -> None:
         raise DataError(f"image {name}: has more than the limit of {_MOST_BYTES} bytes; shrink or remove it")
 
 
-def _need_images(names: Sequence[str], path: Path) -> None:
+def _need_images(names: Sequence[str], path: Path, suffixes: tuple[str, ...]) -> None:
     if not names:
-        kinds = " ".join(dict.fromkeys(SUFFIXES + STACK_SUFFIXES))
+        kinds = " ".join(dict.fromkeys(suffixes))
         raise DataError(f"images {path}: no images found, at least one file must end in {kinds}; check the path")

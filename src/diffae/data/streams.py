@@ -7,7 +7,9 @@ the names nor the images of a large collection are ever in memory together.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -141,6 +143,25 @@ class Labelled:
         values = hashlib.sha256(np.ascontiguousarray(self._table.values).tobytes())
         yield self.columns, hashlib.sha256("\n".join(self._table.names).encode()).hexdigest(), values.hexdigest()
         yield from self._images.fingerprint()
+
+
+def columns_of(keys: Iterable[str]) -> dict[str, str]:
+    """The column of a CSV for each key: separators are spaces, and a name that another key has gets a number."""
+    columns: dict[str, str] = {}
+    for key in keys:
+        name = column = " ".join(re.split(r"[\s,;]+", key)).strip()
+        number = 1
+        while column in columns.values():
+            number += 1
+            column = f"{name} {number}"
+        columns[key] = column
+    return columns
+
+
+def cell_of(value: float | None) -> str:
+    """A number or truth value as a cell of a CSV; nothing where it is not finite."""
+    text = str(int(value) if isinstance(value, bool) else value)
+    return text if value is not None and math.isfinite(float(text)) else ""
 
 
 def encoded(data: bytes, name: str, labels: tuple[str, ...] = ()) -> Item:
