@@ -15,7 +15,7 @@ from diffae.evaluation.distances import kernel
 from diffae.evaluation.statistics import Estimate, jackknife
 from diffae.figures import curves, labelled_rows
 from diffae.report import tiles_of
-from diffae.suite.findings import Cell, Claim, Findings, Picture, Table, verdict
+from diffae.suite.findings import Cell, Claim, Findings, Picture, Table, text, verdict
 from diffae.suite.generated import about_distances, decode_many, distances, prior_z_sem
 from diffae.suite.study import Study, steps_of
 
@@ -103,7 +103,7 @@ def _claims(real: np.ndarray, made: dict[tuple[str, int], np.ndarray], seed: int
     holds = [gain.above(0) for gain in gains]
     if all(holds):
         return (Claim(5, verdict(*holds), evidence),)
-    said = [f"{gain.value:.3g} ({gain.low:.3g} to {gain.high:.3g}) at T = {few}"
+    said = [f"{text(gain)} at T = {few}"
             for gain, (few, _), right in zip(gains, pairs, holds, strict=True) if not right]  # fmt: skip
     with_real = ", ".join(f"{values[_AUTOENCODED, few]:.3g} at T = {few}" for few, _ in pairs)
     reason = f"nearer by {', '.join(said)}; with z_sem of real images the distance is {with_real}"

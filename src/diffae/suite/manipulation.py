@@ -13,7 +13,7 @@ from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.statistics import Estimate, jackknife, mean
 from diffae.figures import labelled_rows
 from diffae.report import tiles_of
-from diffae.suite.findings import Cell, Claim, Findings, Picture, Table, verdict
+from diffae.suite.findings import Cell, Claim, Findings, Picture, Table, text, verdict
 from diffae.suite.generated import about_distances, distances
 from diffae.suite.study import Images, Study
 
@@ -64,8 +64,7 @@ class Edited:
     @property
     def reason(self) -> str:
         """Why not, where it does not."""
-        gains = [f"{one.value:.2g} ({one.low:.2g} to {one.high:.2g})" for one in (self.toward, self.near)]
-        return f"{self.name}: nearer by {gains[0]} to those with it, by {gains[1]} to those without"
+        return f"{self.name}: nearer by {text(self.toward)} to those with it, by {text(self.near)} to those without"
 
 
 def manipulation(study: Study) -> Findings:
