@@ -353,6 +353,11 @@ def test_what_would_be_lost_is_not_overwritten(study: Study) -> None:
     assert set(evaluate(other, ["denoising"], {"quick": False}, print)) == {"denoising", "variation"}
 
 
+def test_a_task_that_was_left_out_is_nothing_to_lose(study: Study) -> None:
+    evaluate(replace(study, features=None), ["generation", "denoising"], {}, print)
+    assert set(evaluate(study, ["denoising"], {}, print)) == {"denoising"}
+
+
 def test_files_are_those_of_the_last_findings(study: Study) -> None:
     pages: list[set[str]] = []
     evaluate(study, ["variation", "denoising"], {}, print, lambda found: pages.append(set(found)))

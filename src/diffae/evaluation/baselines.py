@@ -50,8 +50,8 @@ class Baseline:
         try:
             return function(value)
         except Exception as error:  # of whatever class they raise
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise DataError(f"baseline {self.name} fails on images {tuple(images.shape[1:])}: {reason}") from None
+            shape = tuple(images.shape[1:])
+            raise DataError(f"baseline {self.name} fails on images {shape}: {_reason(error)}") from None
 
     def reconstruct(self, x: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c h w"], int]:
         """The images that come back, and the size of the code.
@@ -138,8 +138,7 @@ def open_diffusers(folder: str | Path) -> Baseline:
     try:
         found = AutoModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
     except Exception as error:  # of whatever class they raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise DataError(f"autoencoder {folder} cannot be read ({reason}); check the folder") from None
+        raise DataError(f"autoencoder {folder} cannot be read ({_reason(error)}); check the folder") from None
     model, kind = found.eval(), type(found).__name__
     key = repr(sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir()))
     if kind == "AutoencoderKL":
@@ -149,6 +148,10 @@ def open_diffusers(folder: str | Path) -> Baseline:
     if kind == "VQModel":
         return Baseline(folder.name, lambda x: model.encode(x).latents, lambda z: model.decode(z).sample, key)
     raise DataError(f"autoencoder {folder} is of kind {kind}: must be AutoencoderKL or VQModel")
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _mirrored(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -140,8 +140,8 @@ def evaluate(
     keys = {name: _key(study, name) for name in TASKS}
     there, quick = _read(study.out)
     earlier = {name: found for name, found in there.items() if found.key == keys[name]}
-    _check_nothing_is_lost(study.out, tasks, [name for name in there if name not in earlier],
-                           full_by_quick=bool(about.get("quick")) and quick is False)  # fmt: skip
+    stale = [name for name, found in there.items() if name not in earlier and found.skipped is None]
+    _check_nothing_is_lost(study.out, tasks, stale, full_by_quick=bool(about.get("quick")) and quick is False)
     outcomes = {name: earlier[name] for name in TASKS if name in earlier and _whole(study.out, earlier[name])}
     for number, name in enumerate(tasks, 1):
         where = f"[{number}/{len(tasks)}] {name}"
