@@ -51,6 +51,7 @@ RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "default, averaged features": ("default", {"encoder_pooling": "average"}),
     "default, no map of z_sem": ("default", {"z_map_channels": 0}),
     "default, no contrast": ("default", {"contrast": 0.0}),
+    "default, Adam": ("default", {"optimizer": "adam"}),
     "default, levels drawn evenly": ("default", {"level_sampling": "uniform"}),
     "default, batches of 64": ("default", {"batch_size": 64}),
     "default, learning rate 3e-4": ("default", {"learning_rate": 3e-4}),

@@ -45,7 +45,7 @@ def test_paper_presets_are_table_5(name: str) -> None:
     assert training.learning_rate == 1e-4
     assert training.ema_decay == 0.9999
     assert (training.ema_warmup, training.warmup_images, training.cooldown) == (False, 0, 0)
-    assert (training.weighting, training.level_sampling) == ("uniform", "uniform")
+    assert (training.weighting, training.level_sampling, training.optimizer) == ("uniform", "uniform", "adam")
     assert (network.encoder_pooling, network.z_map_channels) == ("average", 0)  # the published weights' layout
 
 
@@ -140,6 +140,7 @@ RULES: list[tuple[type, dict[str, Any], str, str]] = [
     (TrainingConfig, {"contrast": -0.1}, "contrast is -0.1", "0 (none) or more"),
     (TrainingConfig, {"contrast": float("nan")}, "contrast is nan", "0 (none) or more"),
     (TrainingConfig, {"level_sampling": "high"}, "level_sampling is 'high'", "uniform, middle"),
+    (TrainingConfig, {"optimizer": "sgd"}, "optimizer is 'sgd'", "adam, muon"),
     (TrainingConfig, {"precision": "half"}, "precision is 'half'", "auto, float32, bfloat16"),
     (Sampling, {"steps": 0}, "steps is 0", "at least 1"),
     (Sampling, {"grid": "middle"}, "grid is 'middle'", "leading, trailing"),

@@ -17,6 +17,7 @@ Schedule = Literal["linear", "cosine", "constant"]
 Prediction = Literal["eps", "v"]
 Pooling = Literal["average", "flatten"]
 Weighting = Literal["uniform", "min_snr"]
+Optimizer = Literal["adam", "muon"]
 LevelSampling = Literal["uniform", "middle"]
 Grid = Literal["quadratic", "squares", "leading", "trailing"]
 Solver = Literal["ddim", "dpm++2m"]
@@ -205,9 +206,12 @@ class TrainingConfig:
     accumulation: int = 1
     """Parts into which each process splits its share of the batch, to bound memory."""
     learning_rate: float = 1e-4
-    """Adam's step size."""
+    """The optimiser's step size."""
+    optimizer: Optimizer = "adam"
+    """Adam (paper Table 5), or "muon", whose steps are orthogonal for convolutions (docs/recipe.md)."""
     weight_decay: float = 0.0
-    """Of AdamW, for latent priors; 0 is Adam (paper Table 5)."""
+    """Share of a weight, relative to the learning rate, that each step takes away; with Adam that is AdamW, for latent
+    priors. 0 for none (paper Table 5)."""
     warmup_images: int = 0
     """Images over which the learning rate rises linearly from 0."""
     cooldown: float = 0.0
@@ -219,7 +223,7 @@ class TrainingConfig:
     """Which noise levels training sees: all alike (paper), or mostly those between image and noise ("middle"), at
     which the decoder needs z_sem for more than the coarsest shapes."""
     contrast: float = 0.0
-    """Weight, in every other step, of a second loss: z_sem is to tell each image from the others of its batch, however
+    """Weight of a second loss: z_sem is to tell each image from the others of its batch, however
     it is cut out or recoloured (docs/recipe.md). 0 for none, as in the paper."""
     ema_decay: float = 0.9999
     """Decay of the exponential moving average of the weights, per step."""
@@ -242,6 +246,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require_choice("weighting", self.weighting, Weighting)
+        require_choice("optimizer", self.optimizer, Optimizer)
         require_choice("level_sampling", self.level_sampling, LevelSampling)
         require_choice("precision", self.precision, Precision)
         for name in ("images", "batch_size", "accumulation", "validate_every", "save_every"):

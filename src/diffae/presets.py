@@ -52,6 +52,7 @@ def _improved(name: str, model: ModelConfig, training: TrainingConfig) -> tuple[
         training,
         batch_size=batch,
         learning_rate=1e-3 * 32 / width,
+        optimizer="muon",
         warmup_images=10_000,
         cooldown=0.2,
         level_sampling="middle",

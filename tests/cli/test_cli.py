@@ -103,7 +103,8 @@ def test_train_then_reconstruct_as_it_proposes(run: Run, faces: Path) -> None:
     assert "with the right z_sem" in out
     config = json.loads(Path("runs/a/config.json").read_text())
     assert config["model"]["network"]["z_sem_channels"] == 4
-    assert (config["training"]["images"], config["training"]["contrast"]) == (8, 0.1)
+    assert config["training"]["images"] == 8
+    assert (config["training"]["contrast"], config["training"]["optimizer"]) == (0.1, "muon")
     proposed = shlex.split(out.splitlines()[-1])
     assert proposed[:2] == ["diffae", "reconstruct"]
     code, out, _ = run(*proposed[1:], "--steps", "3")
@@ -182,13 +183,15 @@ def test_the_crop_of_the_training_is_the_models(run: Run) -> None:
     for index, pixels in enumerate(wide):
         Image.fromarray(pixels).save(f"photos/{index:02d}.png")
     cut = ("--crop", "10,0,18,8", "--background", "0,255,0")
-    code, _, err = run("train", "photos", "--out", "run", *TINY_TRAINING, "--contrast", "0", *cut)
+    code, _, err = run(
+        "train", "photos", "--out", "run", *TINY_TRAINING, "--contrast", "0", "--optimizer", "adam", *cut
+    )
     assert code == 0, err
     config = json.loads(Path("run/config.json").read_text())
     cut = {"crop": [10, 0, 18, 8], "background": [0, 255, 0]}
     assert config["model"]["input"] == cut | {"window": None, "dtype": "uint8"}
     assert config["data"].keys() == {"preset", "recipe", "source", "count", "key"}
-    assert config["training"]["contrast"] == 0
+    assert (config["training"]["contrast"], config["training"]["optimizer"]) == (0, "adam")
     model = DiffusionAutoencoder.from_pretrained("run", device="cpu")
     assert model.config.input == InputConfig((10, 0, 18, 8), (0, 255, 0))
     model.save_pretrained("copy")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from diffae.cli.common import cache_folder, error_console, images_seen, last_validation, say, tell_skipped, warn
-from diffae.config import Crop, ModelConfig, NetworkConfig, Precision, TrainingConfig, Window, WindowRule
+from diffae.config import Crop, ModelConfig, NetworkConfig, Optimizer, Precision, TrainingConfig, Window, WindowRule
 from diffae.errors import CheckpointError, ConfigError, DataError
 from diffae.presets import Recipe, presets
 
@@ -54,7 +54,9 @@ class Train:
     accumulation: Annotated[int | None, _preset] = None
     """Parts into which a batch is split, to bound memory."""
     learning_rate: Annotated[float | None, _preset] = None
-    """Adam's step size."""
+    """The optimiser's step size."""
+    optimizer: Annotated[Optimizer | None, _preset] = None
+    """"muon" learns more from as many images, "adam" is the paper's."""
     seed: Annotated[int | None, _preset] = None
     """Start of every random number."""
     contrast: Annotated[float | None, _preset] = None
@@ -174,8 +176,8 @@ def _overridden(command: Train, model: ModelConfig, training: TrainingConfig) ->
     z_sem = 0 if command.no_encoder else command.z_sem_channels
     shape = {"image_size": command.image_size, "image_channels": command.channels, "z_sem_channels": z_sem}
     names = (
-        "images", "batch_size", "accumulation", "learning_rate", "contrast", "seed", "precision", "validate_every",
-        "save_every",
+        "images", "batch_size", "accumulation", "learning_rate", "optimizer", "contrast", "seed", "precision",
+        "validate_every", "save_every",
     )  # fmt: skip
     settings: dict[str, Any] = {name: getattr(command, name) for name in names}
     settings["flip"] = False if command.no_flip else None

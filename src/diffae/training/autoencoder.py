@@ -24,7 +24,7 @@ from diffae.diffusion.schedules import alpha_bar_of
 from diffae.errors import CheckpointError, DataError
 from diffae.images import to_float
 from diffae.networks.autoencoder import AutoencoderNetworks
-from diffae.training.contrast import EVERY, NUMBERS, ContrastedNetworks, view
+from diffae.training.contrast import NUMBERS, ContrastedNetworks, view
 from diffae.training.journal import Journal
 from diffae.training.loop import require_even_shares, train
 from diffae.training.processes import processes
@@ -90,7 +90,7 @@ class AutoencoderTask:
         t = draw_levels(self.config.level_sampling, len(self.alpha_bar) - 1, self.config.batch_size, generator)[rows]
         eps = torch.randn(shape, generator=generator, device=device)[rows]
         views: list[Tensor] | list[None] = [None] * parts
-        if isinstance(self.networks, ContrastedNetworks) and step % EVERY == 0:
+        if isinstance(self.networks, ContrastedNetworks):
             numbers = torch.rand((self.config.batch_size, NUMBERS), generator=generator, device=device)[rows]
             views = list(view(x_0, numbers, mirrored=self.config.flip).chunk(parts))
         if self.model.network.dropout:
@@ -109,10 +109,11 @@ class AutoencoderTask:
         prediction = self.model.diffusion.prediction
         scales = Scales.at(self.alpha_bar, t, x_0.dim())
         x_t = scales.add_noise(x_0, eps)
-        if isinstance(self.networks, ContrastedNetworks):
-            output, contrast = networks(x_t, t - 1, x_0, other_view)
+        contrast = 0.0
+        if other_view is None:
+            output = networks(x_t, t - 1, x_0)
         else:
-            output, contrast = networks(x_t, t - 1, x_0), 0.0
+            output, contrast = networks(x_t, t - 1, x_0, other_view)
         # Eq. 6: || eps_theta(x_t, t, z_sem) - eps ||^2, or the same of v
         error = (output.float() - scales.target(prediction, x_0, eps)).square()
         return (scales.loss_weight(prediction, self.config.weighting) * error).mean() + self.config.contrast * contrast

@@ -21,9 +21,6 @@ LEAST_AREA, ASPECT, RECOLOURING, GRAY = 0.5, 0.2, 0.4, 0.2
 """Of a view: least share of the image's area; half the most change of the aspect ratio's logarithm; most change of
 brightness (of images in [-1, 1]), contrast and saturation (relative); how many of them are gray."""
 
-EVERY = 2
-"""Steps from one contrast to the next: a view costs the encoder another pass."""
-
 NUMBERS = 9
 """Random numbers that make a view."""
 
@@ -97,14 +94,10 @@ class ContrastedNetworks(nn.Module):
         x_t: Float[Tensor, "b c h w"],
         time: Int[Tensor, " b"],
         x_0: Float[Tensor, "b c h w"],
-        other_view: Float[Tensor, "b c h w"] | None,
+        other_view: Float[Tensor, "b c h w"],
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, ""]]:
-        """The UNet's output given z_sem of x_0, as of `AutoencoderNetworks`, and the contrast of x_0 with its view.
-
-        Without a view the contrast is 0, but a function of all parameters: data parallelism waits for each gradient.
-        """
+        """The UNet's output given z_sem of x_0, as of `AutoencoderNetworks`, and the contrast of x_0 with its view."""
         assert self.autoencoder.encoder is not None
-        z_sem = self.autoencoder.encoder(x_0 if other_view is None else torch.cat([x_0, other_view]))
-        projected = self.projection(z_sem)
-        contrast = 0 * projected.float().sum() if other_view is None else contrastive_loss(*projected.chunk(2))
+        z_sem = self.autoencoder.encoder(torch.cat([x_0, other_view]))
+        contrast = contrastive_loss(*self.projection(z_sem).chunk(2))
         return self.autoencoder.unet(x_t, time, z_sem[: len(x_0)]), contrast

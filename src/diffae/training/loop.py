@@ -1,7 +1,8 @@
 """The training loop: one for every network; what is trained, and on what, is a `Task`.
 
-Adam (AdamW where weights decay), gradients clipped, an exponential moving average of the weights, data-parallel through
-accelerate. Nothing in a step waits for the device: losses are collected there and read every LOG_EVERY steps.
+Adam (AdamW where weights decay) or Muon, gradients clipped, an exponential moving average of the weights,
+data-parallel through accelerate. Nothing in a step waits for the device: losses are collected there and read every
+LOG_EVERY steps.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from diffae.autoencoder import default_device
 from diffae.config import TrainingConfig, require
 from diffae.errors import TrainingError
 from diffae.training.journal import Journal
+from diffae.training.muon import Muon
 from diffae.training.state import STATE, load_state, save_state
 
 LOG_EVERY = 20
@@ -106,8 +108,11 @@ class Trainer:
         self.bfloat16 = use_bfloat16(config, device)
         self.step = 0
         self.ema = copy.deepcopy(task.networks).requires_grad_(False).eval()
-        parameters, rate, decay = task.networks.parameters(), config.learning_rate, config.weight_decay
-        optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=device.type != "mps")
+        settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": device.type != "mps"}
+        if config.optimizer == "muon":
+            optimizer = Muon(task.networks, **settings)
+        else:
+            optimizer = torch.optim.AdamW(task.networks.parameters(), **settings)
         self.networks, self.optimizer = accelerator.prepare(task.networks, optimizer)
         # listed once: walking through the modules at every step costs small networks time
         self._current: list[Tensor] = list(task.networks.parameters())

@@ -1,4 +1,4 @@
-"""The full state of a training run as one safetensors file: weights, EMA weights, Adam's moments, the step.
+"""The full state of a training run as one safetensors file: weights, EMA weights, the optimiser's moments, the step.
 
 Every random number of training is a function of the seed and the step, so no generator's state needs keeping.
 """
@@ -47,8 +47,9 @@ def load_state(folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.
         moments.setdefault(int(index), {})[kind] = value
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, kinds in moments.items():
-        for kind in ("exp_avg", "exp_avg_sq"):  # in the layout of their parameter, as a fused Adam demands
-            kinds[kind] = torch.empty_like(parameters[index]).copy_(kinds[kind])
+        for kind, value in kinds.items():  # in the layout of their parameter, as a fused Adam demands
+            if value.shape == parameters[index].shape:
+                kinds[kind] = torch.empty_like(parameters[index]).copy_(value)
     settings = optimizer.state_dict()
     optimizer.load_state_dict({"state": moments, "param_groups": settings["param_groups"]})
     try:

@@ -1,0 +1,94 @@
+"""Muon: what an orthogonal step is, what takes Adam's, and that a run with it is resumed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from training_run import MODEL, TRAINING
+
+from diffae.data.pack import Pack
+from diffae.networks.blocks import AdaGN
+from diffae.training.autoencoder import train_autoencoder
+from diffae.training.muon import MOMENTUM, SCALE, Muon, orthogonalised
+
+RATE = 0.01
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8), (1, 6, 6)])
+def test_singular_values_become_alike(shape: tuple[int, int, int]) -> None:
+    """U S V^T becomes U D V^T, with D near the identity though S spans two orders of magnitude."""
+    generator = torch.Generator().manual_seed(0)
+    u, _, vh = torch.linalg.svd(torch.randn(shape, generator=generator), full_matrices=False)
+    values = torch.logspace(0, -2, min(shape[1:]))
+    found = u.mT @ orthogonalised(u * values @ vh) @ vh.mT
+    diagonal = torch.diagonal(found, dim1=1, dim2=2)
+    assert diagonal.min() > 0.3
+    assert diagonal.max() < 1.3
+    assert (found - torch.diag_embed(diagonal)).abs().max() < 0.1  # bfloat16
+
+
+def test_the_size_of_a_matrix_matters_not() -> None:
+    matrices = torch.randn(2, 8, 20, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(orthogonalised(1e-4 * matrices), orthogonalised(matrices), atol=0.03, rtol=0)
+    assert orthogonalised(torch.zeros(1, 4, 4)).equal(torch.zeros(1, 4, 4))
+
+
+def gradients(networks: nn.Module, seed: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in networks.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    return [parameter.grad.clone() for parameter in networks.parameters() if parameter.grad is not None]
+
+
+def test_two_steps_by_hand() -> None:
+    """Of convolutions and a linear layer; biases and AdaGN as AdamW moves them."""
+    torch.manual_seed(0)
+    networks = nn.ModuleList([nn.Conv2d(4, 8, 3), nn.Linear(5, 6), nn.Conv2d(4, 8, 3), AdaGN(4, 3, 2)])
+    other, expected = copy.deepcopy(networks), copy.deepcopy(networks)
+    muon = Muon(networks, lr=RATE, weight_decay=0.1)
+    adam = torch.optim.AdamW(other.parameters(), lr=RATE, weight_decay=0.1)
+    matrices = {"0.weight", "1.weight", "2.weight"}
+    momenta = [torch.zeros_like(parameter) for parameter in expected.parameters()]
+    for seed in range(2):
+        gradients(other, seed)
+        for parameter, momentum, gradient in zip(
+            expected.parameters(), momenta, gradients(networks, seed), strict=True
+        ):
+            momentum.copy_(MOMENTUM * momentum + (1 - MOMENTUM) * gradient)
+            if parameter.dim() > 1:
+                ahead = (MOMENTUM * momentum + (1 - MOMENTUM) * gradient).flatten(1)
+                step = SCALE * max(ahead.shape) ** 0.5 * orthogonalised(ahead[None])[0]
+                parameter.data.mul_(1 - RATE * 0.1).sub_(RATE * step.view_as(parameter))
+        muon.step()
+        adam.step()
+    by_hand, by_adam = (dict(each.named_parameters()) for each in (expected, other))
+    for name, ours in networks.named_parameters():
+        torch.testing.assert_close(ours, by_hand[name] if name in matrices else by_adam[name], msg=name)
+
+
+def test_a_step_is_as_large_as_said() -> None:
+    layer = nn.Conv2d(16, 16, 3, bias=False)
+    before = layer.weight.detach().clone()
+    muon = Muon(layer, lr=RATE, weight_decay=0.0)
+    gradients(layer, 0)
+    muon.step()
+    assert (layer.weight - before).square().mean().sqrt().item() == pytest.approx(RATE * SCALE, rel=0.15)
+
+
+def test_a_run_is_resumed(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    pack = Pack.from_arrays([images], tmp_path / "noise.pack")
+    training = dataclasses.replace(TRAINING, optimizer="muon", contrast=0.1)
+    longer = dataclasses.replace(training, images=2 * training.images)
+    train_autoencoder(pack, tmp_path / "parts", MODEL, training)
+    train_autoencoder(pack, tmp_path / "parts", MODEL, longer, resume=True)
+    train_autoencoder(pack, tmp_path / "at once", MODEL, longer)
+    parts, at_once = (load_file(tmp_path / run / "model.safetensors") for run in ("parts", "at once"))
+    assert all(torch.equal(parts[name], at_once[name]) for name in at_once)
