@@ -114,7 +114,7 @@ def decodings(model: DiffusionAutoencoder, faces: Faces, split: str, features: F
     }
 
 
-def seconds_per_image(runs: list[str], rounds: int = 12) -> dict[str, float]:
+def seconds_per_image(runs: list[str], rounds: int = 24) -> dict[str, float]:
     """Of training, by all kinds of run in turn, so that whatever else the machine does falls on all; medians."""
     with tempfile.TemporaryDirectory() as folder:
         steps: dict[str, Callable[[], None]] = {}

@@ -17,18 +17,19 @@ def main() -> None:
     found = json.loads((HERE.parents[1] / "benchmarks" / "recipe.json").read_text())
     figure, axes = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained", sharey="row")
     for name, rows in found["validations"].items():
-        recipe = name.split(",")[0]
+        recipe, seed = name.split(", seed ")
+        line = "o-" if seed == "0" else "s--"
         images = [row["images"] / 1000 for row in rows]
         minutes = [1000 * count * found["seconds_per_image"][recipe] / 60 for count in images]
         for pair, measure in zip(axes, PANELS, strict=True):
             for ax, x in zip(pair, (images, minutes), strict=True):
-                ax.plot(x, [row[measure] for row in rows], "o-", color=COLOURS[recipe], label=name)
+                ax.plot(x, [row[measure] for row in rows], line, color=COLOURS[recipe], label=name)
     for pair, (measure, label) in zip(axes, PANELS.items(), strict=True):
         pair[0].set(ylabel=label, xlabel="images seen, in thousands")
         pair[1].set(xlabel=f"minutes of training, {found['conditions']['threads']} CPU core")
         for ax in pair:
             ax.set_yscale("log" if measure == "val_mse_semantic" else "linear")
-    axes[0, 0].legend(frameon=False)
+    axes[1, 0].legend(frameon=False, loc="center right")
     figure.savefig(HERE / "recipe.png", dpi=100)
 
 

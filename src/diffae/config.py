@@ -208,7 +208,7 @@ class TrainingConfig:
     learning_rate: float = 1e-4
     """The optimiser's step size."""
     optimizer: Optimizer = "adam"
-    """Adam (paper Table 5), or "muon", whose steps are orthogonal for convolutions (docs/recipe.md)."""
+    """Adam (paper Table 5), or "muon", whose steps are orthogonal matrices (docs/recipe.md)."""
     weight_decay: float = 0.0
     """Share of a weight, relative to the learning rate, that each step takes away; with Adam that is AdamW, for latent
     priors. 0 for none (paper Table 5)."""
@@ -223,8 +223,8 @@ class TrainingConfig:
     """Which noise levels training sees: all alike (paper), or mostly those between image and noise ("middle"), at
     which the decoder needs z_sem for more than the coarsest shapes."""
     contrast: float = 0.0
-    """Weight of a second loss: z_sem is to tell each image from the others of its batch, however
-    it is cut out or recoloured (docs/recipe.md). 0 for none, as in the paper."""
+    """Weight of a second loss: z_sem is to tell each image from the others of its batch, however it is cut out or
+    recoloured (docs/recipe.md). 0 for none, as in the paper."""
     ema_decay: float = 0.9999
     """Decay of the exponential moving average of the weights, per step."""
     ema_warmup: bool = True
