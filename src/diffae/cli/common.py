@@ -276,3 +276,14 @@ def last_validation(folder: Path) -> dict[str, float]:
             entry = json.loads(line)
             figures = entry if "val_loss" in entry else figures
     return figures
+
+
+def describe_validation(figures: dict[str, float]) -> str:
+    """The figures of a validation in words."""
+    text = f"loss {figures['val_loss']:.4f}"
+    if "val_loss_shuffled" in figures:
+        gap = figures["val_loss_shuffled"] / figures["val_loss"] - 1
+        text += f" with the right z_sem, {figures['val_loss_shuffled']:.4f} with another image's ({gap:+.1%})"
+    if "val_mse_semantic" in figures:
+        text += f"; MSE of decoding z_sem alone {figures['val_mse_semantic']:.4f}"
+    return text

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffae.cli.attributes import described
-from diffae.cli.common import error_console, last_validation, make_folder, say, seeded
+from diffae.cli.common import describe_validation, error_console, last_validation, make_folder, say, seeded
 from diffae.cli.explore import path_tiles, variation_tiles, vary
-from diffae.cli.train import describe_validation
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from diffae.cli.common import images, images_seen, last_validation
-from diffae.cli.train import describe_validation
+from diffae.cli.common import describe_validation, images, images_seen, last_validation
 from diffae.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from diffae.cli.common import cache_folder, error_console, images_seen, last_validation, say, tell_skipped, warn
+from diffae.cli.common import (
+    cache_folder,
+    describe_validation,
+    error_console,
+    images_seen,
+    last_validation,
+    say,
+    tell_skipped,
+    warn,
+)
 from diffae.config import Crop, ModelConfig, NetworkConfig, Optimizer, Precision, TrainingConfig, Window, WindowRule
 from diffae.errors import CheckpointError, ConfigError, DataError
 from diffae.presets import Recipe, presets
@@ -330,17 +339,6 @@ def _tell_end(command: Train, pack: Pack, finished: bool) -> None:
     example = photo if (photo := command.photos / pack.names[0]).is_file() else Path("a.png")
     next_one = ["diffae", "reconstruct", str(command.out), str(example), "--out", f"{command.out}-out"]
     say(f"Try now:\n    {shlex.join(next_one)}")
-
-
-def describe_validation(figures: dict[str, float]) -> str:
-    """The figures of a validation in words."""
-    text = f"loss {figures['val_loss']:.4f}"
-    if "val_loss_shuffled" in figures:
-        gap = figures["val_loss_shuffled"] / figures["val_loss"] - 1
-        text += f" with the right z_sem, {figures['val_loss_shuffled']:.4f} with another image's ({gap:+.1%})"
-    if "val_mse_semantic" in figures:
-        text += f"; MSE of decoding z_sem alone {figures['val_mse_semantic']:.4f}"
-    return text
 
 
 def _resume_command(command: Train) -> str:

@@ -3,7 +3,7 @@
 K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024). A convolution's weight, too, is a
 matrix, with a row for each channel it puts out. Its gradient consists mostly of the few directions with large singular
 values; a step that makes all singular values alike also learns what the others say. AdaGN's layers keep Adam: they
-are a third of the cost. PyTorch's `torch.optim.Muon` takes no convolutions, and one matrix at a time.
+are a third of the arithmetic. PyTorch's `torch.optim.Muon` takes no convolutions, and one matrix at a time.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 """Of the polynomial that drives singular values towards 1, and how often: after it they lie in about 0.7 to 1.2."""
 
 SCALE = 0.4
-"""Root mean square of a step's elements, relative to the learning rate: near that of Adam's steps, so that one rate
-serves both."""
+"""Root mean square of a step's elements, relative to the learning rate, so that Adam's rate serves both; of 0.4 and 0.8
+the better (docs/recipe.md)."""
 
 
 def orthogonalised(matrices: Float[Tensor, "n rows columns"]) -> Float[Tensor, "n rows columns"]:
