@@ -1,6 +1,7 @@
 """Train the model that comes with the package, and measure it; writes quality.json into its folder.
 
     python benchmarks/pretrained.py train [--run runs/sketch32]         # half an hour on 2 cores; may be interrupted
+    python benchmarks/pretrained.py ddim [--run runs/sketch32-ddim]      # the paper's baseline, for `diffae evaluate`
     python benchmarks/pretrained.py prior [--run runs/sketch32]          # some minutes; writes RUN/prior.safetensors
     python benchmarks/pretrained.py attributes MODEL                     # writes MODEL/attributes.safetensors
     python benchmarks/pretrained.py measure MODEL [--json quality.json]
@@ -43,17 +44,18 @@ FITTED, TESTED, RECONSTRUCTED = 4000, 1000, 64
 
 def drawn(run: Path) -> Pack:
     """The faces of the training, drawn once."""
-    path = run.with_name(f"{run.name}.pack")
+    path = run.with_name("sketch32.pack")
     chunks = (chunk.images for chunk in draw_chunks(FACES, 32, seed=0))
     return Pack.open(path) if path.exists() else Pack.from_arrays(chunks, path)
 
 
-def train(run: Path) -> None:
-    """Draw the faces once, then train or resume."""
+def train(run: Path, *, ddim: bool = False) -> None:
+    """Draw the faces once, then train or resume; a DDIM has no z_sem."""
     pack = drawn(run)
     model, training = presets()["small32"]
+    if ddim:
+        model = dataclasses.replace(model, network=dataclasses.replace(model.network, z_sem_channels=0))
     training = dataclasses.replace(training, images=IMAGES, validate_every=50_000, contrast=0.0)  # see docs/recipe.md
-    training = dataclasses.replace(training, optimizer="adam")  # not yet trained anew with Muon
     data = {"source": f"sketch_faces({FACES}, size=32, seed=0)"}
     train_autoencoder(pack, run, model, training, resume=run.exists(), data=data)
 
@@ -118,6 +120,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("train").add_argument("--run", type=Path, default=Path("runs/sketch32"))
+    verbs.add_parser("ddim").add_argument("--run", type=Path, default=Path("runs/sketch32-ddim"))
     verbs.add_parser("prior").add_argument("--run", type=Path, default=Path("runs/sketch32"))
     verbs.add_parser("attributes").add_argument("model", type=Path)
     measuring = verbs.add_parser("measure")
@@ -127,6 +130,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.verb == "train":
         train(arguments.run)
+    elif arguments.verb == "ddim":
+        train(arguments.run, ddim=True)
     elif arguments.verb == "prior":
         train_latent_prior(arguments.run)
     elif arguments.verb == "attributes":
