@@ -1,6 +1,6 @@
 """Train the model that comes with the package, and measure it; writes quality.json into its folder.
 
-    python benchmarks/pretrained.py train [--run runs/sketch32]         # half an hour on 2 cores; may be interrupted
+    python benchmarks/pretrained.py train [--run runs/sketch32]         # 20 minutes on one core; may be interrupted
     python benchmarks/pretrained.py ddim [--run runs/sketch32-ddim]      # the paper's baseline, for `diffae evaluate`
     python benchmarks/pretrained.py prior [--run runs/sketch32]          # some minutes; writes RUN/prior.safetensors
     python benchmarks/pretrained.py attributes MODEL                     # writes MODEL/attributes.safetensors
