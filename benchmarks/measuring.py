@@ -74,7 +74,11 @@ def _row(what: str, calls: float, x_0: torch.Tensor, x: torch.Tensor, x_T: torch
 
 
 def auroc(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> float:
-    """Area under the ROC curve, on test data, of logistic regression regularised by cross-validation."""
+    """Area under the ROC curve, on test data, of logistic regression regularised by cross-validation.
+
+    In float64: in float32 Newton's method finds the Hessian of near collinear numbers singular.
+    """
+    x, x_test = x.astype(np.float64), x_test.astype(np.float64)
     plain = LogisticRegression(solver="newton-cholesky")
     search = GridSearchCV(plain, {"C": [1e-3, 1e-2, 1e-1, 1.0, 10.0]}, scoring="roc_auc", cv=3)
     classifier = make_pipeline(StandardScaler(), search).fit(x, y)

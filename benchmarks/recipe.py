@@ -41,13 +41,15 @@ from diffae.config import ModelConfig, Sampling, TrainingConfig
 from diffae.evaluation.distances import frechet
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.reconstruction import reconstruction_quality
+from diffae.evaluation.vectors import vectors_file
 from diffae.images import to_unit
-from diffae.presets import Recipe, presets
+from diffae.presets import TEACHING, Recipe, presets
 from diffae.training.autoencoder import train_autoencoder
 
 RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "paper": ("paper", {}),
     "default": ("default", {}),
+    "default, taught by FEATURES": ("default", {"teaching": TEACHING}),
     "default, averaged features": ("default", {"encoder_pooling": "average"}),
     "default, no map of z_sem": ("default", {"z_map_channels": 0}),
     "default, no contrast": ("default", {"contrast": 0.0}),
@@ -153,7 +155,10 @@ def curve(run: str, seed: int, arguments: argparse.Namespace, faces: Faces, feat
             continue
         model, training = settings(run, images, seed)
         data = {"source": "faces64, split train", "recipe": RUNS[run][0], "preset": "small32"}
-        train_autoencoder(faces.training_pack(), folder, model, training, resume=folder.exists(), data=data)
+        pack = faces.training_pack()
+        vectors = vectors_file(pack, features) if training.teaching else None
+        if not train_autoencoder(pack, folder, model, training, vectors=vectors, resume=folder.exists(), data=data):
+            raise KeyboardInterrupt  # a length that was not reached is not measured
         trained = DiffusionAutoencoder.from_pretrained(folder, "cpu")
         figures = readings(trained.encode_semantic, faces, arguments.split)
         figures |= decodings(trained, faces, arguments.split, features)

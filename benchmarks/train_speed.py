@@ -41,6 +41,7 @@ from diffae.presets import presets
 from diffae.training.autoencoder import AutoencoderTask
 from diffae.training.journal import Journal
 from diffae.training.loop import Trainer
+from diffae.training.teacher import Teacher
 
 Forward = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x_t, time index, x_0) -> the network's output."""
@@ -72,12 +73,17 @@ def plain_step(model: ModelConfig, batch: int, networks: nn.Module, forward: For
 
 
 def our_step(model: ModelConfig, config: TrainingConfig, folder: Path) -> tuple[Callable[[], None], Trainer]:
-    """One step of the training loop, as a function, and the trainer it belongs to."""
+    """One step of the training loop, as a function, and the trainer it belongs to; a teacher's vectors are noise."""
     network = model.network
     shape = (512, network.image_size, network.image_size, network.image_channels)
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    pack = Pack.from_arrays([rng.integers(0, 256, shape, dtype=np.uint8)], folder / "noise.pack")
+    teacher = None
+    if config.teaching:
+        np.save(folder / "noise.npy", rng.normal(size=(len(pack), 512)).astype(np.float32))
+        teacher = Teacher(folder / "noise.npy", len(pack))
     quiet = Console(quiet=True)
-    task = AutoencoderTask(model, config, Pack.from_arrays([images], folder / "noise.pack"), folder, {}, quiet)
+    task = AutoencoderTask(model, config, pack, folder, {}, quiet, teacher)
     journal = Journal(folder, config.images, quiet)
     trainer = Trainer(task, config, folder, journal, Accelerator())
     batches = task.batches(0, 0, 1)

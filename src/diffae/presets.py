@@ -16,6 +16,10 @@ PRIOR_STEPS = 100
 """Solver steps of the latent prior: its network is small, so that they cost little beside one of the decoder's."""
 
 
+TEACHING = 0.3
+"""Weight of a teacher's lesson, where one is given: three times that of the contrast (docs/recipe.md)."""
+
+
 def _large(size: int, width: int, mult: tuple[int, ...], batch: int, images: int) -> tuple[ModelConfig, TrainingConfig]:
     """A column of Table 5; the encoder adds one level to the UNet's."""
     network = NetworkConfig(size, 3, width, mult, encoder_channel_mult=(*mult, mult[-1]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from diffae.autoencoder import DiffusionAutoencoder
 from diffae.config import DiffusionConfig, ModelConfig, NetworkConfig
@@ -48,3 +50,22 @@ def one_line(err: str) -> str:
     assert "Traceback" not in err
     assert sum(line.startswith("diffae: error") for line in lines) == 1
     return lines[-1]
+
+
+def save_networks(size: int = SIZE) -> None:
+    """maps.pt, vectors.pt and other.pt: images as they are, their colours, and the opposites of these."""
+
+    class Opposite(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return -x
+
+    colours = [nn.AvgPool2d(size), nn.Flatten()]
+    networks = {
+        "maps": nn.Identity(),
+        "vectors": nn.Sequential(*colours),
+        "other": nn.Sequential(*colours, Opposite()),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, but people hold such files
+        for name, network in networks.items():
+            torch.jit.save(torch.jit.trace(network, torch.zeros(1, 3, size, size)), f"{name}.pt")

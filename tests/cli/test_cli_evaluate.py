@@ -7,14 +7,12 @@ import json
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
-import torch
-from cli_helpers import Run, one_line, save_model
-from torch import nn
+from cli_helpers import Run, one_line, save_model, save_networks
 
+from diffae.evaluation.features import FeatureNetwork
 from diffae.suite import TASK_NAMES, study
 
 
@@ -66,14 +64,6 @@ def test_what_is_absent_is_a_reason_and_decides_the_exit_code(run: Run, trained:
     page = Path("report/index.html").read_text()
     assert "Left out: no feature network is given; name one by --features FILE.onnx, or inception." in page
     assert run(*words, "--keep-going")[0] == 0
-
-
-def save_networks() -> None:
-    """maps.pt and vectors.pt: images as they are, and their colours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TorchScript is deprecated, but people hold such files
-        for name, network in {"maps": nn.Identity(), "vectors": nn.Sequential(nn.AvgPool2d(16), nn.Flatten())}.items():
-            torch.jit.save(torch.jit.trace(network, torch.zeros(1, 3, 16, 16)), f"{name}.pt")
 
 
 def test_sets_and_pairs_of_images_may_be_compared_by_two_networks(run: Run, trained: Path, faces: Path) -> None:
@@ -145,3 +135,16 @@ def test_help_names_every_task_and_is_quick_to_import(run: Run) -> None:
     assert all(name in out.replace("\n", " ") or name[:8] in out for name in TASK_NAMES)
     light = "import sys, diffae.cli.evaluate; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", light], check=True)
+
+
+def test_a_network_that_taught_the_model_is_told(run: Run, trained: Path, faces: Path) -> None:
+    save_networks()
+    shutil.copytree(trained, "taught")
+    config = json.loads(Path("taught/config.json").read_text())
+    config.setdefault("data", {})["teacher_key"] = FeatureNetwork.open("vectors.pt").key
+    Path("taught/config.json").write_text(json.dumps(config))
+    for model, told in ((trained, False), ("taught", True)):
+        words = ("evaluate", model, "variation", "--quick", "--images", faces, "--out", f"report-{told}")
+        code, _, err = run(*words, "--features", "vectors.pt")
+        assert code == 0, err
+        assert ("vectors taught this model, so its numbers flatter it" in err) == told

@@ -199,6 +199,11 @@ class Evaluate:
         identity = _network(model, self.identity)
         if identity and "vectors" not in identity.gives(size):
             raise DataError(f"{identity.name} gives no feature vectors: name another network by --identity")
+        teacher = _config(model).get("data", {}).get("teacher_key")
+        for name in {
+            network.name for network in (features, perceptual, identity) if network and network.key == teacher
+        }:
+            warn(f"{name} taught this model, so its numbers flatter it: name another network")
         return features, perceptual, identity
 
     def _others(self) -> tuple[Baseline, ...]:

@@ -102,6 +102,8 @@ def _about_training(training: dict[str, Any], data: dict[str, Any], folder: Path
         rows.append(("data", str(data["source"]) + (f", {images(data['count'])}" if "count" in data else "")))
     if "preset" in data:
         rows.append(("preset", data["preset"]))
+    if "teacher" in data:
+        rows.append(("teacher", data["teacher"]))
     if figures:
         rows.append(("validation", f"after {figures['images']:,} images: {describe_validation(figures)}"))
     return rows

@@ -21,12 +21,24 @@ from diffae.cli.common import (
     tell_skipped,
     warn,
 )
-from diffae.config import Crop, ModelConfig, NetworkConfig, Optimizer, Precision, TrainingConfig, Window, WindowRule
+from diffae.cli.teaching import open_teacher, vectors_of
+from diffae.config import (
+    Crop,
+    ModelConfig,
+    NetworkConfig,
+    Optimizer,
+    Precision,
+    TrainingConfig,
+    Window,
+    WindowRule,
+    require,
+)
 from diffae.errors import CheckpointError, ConfigError, DataError
-from diffae.presets import Recipe, presets
+from diffae.presets import TEACHING, Recipe, presets
 
 if TYPE_CHECKING:
     from diffae.data.pack import Pack
+    from diffae.evaluation.features import FeatureNetwork
 
 Preset = Literal["small32", "small64", "celeba64", "ffhq64", "ffhq128", "horse128", "bedroom128", "ffhq256"]
 _DEFAULT_PRESET = "small32"
@@ -70,6 +82,9 @@ class Train:
     """Start of every random number."""
     contrast: Annotated[float | None, _preset] = None
     """Weight of the contrast between views of images. 0 where brightness or size is what you will measure."""
+    teacher: Annotated[str | None, _optional] = None
+    """A network that has seen more images, whose vectors z_sem is to tell as well: an ONNX or TorchScript file, as of
+    `diffae evaluate --features`. The model does not need it later."""
     no_flip: bool = False
     """Do not mirror images (presets mirror half of them)."""
     precision: Annotated[Precision | None, _preset] = None
@@ -111,16 +126,19 @@ class Train:
             _warn_of_attention(plan.model.network)
         from diffae.training.autoencoder import train_autoencoder
 
+        teacher = open_teacher(plan.teacher, plan.teacher_key, plan.model)
         pack = _pack(self, plan, main=main)
         plan = plan.reading(pack)
         if main:
-            _tell_start(self, plan, pack)
+            _tell_start(self, plan, pack, teacher)
+        vectors = vectors_of(teacher, pack, main=main) if teacher else None
         finished = train_autoencoder(
             pack,
             self.out,
             plan.model,
             plan.training,
-            data=plan.noted(self.photos, pack),
+            vectors=vectors,
+            data=plan.noted(self.photos, pack, teacher),
             resume=self.resume,
             overwrite=self.overwrite,
             tensorboard=self.tensorboard,
@@ -140,22 +158,31 @@ class _Plan:
     training: TrainingConfig
     key: str | None = None
     """Of the images that the run began with."""
+    teacher: str | None = None
+    """The network whose vectors z_sem is to tell, as it was named."""
+    teacher_key: str | None = None
+    """Of the network that the run began with."""
 
     def reading(self, pack: Pack) -> _Plan:
         """With the values that these images were read by."""
         given = replace(self.model.input, window=pack.window, dtype=pack.samples)
         return replace(self, model=replace(self.model, input=given))
 
-    def noted(self, photos: Path, pack: Pack) -> dict[str, Any]:
+    def noted(self, photos: Path, pack: Pack, teacher: FeatureNetwork | None) -> dict[str, Any]:
         """What config.json says of the data."""
         about = {"preset": self.preset, "recipe": self.recipe, "source": str(photos), "count": len(pack)}
-        return about | {"key": pack.index["key"]}
+        taught = {"teacher": self.teacher, "teacher_key": teacher.key} if teacher else {}
+        return about | {"key": pack.index["key"]} | taught
 
 
 def _fresh(command: Train) -> _Plan:
     preset = command.preset or _DEFAULT_PRESET
     recipe = command.recipe or "default"
-    return _Plan(preset, recipe, *_overridden(command, *presets(recipe)[preset]))
+    model, training = _overridden(command, *presets(recipe)[preset])
+    if command.teacher:
+        require(model.network.has_encoder, "teacher", command.teacher, "must be left out with --no-encoder; drop one")
+        training = replace(training, teaching=TEACHING)
+    return _Plan(preset, recipe, model, training, teacher=command.teacher)
 
 
 def _resumed(command: Train) -> _Plan:
@@ -167,10 +194,16 @@ def _resumed(command: Train) -> _Plan:
     try:
         data, training = there["data"], from_dict(TrainingConfig, there["training"])
         model = checkpoint.read_model_config(command.out)
-        plan = _Plan(data["preset"], data["recipe"], *_overridden(command, model, training), data["key"])
+        teacher, teacher_key = (data["teacher"], data["teacher_key"]) if training.teaching else (None, None)
+        settings = _overridden(command, model, training)
+        plan = _Plan(data["preset"], data["recipe"], *settings, data["key"], command.teacher or teacher, teacher_key)
     except (KeyError, TypeError) as error:
         remedy = "resume it as it was started, from Python"
         raise CheckpointError(f"{command.out} was not trained by this command ({error} missing): {remedy}") from error
+    if command.teacher and not teacher:
+        raise CheckpointError(
+            f"{command.out} was trained without a teacher, not with {command.teacher}: drop --teacher"
+        )
     for name in ("preset", "recipe"):
         if getattr(command, name) not in (None, getattr(plan, name)):
             was = f"was trained with {name} = {getattr(plan, name)}"
@@ -297,15 +330,16 @@ def _pack(command: Train, plan: _Plan, *, main: bool) -> Pack:
     )
 
 
-def _tell_start(command: Train, plan: _Plan, pack: Pack) -> None:
+def _tell_start(command: Train, plan: _Plan, pack: Pack, teacher: FeatureNetwork | None) -> None:
     tell_skipped(pack.skipped, f" (all are listed in {pack.path / 'index.json'})")
     if plan.key not in (None, pack.index["key"]):
         warn(f"{command.photos} has changed since this run began: it goes on with the images there are now")
     tell_values(pack)
     network, training = plan.model.network, plan.training
+    taught = f", taught by {teacher.name}" if teacher else ""
     error_console().print(
         f"{len(pack):,} images of {pack.size} x {pack.size} x {pack.channels} · preset {plan.preset} · "
-        f"{'z_sem of ' + str(network.z_sem_channels) if network.has_encoder else 'no encoder'} · "
+        f"{'z_sem of ' + str(network.z_sem_channels) if network.has_encoder else 'no encoder'}{taught} · "
         f"{training.images:,} images to see, {training.batch_size} at a time · Ctrl-C saves and stops",
         highlight=False, soft_wrap=True,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from diffae import checkpoint
-from diffae.config import ModelConfig, TrainingConfig, from_dict
+from diffae.config import ModelConfig, TrainingConfig, from_dict, require
 from diffae.data.batches import Batch, BatchStream
 from diffae.data.pack import Pack
 from diffae.diffusion.levels import draw_levels
@@ -24,10 +24,12 @@ from diffae.diffusion.schedules import alpha_bar_of
 from diffae.errors import CheckpointError, DataError
 from diffae.images import to_float
 from diffae.networks.autoencoder import AutoencoderNetworks
-from diffae.training.contrast import NUMBERS, ContrastedNetworks, view
+from diffae.training.contrast import NUMBERS, view
+from diffae.training.guided import GuidedNetworks
 from diffae.training.journal import Journal
 from diffae.training.loop import require_even_shares, train
 from diffae.training.processes import processes
+from diffae.training.teacher import Teacher
 from diffae.training.validation import TOO_EARLY, Validation, z_sem_unused
 
 MINIMUM_IMAGES = 10
@@ -57,13 +59,20 @@ class AutoencoderTask:
         folder: Path,
         data: dict[str, Any],
         console: Console,
+        teacher: Teacher | None = None,
     ) -> None:
-        self.model, self.config, self.pack = model, config, pack
+        self.model, self.config, self.pack, self.teacher = model, config, pack, teacher
         self.folder, self.data, self.console = folder, data, console
         torch.manual_seed(config.seed)  # weights are initialised from PyTorch's global generator
         self.networks: nn.Module = AutoencoderNetworks(model.network)
-        if config.contrast and model.network.has_encoder:
-            self.networks = ContrastedNetworks(self.networks, model.network.z_sem_channels)
+        self.contrasted = config.contrast > 0 and model.network.has_encoder
+        if self.contrasted or teacher:
+            self.networks = GuidedNetworks(
+                self.networks,
+                model.network.z_sem_channels,
+                contrasted=self.contrasted,
+                taught=teacher.size if teacher else 0,
+            )
         self.alpha_bar = alpha_bar_of(model.diffusion)
         self.train_rows, val_rows = held_out(pack, config)
         self.validation = Validation(model, pack.fetch(val_rows), config.seed, folder / "samples")
@@ -77,7 +86,7 @@ class AutoencoderTask:
     def losses(
         self, networks: nn.Module, batch: Batch, step: int, device: torch.device, parts: int
     ) -> Iterator[Tensor]:
-        """Eq. 6 on each part of the batch, and the contrast between the images of a part.
+        """Eq. 6 on each part of the batch, the contrast between the images of a part, and a teacher's lesson.
 
         Levels, noise and views are drawn for the whole global batch from (seed, step), of which this process takes its
         rows: so the number of processes changes nothing (but with whom an image is contrasted), and a resumed run draws
@@ -90,12 +99,15 @@ class AutoencoderTask:
         t = draw_levels(self.config.level_sampling, len(self.alpha_bar) - 1, self.config.batch_size, generator)[rows]
         eps = torch.randn(shape, generator=generator, device=device)[rows]
         views: list[Tensor] | list[None] = [None] * parts
-        if isinstance(self.networks, ContrastedNetworks):
+        if self.contrasted:
             numbers = torch.rand((self.config.batch_size, NUMBERS), generator=generator, device=device)[rows]
             views = list(view(x_0, numbers, mirrored=self.config.flip).chunk(parts))
+        lessons: list[Tensor] | list[None] = [None] * parts
+        if self.teacher:
+            lessons = list(self.teacher.lesson(batch.indices).to(device, non_blocking=True).chunk(parts))
         if self.model.network.dropout:
             torch.manual_seed(mix(self.config.seed, step, int(batch.rows[0])))  # dropout takes no generator
-        for part in zip(x_0.chunk(parts), t.chunk(parts), eps.chunk(parts), views, strict=True):
+        for part in zip(x_0.chunk(parts), t.chunk(parts), eps.chunk(parts), views, lessons, strict=True):
             yield self._loss(networks, *part)
 
     def _loss(
@@ -105,18 +117,20 @@ class AutoencoderTask:
         t: Int[Tensor, " b"],
         eps: Float[Tensor, "b c h w"],
         other_view: Float[Tensor, "b c h w"] | None,
+        lesson: Float[Tensor, "b d"] | None,
     ) -> Float[Tensor, ""]:
         prediction = self.model.diffusion.prediction
         scales = Scales.at(self.alpha_bar, t, x_0.dim())
         x_t = scales.add_noise(x_0, eps)
-        contrast = 0.0
-        if other_view is None:
-            output = networks(x_t, t - 1, x_0)
+        further = 0.0
+        if isinstance(self.networks, GuidedNetworks):
+            output, contrast, error = networks(x_t, t - 1, x_0, other_view, lesson)
+            further = self.config.contrast * contrast + self.config.teaching * error
         else:
-            output, contrast = networks(x_t, t - 1, x_0, other_view)
+            output = networks(x_t, t - 1, x_0)
         # Eq. 6: || eps_theta(x_t, t, z_sem) - eps ||^2, or the same of v
-        error = (output.float() - scales.target(prediction, x_0, eps)).square()
-        return (scales.loss_weight(prediction, self.config.weighting) * error).mean() + self.config.contrast * contrast
+        squared = (output.float() - scales.target(prediction, x_0, eps)).square()
+        return (scales.loss_weight(prediction, self.config.weighting) * squared).mean() + further
 
     def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
         """Validation loss with right and shuffled z_sem, reconstruction from z_sem; pictures into samples/."""
@@ -139,7 +153,7 @@ class AutoencoderTask:
 
 def _autoencoder(networks: nn.Module) -> AutoencoderNetworks:
     """What remains of the trained networks after training."""
-    kept = networks.autoencoder if isinstance(networks, ContrastedNetworks) else networks
+    kept = networks.autoencoder if isinstance(networks, GuidedNetworks) else networks
     assert isinstance(kept, AutoencoderNetworks)
     return kept
 
@@ -191,6 +205,7 @@ def train_autoencoder(
     model: ModelConfig,
     config: TrainingConfig,
     *,
+    vectors: str | Path | None = None,
     data: dict[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -204,6 +219,8 @@ def train_autoencoder(
         folder: the run folder.
         model: what to train; its size and channels must be the pack's.
         config: how.
+        vectors: where `config.teaching` is not 0, a .npy file with a vector (n, d) of each image of the pack, in its
+            order, which z_sem is to tell; `diffae.evaluation.vectors.vectors_file` makes one.
         data: what to note of the data in config.json.
         resume: continue from the state last saved; the result is that of an uninterrupted run.
         overwrite: replace a run folder that exists.
@@ -212,7 +229,8 @@ def train_autoencoder(
     Returns:
         True at the end; False when interrupted by Ctrl-C, with the state saved.
     Raises:
-        DataError: too few images, or of another size or number of channels.
+        ConfigError: vectors without teaching, teaching without vectors, or without an encoder.
+        DataError: too few images, or of another size or number of channels; vectors that are not theirs.
         CheckpointError: a folder in use, or nothing there to resume with these settings.
         TrainingError: the loss is not finite, or the disk is full.
     """
@@ -222,10 +240,14 @@ def train_autoencoder(
         raise DataError(
             f"images are {pack.channels} x {pack.size} pixels: the model is made for {shape[0]} x {shape[1]}"
         )
+    rule = "must be above 0 where vectors are given for z_sem to tell, and 0 where none are, or there is no z_sem"
+    require((config.teaching > 0) == (vectors is not None), "teaching", config.teaching, rule)
+    require(config.teaching == 0 or model.network.has_encoder, "teaching", config.teaching, rule)
+    teacher = Teacher(Path(vectors), len(pack)) if vectors is not None else None
     state = processes()
     require_even_shares(config, state.num_processes)  # before the folder is made
     console.quiet = not state.is_main_process
-    task = AutoencoderTask(model, config, pack, folder, data or {}, console)
+    task = AutoencoderTask(model, config, pack, folder, data or {}, console, teacher)
     if state.is_main_process:
         if resume:
             refuse_differences(folder, model, config)

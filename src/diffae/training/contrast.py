@@ -10,9 +10,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-
-from diffae.networks.autoencoder import AutoencoderNetworks
+from torch import Tensor
 
 TEMPERATURE = 0.2
 """Of the softmax over an image's likeness to the others of the batch."""
@@ -78,26 +76,3 @@ def contrastive_loss(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"]) -> Float[
         itself = torch.eye(len(vectors), dtype=torch.bool, device=a.device)
         partner: Int[Tensor, " 2b"] = torch.arange(len(vectors), device=a.device).roll(len(a))
         return F.cross_entropy(likeness.masked_fill(itself, -torch.inf), partner)
-
-
-class ContrastedNetworks(nn.Module):
-    """The networks with the projection of z_sem that the contrast needs in training, and nothing later."""
-
-    def __init__(self, autoencoder: AutoencoderNetworks, z_sem_channels: int) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
-        hidden, out = 2 * z_sem_channels, max(z_sem_channels // 2, 1)
-        self.projection = nn.Sequential(nn.Linear(z_sem_channels, hidden), nn.SiLU(), nn.Linear(hidden, out))
-
-    def forward(
-        self,
-        x_t: Float[Tensor, "b c h w"],
-        time: Int[Tensor, " b"],
-        x_0: Float[Tensor, "b c h w"],
-        other_view: Float[Tensor, "b c h w"],
-    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, ""]]:
-        """The UNet's output given z_sem of x_0, as of `AutoencoderNetworks`, and the contrast of x_0 with its view."""
-        assert self.autoencoder.encoder is not None
-        z_sem = self.autoencoder.encoder(torch.cat([x_0, other_view]))
-        contrast = contrastive_loss(*self.projection(z_sem).chunk(2))
-        return self.autoencoder.unet(x_t, time, z_sem[: len(x_0)]), contrast
