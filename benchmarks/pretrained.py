@@ -50,12 +50,12 @@ def drawn(run: Path) -> Pack:
 
 
 def train(run: Path, *, ddim: bool = False) -> None:
-    """Draw the faces once, then train or resume; a DDIM has no z_sem."""
+    """Draw the faces once, then train or resume by Eq. 6 alone (docs/recipe.md says why); a DDIM has no z_sem."""
     pack = drawn(run)
     model, training = presets()["small32"]
     if ddim:
         model = dataclasses.replace(model, network=dataclasses.replace(model.network, z_sem_channels=0))
-    training = dataclasses.replace(training, images=IMAGES, validate_every=50_000, contrast=0.0)  # see docs/recipe.md
+    training = dataclasses.replace(training, images=IMAGES, validate_every=50_000, contrast=0.0, orientations=0.0)
     data = {"source": f"sketch_faces({FACES}, size=32, seed=0)"}
     train_autoencoder(pack, run, model, training, resume=run.exists(), data=data)
 

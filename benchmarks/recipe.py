@@ -53,6 +53,7 @@ RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "default, averaged features": ("default", {"encoder_pooling": "average"}),
     "default, no map of z_sem": ("default", {"z_map_channels": 0}),
     "default, no contrast": ("default", {"contrast": 0.0}),
+    "default, no orientations": ("default", {"orientations": 0.0}),
     "default, Adam": ("default", {"optimizer": "adam"}),
     "default, levels drawn evenly": ("default", {"level_sampling": "uniform"}),
     "default, batches of 64": ("default", {"batch_size": 64}),

@@ -139,6 +139,7 @@ RULES: list[tuple[type, dict[str, Any], str, str]] = [
     (TrainingConfig, {"weighting": "snr"}, "weighting is 'snr'", "uniform, min_snr"),
     (TrainingConfig, {"contrast": -0.1}, "contrast is -0.1", "0 (none) or more"),
     (TrainingConfig, {"contrast": float("nan")}, "contrast is nan", "0 (none) or more"),
+    (TrainingConfig, {"orientations": -0.1}, "orientations is -0.1", "0 (none) or more"),
     (TrainingConfig, {"teaching": -0.1}, "teaching is -0.1", "0 (none) or more"),
     (TrainingConfig, {"level_sampling": "high"}, "level_sampling is 'high'", "uniform, middle"),
     (TrainingConfig, {"optimizer": "sgd"}, "optimizer is 'sgd'", "adam, muon"),

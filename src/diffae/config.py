@@ -225,9 +225,12 @@ class TrainingConfig:
     contrast: float = 0.0
     """Weight of a second loss: z_sem is to tell each image from the others of its batch, however it is cut out or
     recoloured (docs/recipe.md). 0 for none, as in the paper."""
-    teaching: float = 0.0
-    """Weight of a third loss: a linear function of z_sem is to tell the vector that another network gives of each image
+    orientations: float = 0.0
+    """Weight of a third loss: a linear function of z_sem is to tell which way the edges run in each part of the image
     (docs/recipe.md). 0 for none, as in the paper."""
+    teaching: float = 0.0
+    """Weight of a fourth loss: a linear function of z_sem is to tell the vector that another network gives of each
+    image (docs/recipe.md). 0 for none, as in the paper."""
     ema_decay: float = 0.9999
     """Decay of the exponential moving average of the weights, per step."""
     ema_warmup: bool = True
@@ -264,7 +267,7 @@ class TrainingConfig:
         )
         decay = math.isfinite(self.weight_decay) and self.weight_decay >= 0
         require(decay, "weight_decay", self.weight_decay, "must be 0 or more")
-        for name in ("contrast", "teaching"):
+        for name in ("contrast", "orientations", "teaching"):
             weight = getattr(self, name)
             require(math.isfinite(weight) and weight >= 0, name, weight, "must be 0 (none) or more")
         require(0 <= self.cooldown <= 1, "cooldown", self.cooldown, "must lie in [0, 1]")

@@ -61,6 +61,7 @@ def _improved(name: str, model: ModelConfig, training: TrainingConfig) -> tuple[
         cooldown=0.2,
         level_sampling="middle",
         contrast=0.1,
+        orientations=0.3,
         ema_warmup=True,
     )
     return replace(model, network=network, diffusion=replace(model.diffusion, prediction="v")), training

@@ -104,7 +104,8 @@ def test_train_then_reconstruct_as_it_proposes(run: Run, faces: Path) -> None:
     config = json.loads(Path("runs/a/config.json").read_text())
     assert config["model"]["network"]["z_sem_channels"] == 4
     assert config["training"]["images"] == 8
-    assert (config["training"]["contrast"], config["training"]["optimizer"]) == (0.1, "muon")
+    chosen = [config["training"][name] for name in ("contrast", "orientations", "optimizer")]
+    assert chosen == [0.1, 0.3, "muon"]
     proposed = shlex.split(out.splitlines()[-1])
     assert proposed[:2] == ["diffae", "reconstruct"]
     code, out, _ = run(*proposed[1:], "--steps", "3")

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from torch import nn
 from training_run import MODEL, TRAINING
 
-from diffae.config import TrainingConfig
 from diffae.data.pack import Pack
 from diffae.errors import ConfigError, DataError
 from diffae.networks.autoencoder import AutoencoderNetworks
@@ -22,7 +21,7 @@ from diffae.training.guided import GuidedNetworks
 from diffae.training.teacher import Teacher
 
 TAUGHT = dataclasses.replace(TRAINING, teaching=0.3)
-COUNT, SIZE = 40, 5
+COUNT, SIZE, FURTHER = 40, 5, 2.0
 
 
 @pytest.fixture
@@ -72,17 +71,16 @@ def test_other_arrays_are_refused(tmp_path: Path, values: np.ndarray, complaint:
 def test_the_error_is_that_of_a_linear_function_of_z_sem_of_both_views() -> None:
     torch.manual_seed(0)
     autoencoder = AutoencoderNetworks(MODEL.network).eval()
-    networks = GuidedNetworks(autoencoder, MODEL.network.z_sem_channels, contrasted=False, taught=SIZE)
+    networks = GuidedNetworks(autoencoder, MODEL.network, TAUGHT, SIZE)
     x_0, other, lesson = torch.randn(3, 3, 16, 16), torch.randn(3, 3, 16, 16), torch.randn(3, SIZE)
     t = torch.zeros(3, dtype=torch.long)
     assert autoencoder.encoder is not None
     assert networks.retelling is not None
     squared = [(networks.retelling(autoencoder.encoder(x)) - lesson).square().mean() for x in (x_0, other)]
-    output, contrast, error = networks(x_0, t, x_0, other, lesson)
-    assert error.item() == pytest.approx((squared[0] + squared[1]).item() / 2, rel=1e-5)
-    assert contrast.item() == 0
+    output, further = networks(x_0, t, x_0, other, lesson)
+    assert further.item() == pytest.approx(0.3 * (squared[0] + squared[1]).item() / 2, rel=1e-5)
     assert torch.allclose(output, autoencoder(x_0, t, x_0), atol=1e-5)
-    assert networks(x_0, t, x_0, None, lesson)[2].item() == pytest.approx(squared[0].item(), rel=1e-5)
+    assert networks(x_0, t, x_0, None, lesson)[1].item() == pytest.approx(0.3 * squared[0].item(), rel=1e-5)
 
 
 class Listening(nn.Module):
@@ -94,27 +92,19 @@ class Listening(nn.Module):
 
     def forward(
         self, x_t: torch.Tensor, time: torch.Tensor, x_0: torch.Tensor, other: torch.Tensor, lesson: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         self.lessons.append(lesson)
-        return torch.zeros_like(x_t), torch.tensor(0.0), torch.tensor(2.0)
-
-
-def losses_of(pack: Pack, vectors: Path, config: TrainingConfig, folder: Path) -> tuple[list[float], Listening]:
-    """Those of the first batch in two parts, and what the networks were given."""
-    task = AutoencoderTask(MODEL, config, pack, folder, {}, Console(quiet=True), Teacher(vectors, COUNT))
-    listening = Listening()
-    batch = next(task.batches(0, 0, 1))
-    losses = list(task.losses(listening, batch, 0, torch.device("cpu"), 2))
-    expected = Teacher(vectors, COUNT).lesson(batch.indices)
-    assert torch.equal(torch.cat(listening.lessons), expected)
-    return [loss.item() for loss in losses], listening
+        return torch.zeros_like(x_t), torch.tensor(FURTHER)
 
 
 def test_each_image_has_its_own_lesson_in_its_part_of_the_batch(pack: Pack, vectors: Path, tmp_path: Path) -> None:
-    less, listening = losses_of(pack, vectors, TAUGHT, tmp_path / "a")
+    task = AutoencoderTask(MODEL, TAUGHT, pack, tmp_path, {}, Console(quiet=True), Teacher(vectors, COUNT))
+    listening = Listening()
+    batch = next(task.batches(0, 0, 1))
+    with_lessons = [loss.item() for loss in task.losses(listening, batch, 0, torch.device("cpu"), 2)]
     assert [len(lesson) for lesson in listening.lessons] == [4, 4]
-    more, _ = losses_of(pack, vectors, dataclasses.replace(TAUGHT, teaching=0.8), tmp_path / "b")
-    assert np.subtract(more, less) == pytest.approx([0.5 * 2.0] * 2, abs=1e-5)
+    assert torch.equal(torch.cat(listening.lessons), Teacher(vectors, COUNT).lesson(batch.indices))
+    assert min(with_lessons) > FURTHER  # the loss of Eq. 6, of an output of zeros, and the further losses
 
 
 @pytest.mark.parametrize("contrast", [0.0, 0.1])

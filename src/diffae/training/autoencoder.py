@@ -66,13 +66,8 @@ class AutoencoderTask:
         torch.manual_seed(config.seed)  # weights are initialised from PyTorch's global generator
         self.networks: nn.Module = AutoencoderNetworks(model.network)
         self.contrasted = config.contrast > 0 and model.network.has_encoder
-        if self.contrasted or teacher:
-            self.networks = GuidedNetworks(
-                self.networks,
-                model.network.z_sem_channels,
-                contrasted=self.contrasted,
-                taught=teacher.size if teacher else 0,
-            )
+        if model.network.has_encoder and (config.contrast or config.orientations or teacher):
+            self.networks = GuidedNetworks(self.networks, model.network, config, teacher.size if teacher else 0)
         self.alpha_bar = alpha_bar_of(model.diffusion)
         self.train_rows, val_rows = held_out(pack, config)
         self.validation = Validation(model, pack.fetch(val_rows), config.seed, folder / "samples")
@@ -86,7 +81,7 @@ class AutoencoderTask:
     def losses(
         self, networks: nn.Module, batch: Batch, step: int, device: torch.device, parts: int
     ) -> Iterator[Tensor]:
-        """Eq. 6 on each part of the batch, the contrast between the images of a part, and a teacher's lesson.
+        """Eq. 6 on each part of the batch and what else is asked of z_sem, such as a contrast of the part's images.
 
         Levels, noise and views are drawn for the whole global batch from (seed, step), of which this process takes its
         rows: so the number of processes changes nothing (but with whom an image is contrasted), and a resumed run draws
@@ -124,8 +119,7 @@ class AutoencoderTask:
         x_t = scales.add_noise(x_0, eps)
         further = 0.0
         if isinstance(self.networks, GuidedNetworks):
-            output, contrast, error = networks(x_t, t - 1, x_0, other_view, lesson)
-            further = self.config.contrast * contrast + self.config.teaching * error
+            output, further = networks(x_t, t - 1, x_0, other_view, lesson)
         else:
             output = networks(x_t, t - 1, x_0)
         # Eq. 6: || eps_theta(x_t, t, z_sem) - eps ||^2, or the same of v
