@@ -54,11 +54,11 @@ def oriented_gradients(x_0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
 def _histograms(x: Float[Tensor, "b c h w"], cell: int) -> Float[Tensor, "b 9 rows columns"]:
     across, down = _strongest_gradient(x)
     strength = torch.hypot(across, down)
-    direction = torch.atan2(down, across) * (BINS / torch.pi)
+    direction = (torch.atan2(down, across) * (BINS / torch.pi)).remainder(BINS)
     bins = torch.arange(BINS, device=x.device).view(1, BINS, 1, 1)
-    apart = (direction - bins).remainder(BINS)
-    share = 1 - torch.minimum(apart, BINS - apart)  # each gradient is shared by the two bins nearest to it
-    h = F.avg_pool2d(share.clamp_(min=0).mul_(strength), cell)
+    apart = (direction - bins).abs()  # or BINS less that, the other way round
+    share = torch.maximum(1 - apart, apart - (BINS - 1)).clamp_(min=0)  # of the two bins nearest to a gradient
+    h = F.avg_pool2d(share.mul_(strength), cell)
     energy = h.square().sum(dim=1, keepdim=True)
     around = F.avg_pool2d(F.pad(energy, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     return h / (around.sqrt() + FLAT)
