@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,17 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from diffae import checkpoint
 from diffae.autoencoder import DiffusionAutoencoder
-from diffae.config import Sampling
+from diffae.config import Sampling, TrainingConfig, from_dict
+from diffae.data.pack import Pack
 from diffae.evaluation.reconstruction import reconstruction_quality
 from diffae.images import to_unit
+from diffae.latents import encode_pack
+from diffae.presets import prior_presets
+from diffae.prior import PRIOR
+from diffae.training.autoencoder import held_out
+from diffae.training.prior import train_prior
 
 SETTINGS = {
     "official, T=20": Sampling.official(20),
@@ -89,6 +96,16 @@ def r2(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> 
     """Share of the variance that ridge regression explains on test data."""
     ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 4, 6))).fit(x, y)
     return float(r2_score(y_test, ridge.predict(x_test)))
+
+
+def train_small_prior(run: Path, pack: Pack, **changes: Any) -> None:
+    """The prior of a trained small model, on the z_sem of its training images; resumed where it was interrupted."""
+    model = DiffusionAutoencoder.from_pretrained(run, "cpu")
+    config, training = prior_presets()["small32"]
+    rows = held_out(pack, from_dict(TrainingConfig, checkpoint.read_config(run)["training"]))
+    codes, val_codes = (encode_pack(model, pack, part, run / "cache") for part in rows)
+    resume, config = (run / PRIOR).exists(), replace(config, **changes)
+    train_prior(run, model.fingerprint(), codes, val_codes, config, training, resume=resume)
 
 
 def conditions(threads: int) -> dict[str, Any]:

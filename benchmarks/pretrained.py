@@ -19,22 +19,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measuring import auroc, conditions, print_reconstruction, r2, reconstruction
+from measuring import auroc, conditions, print_reconstruction, r2, reconstruction, train_small_prior
 from rich.console import Console
 from rich.table import Table
 
-from diffae import checkpoint
 from diffae.attributes import AttributeDirections
 from diffae.autoencoder import DiffusionAutoencoder
-from diffae.config import TrainingConfig, from_dict
 from diffae.data.pack import Pack
 from diffae.data.sketch import BINARY, LABELS, draw_chunks, sketch_faces
 from diffae.images import to_tensor
-from diffae.latents import encode_pack
-from diffae.presets import presets, prior_presets
-from diffae.prior import PRIOR
-from diffae.training.autoencoder import held_out, train_autoencoder
-from diffae.training.prior import train_prior
+from diffae.presets import presets
+from diffae.training.autoencoder import train_autoencoder
 
 FACES, IMAGES = 40_000, 80_000
 PRIOR_WIDTH = 192  # keeps all that is in the package below 10 MB
@@ -58,17 +53,6 @@ def train(run: Path, *, ddim: bool = False) -> None:
     training = dataclasses.replace(training, images=IMAGES, validate_every=50_000, contrast=0.0, orientations=0.0)
     data = {"source": f"sketch_faces({FACES}, size=32, seed=0)"}
     train_autoencoder(pack, run, model, training, resume=run.exists(), data=data)
-
-
-def train_latent_prior(run: Path) -> None:
-    """The prior of the trained model, on the z_sem of its training images; resumed where it was interrupted."""
-    model, pack = DiffusionAutoencoder.from_pretrained(run), drawn(run)
-    config, training = prior_presets()["small32"]
-    config = dataclasses.replace(config, hidden_channels=PRIOR_WIDTH)
-    rows = held_out(pack, from_dict(TrainingConfig, checkpoint.read_config(run)["training"]))
-    codes, val_codes = (encode_pack(model, pack, part, run / "cache") for part in rows)
-    resume = (run / PRIOR).exists()
-    train_prior(run, model.fingerprint(), codes, val_codes, config, training, resume=resume)
 
 
 def fit_attributes(folder: Path) -> None:
@@ -133,7 +117,7 @@ def main() -> None:
     elif arguments.verb == "ddim":
         train(arguments.run, ddim=True)
     elif arguments.verb == "prior":
-        train_latent_prior(arguments.run)
+        train_small_prior(arguments.run, drawn(arguments.run), hidden_channels=PRIOR_WIDTH)
     elif arguments.verb == "attributes":
         fit_attributes(arguments.model)
     else:

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from faces import ATTRIBUTES, Faces, open_faces
-from measuring import auroc, conditions, r2
+from measuring import auroc, conditions, r2, train_small_prior
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -44,6 +44,7 @@ from diffae.evaluation.reconstruction import reconstruction_quality
 from diffae.evaluation.vectors import vectors_file
 from diffae.images import to_unit
 from diffae.presets import TEACHING, Recipe, presets
+from diffae.prior import PRIOR
 from diffae.training.autoencoder import train_autoencoder
 
 RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {
@@ -51,6 +52,7 @@ RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "default": ("default", {}),
     "default, taught by FEATURES": ("default", {"teaching": TEACHING}),
     "default, averaged features": ("default", {"encoder_pooling": "average"}),
+    "default, upsampling first": ("default", {"upsampling": "first"}),
     "default, no map of z_sem": ("default", {"z_map_channels": 0}),
     "default, no contrast": ("default", {"contrast": 0.0}),
     "default, no orientations": ("default", {"orientations": 0.0}),
@@ -117,6 +119,17 @@ def decodings(model: DiffusionAutoencoder, faces: Faces, split: str, features: F
     }
 
 
+def generated(folder: Path, faces: Faces, split: str, features: FeatureNetwork) -> dict[str, float]:
+    """What a latent prior, trained on the z_sem of the training images, draws: as many images as are measured."""
+    pack = faces.training_pack()
+    (folder / PRIOR).unlink(missing_ok=True)  # that of a shorter run
+    train_small_prior(folder, pack)
+    model = DiffusionAutoencoder.from_pretrained(folder, "cpu")
+    drawn = model.sample(MEASURED, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    real = faces.images(faces.rows(split)[:MEASURED])
+    return {f"FD-{features.name} of samples": frechet(features.pooled(drawn), features.pooled(real))}
+
+
 def seconds_per_image(runs: list[str], rounds: int = 24) -> dict[str, float]:
     """Of training, by all kinds of run in turn, so that whatever else the machine does falls on all; medians."""
     with tempfile.TemporaryDirectory() as folder:
@@ -163,6 +176,7 @@ def curve(run: str, seed: int, arguments: argparse.Namespace, faces: Faces, feat
         trained = DiffusionAutoencoder.from_pretrained(folder, "cpu")
         figures = readings(trained.encode_semantic, faces, arguments.split)
         figures |= decodings(trained, faces, arguments.split, features)
+        figures |= generated(folder, faces, arguments.split, features)
         rows.append({"run": run, "seed": seed, "images": images} | figures)
         measured.write_text(json.dumps(rows, indent=2) + "\n")
     return rows

@@ -46,7 +46,8 @@ def test_paper_presets_are_table_5(name: str) -> None:
     assert training.ema_decay == 0.9999
     assert (training.ema_warmup, training.warmup_images, training.cooldown) == (False, 0, 0)
     assert (training.weighting, training.level_sampling, training.optimizer) == ("uniform", "uniform", "adam")
-    assert (network.encoder_pooling, network.z_map_channels) == ("average", 0)  # the published weights' layout
+    layout = (network.encoder_pooling, network.z_map_channels, network.upsampling)
+    assert layout == ("average", 0, "first")  # that of the published weights
 
 
 def test_small32_is_as_documented() -> None:
@@ -107,6 +108,7 @@ RULES: list[tuple[type, dict[str, Any], str, str]] = [
     (NetworkConfig, {"time_channels": 0}, "time_channels is 0", "at least 1"),
     (NetworkConfig, {"z_sem_channels": -1}, "z_sem_channels is -1", "0 (no encoder) or more"),
     (NetworkConfig, {"encoder_pooling": "max"}, "encoder_pooling is 'max'", "average, flatten"),
+    (NetworkConfig, {"upsampling": "never"}, "upsampling is 'never'", "first, last"),
     (NetworkConfig, {"z_map_channels": -1}, "z_map_channels is -1", "0 (none) or more"),
     (NetworkConfig, {"dropout": 1.0}, "dropout is 1.0", "[0, 1)"),
     (NetworkConfig, {"dropout": -0.1}, "dropout is -0.1", "[0, 1)"),

@@ -16,6 +16,7 @@ from diffae.errors import ConfigError
 Schedule = Literal["linear", "cosine", "constant"]
 Prediction = Literal["eps", "v"]
 Pooling = Literal["average", "flatten"]
+Upsampling = Literal["first", "last"]
 Weighting = Literal["uniform", "min_snr"]
 Optimizer = Literal["adam", "muon"]
 LevelSampling = Literal["uniform", "middle"]
@@ -74,6 +75,9 @@ class NetworkConfig:
     """Width of each level of the semantic encoder."""
     encoder_res_blocks: int = 2
     """Residual blocks per level of the semantic encoder."""
+    upsampling: Upsampling = "first"
+    """Where a block that doubles the UNet's feature map does so: before its convolutions (paper), or after them
+    ("last"), which spares them three quarters of their work (docs/recipe.md)."""
     encoder_pooling: Pooling = "average"
     """What z_sem is a linear map of: the average of the encoder's last feature map over its positions (paper), or the
     whole map ("flatten"), which can say where things are (docs/recipe.md)."""
@@ -83,6 +87,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for name in ("image_size", "image_channels", "model_channels", "res_blocks", "heads", "encoder_res_blocks"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        require_choice("upsampling", self.upsampling, Upsampling)
         require_choice("encoder_pooling", self.encoder_pooling, Pooling)
         require(self.z_map_channels >= 0, "z_map_channels", self.z_map_channels, "must be 0 (none) or more")
         require(self.model_channels % 2 == 0, "model_channels", self.model_channels, "must be even")

@@ -50,7 +50,7 @@ def _improved(name: str, model: ModelConfig, training: TrainingConfig) -> tuple[
     The learning rate falls with the network's width; the small batch is for networks that fill a machine with it.
     """
     width = model.network.model_channels
-    network = replace(model.network, encoder_pooling="flatten", z_map_channels=3 * width // 16)
+    network = replace(model.network, encoder_pooling="flatten", z_map_channels=3 * width // 16, upsampling="last")
     batch = 32 if name.startswith("small") else training.batch_size
     training = replace(
         training,
@@ -73,7 +73,8 @@ def presets(recipe: Recipe = "default") -> dict[str, tuple[ModelConfig, Training
     Args:
         recipe: "paper" is Table 5 to the letter: eps, linear schedule, levels drawn evenly, Adam 1e-4, EMA 0.9999, the
             published weights' layout; the small networks, which the paper does not have, take 3e-4 and batches of 64.
-            "default" is ours (docs/recipe.md), on the same networks but for two linear layers.
+            "default" is ours (docs/recipe.md), on the same networks but for two linear layers and the place where
+            feature maps are doubled.
 
     The lengths of training in the paper's presets are the published templates'.
     """

@@ -184,15 +184,14 @@ def test_the_crop_of_the_training_is_the_models(run: Run) -> None:
     for index, pixels in enumerate(wide):
         Image.fromarray(pixels).save(f"photos/{index:02d}.png")
     cut = ("--crop", "10,0,18,8", "--background", "0,255,0")
-    code, _, err = run(
-        "train", "photos", "--out", "run", *TINY_TRAINING, "--contrast", "0", "--optimizer", "adam", *cut
-    )
+    less = ("--contrast", "0", "--orientations", "0.2", "--optimizer", "adam")
+    code, _, err = run("train", "photos", "--out", "run", *TINY_TRAINING, *less, *cut)
     assert code == 0, err
     config = json.loads(Path("run/config.json").read_text())
     cut = {"crop": [10, 0, 18, 8], "background": [0, 255, 0]}
     assert config["model"]["input"] == cut | {"window": None, "dtype": "uint8"}
     assert config["data"].keys() == {"preset", "recipe", "source", "count", "key"}
-    assert (config["training"]["contrast"], config["training"]["optimizer"]) == (0, "adam")
+    assert [config["training"][name] for name in ("contrast", "orientations", "optimizer")] == [0, 0.2, "adam"]
     model = DiffusionAutoencoder.from_pretrained("run", device="cpu")
     assert model.config.input == InputConfig((10, 0, 18, 8), (0, 255, 0))
     model.save_pretrained("copy")

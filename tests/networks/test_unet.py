@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from awake import awake
 from torch import Tensor
 
-from diffae.config import NetworkConfig, Pooling
+from diffae.config import NetworkConfig, Pooling, Upsampling
 from diffae.networks.autoencoder import AutoencoderNetworks
-from diffae.networks.blocks import Attention
+from diffae.networks.blocks import Attention, Stage
 from diffae.networks.unet import SemanticEncoder, UNet
 
 
@@ -28,6 +28,7 @@ def config(
     dropout: float = 0.0,
     pooling: Pooling = "average",
     z_map: int = 0,
+    upsampling: Upsampling = "first",
 ) -> NetworkConfig:
     return NetworkConfig(
         size,
@@ -44,6 +45,7 @@ def config(
         encoder_res_blocks=res_blocks,
         encoder_pooling=pooling,
         z_map_channels=z_map,
+        upsampling=upsampling,
     )
 
 
@@ -67,6 +69,7 @@ EVERY_KIND = [
     config(z=700),
     config(size=24, mult=(2, 1, 3), pooling="flatten"),
     config(z=5, z_map=3),
+    config(size=24, mult=(2, 1, 3), upsampling="last"),
     config(z=0, pooling="flatten", z_map=3),  # without z_sem neither counts
     config(z=0),
     config(z=0, size=12, mult=(2, 3), heads=4),
@@ -163,6 +166,22 @@ def test_z_map_is_added_before_the_bottleneck() -> None:
         h = stage(h, emb, z)
     torch.testing.assert_close(seen[0], h + unet.z_map(z_sem))
     assert (seen[0] - seen[1]).abs().max() > 1e-2
+
+
+def test_upsampling_last_repeats_pixels_behind_the_block() -> None:
+    """With the same weights, in the same places."""
+    unet, first = awake(UNet(config(attention=(), upsampling="last"))), UNet(config(attention=()))
+    first.load_state_dict(unet.state_dict())
+    x, emb, z = normal(2, 16 + 8, 8, 8), normal(2, 16), normal(2, 6)
+    stage = unet.output_blocks[1]  # the last of the lower level
+    assert isinstance(stage, Stage)
+    merging, rising, _ = stage
+    small = rising(merging(x, emb, z), emb, z)
+    expected = torch.stack([small, small], dim=-1).flatten(-2)
+    expected = torch.stack([expected, expected], dim=-2).flatten(2, 3)
+    assert small.shape == (2, 16, 8, 8)
+    torch.testing.assert_close(stage(x, emb, z), expected)
+    assert first.output_blocks[1](x, emb, z).shape == expected.shape
 
 
 @pytest.mark.parametrize("c", [EVERY_KIND[3], EVERY_KIND[4]], ids=str)

@@ -182,8 +182,9 @@ def test_what_the_published_code_must_be_told(tmp_path: Path) -> None:
         (tiny_model(tiny_network(), "eps"), "24 channels are normalised in 8 groups here"),
         (DiffusionAutoencoder(ModelConfig(network(encoder_pooling="flatten"))), "encoder_pooling is flatten"),
         (DiffusionAutoencoder(ModelConfig(network(z_map_channels=2))), "z_map_channels is 2"),
+        (DiffusionAutoencoder(ModelConfig(network(upsampling="last"))), "upsampling is last"),
     ],
-    ids=["v", "width", "pooling", "map"],
+    ids=["v", "width", "pooling", "map", "upsampling"],
 )
 def test_what_the_published_code_cannot_run_is_refused(
     tmp_path: Path, model: DiffusionAutoencoder, message: str

@@ -82,6 +82,8 @@ class Train:
     """Start of every random number."""
     contrast: Annotated[float | None, _preset] = None
     """Weight of the contrast between views of images. 0 where brightness or size is what you will measure."""
+    orientations: Annotated[float | None, _preset] = None
+    """Weight of telling which way edges run. 0 where pictures from z_sem alone count more than what it tells."""
     teacher: Annotated[str | None, _optional] = None
     """A network that has seen more images, whose vectors z_sem is to tell as well: an ONNX or TorchScript file, as of
     `diffae evaluate --features`. The model does not need it later."""
@@ -218,8 +220,8 @@ def _overridden(command: Train, model: ModelConfig, training: TrainingConfig) ->
     z_sem = 0 if command.no_encoder else command.z_sem_channels
     shape = {"image_size": command.image_size, "image_channels": command.channels, "z_sem_channels": z_sem}
     names = (
-        "images", "batch_size", "accumulation", "learning_rate", "optimizer", "contrast", "seed", "precision",
-        "validate_every", "save_every",
+        "images", "batch_size", "accumulation", "learning_rate", "optimizer", "contrast", "orientations", "seed",
+        "precision", "validate_every", "save_every",
     )  # fmt: skip
     settings: dict[str, Any] = {name: getattr(command, name) for name in names}
     settings["flip"] = False if command.no_flip else None

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diffae.config import NetworkConfig
-from diffae.networks.blocks import Attention, ResBlock, Stage, TimeEmbedding, group_norm, zeroed
+from diffae.networks.blocks import Attention, ResBlock, Stage, TimeEmbedding, group_norm, resample, zeroed
 
 Block = Callable[..., ResBlock]
 
@@ -25,6 +25,13 @@ class Stem(nn.Conv2d):
 
     def forward(self, input: Tensor, time: Tensor | None = None, z: Tensor | None = None) -> Tensor:
         return super().forward(input)
+
+
+class Doubling(nn.Module):
+    """Repeats every pixel 2x2: behind a block, whose convolutions then have a quarter of the work."""
+
+    def forward(self, x: Tensor, time: Tensor | None = None, z: Tensor | None = None) -> Tensor:
+        return resample(x, "up")
 
 
 def contracting_path(
@@ -62,7 +69,8 @@ def expanding_path(config: NetworkConfig, skips: list[int], block: Block) -> lis
             if config.image_size >> level in config.attention_resolutions:
                 blocks.append(Attention(width, config.heads))
             if level > 0 and i == config.res_blocks:
-                blocks.append(block(width, width, how="up"))
+                last = config.upsampling == "last"
+                blocks += [block(width, width), Doubling()] if last else [block(width, width, how="up")]
             stages.append(Stage(blocks))
     return stages
 

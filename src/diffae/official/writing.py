@@ -87,6 +87,8 @@ def settings_of(config: ModelConfig) -> dict[str, Any]:
     _require_eps("the network", diffusion)
     if network.encoder_pooling != "average":
         raise CheckpointError(f"encoder_pooling is {network.encoder_pooling}: the published code can only average")
+    if network.upsampling != "first":
+        raise CheckpointError(f"upsampling is {network.upsampling}: the published code can only upsample first")
     if network.has_encoder and network.z_map_channels:
         raise CheckpointError(f"z_map_channels is {network.z_map_channels}: the published code has no map of z_sem")
     settings = {

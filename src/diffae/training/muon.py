@@ -24,21 +24,49 @@ MOMENTUM = 0.95
 COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 """Of the polynomial that drives singular values towards 1, and how often: after it they lie in about 0.7 to 1.2."""
 
+TINY = 1e-30
+"""Least squared length of a matrix; one of zeros stays one."""
+
 SCALE = 0.4
 """Root mean square of a step's elements, relative to the learning rate, so that Adam's rate serves both; of 0.4 and 0.8
 the better (docs/recipe.md)."""
 
 
-def orthogonalised(matrices: Float[Tensor, "n rows columns"]) -> Float[Tensor, "n rows columns"]:
-    """Each matrix U S V^T as about U V^T, by Newton and Schulz's iteration (Jordan et al. 2024), in bfloat16."""
+def orthogonalised(matrices: list[Tensor]) -> list[Tensor]:
+    """Each matrix U S V^T as about U V^T, by Newton and Schulz's iteration (Jordan et al. 2024).
+
+    It replaces X by p(X X^T) X, time and again, with a polynomial p. Since X X^T is small and all else follows from it,
+    only the product of these p(X X^T) is computed, of all matrices with the same least side together, and multiplied
+    with X at the end. In float32: a lower precision fills the directions in which X is 0 with noise, and the iteration
+    enlarges it.
+
+    Args:
+        matrices: float32 (rows, columns), of any shapes.
+    """
+    wide = [matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT for matrix in matrices]
+    sides: defaultdict[int, list[int]] = defaultdict(list)
+    for index, matrix in enumerate(wide):
+        sides[len(matrix)].append(index)
+    found = matrices.copy()
+    for same in sides.values():
+        factors = _orthogonalising(torch.stack([wide[index] @ wide[index].mT for index in same]))
+        for index, factor in zip(same, factors, strict=True):
+            # the factor is symmetric: from the right it makes a tall matrix orthogonal as from the left a wide one
+            found[index] = factor @ matrices[index] if wide[index] is matrices[index] else matrices[index] @ factor
+    return found
+
+
+def _orthogonalising(square: Float[Tensor, "n side side"]) -> Float[Tensor, "n side side"]:
+    """About (X X^T)^(-1/2), of X X^T."""
+    length = square.diagonal(dim1=1, dim2=2).sum(dim=1).clamp(min=TINY).sqrt()[:, None, None]
+    square = square / length**2  # so that no singular value is above 1
+    product = torch.eye(square.shape[1], device=square.device).expand_as(square)
     a, b, c = COEFFICIENTS
-    wide = matrices.shape[1] <= matrices.shape[2]
-    x = (matrices if wide else matrices.mT).bfloat16()
-    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)  # so that no singular value is above 1
     for _ in range(ITERATIONS):
-        square = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return (x if wide else x.mT).to(matrices.dtype)
+        polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        polynomial.diagonal(dim1=1, dim2=2).add_(a)
+        product, square = polynomial @ product, polynomial @ square @ polynomial
+    return product / length
 
 
 class Muon(torch.optim.AdamW):
@@ -64,30 +92,23 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Take a step; matrices of one shape are orthogonalised together."""
+        """Take a step."""
         assert closure is None
         group = self.param_groups[0]
-        shapes: defaultdict[torch.Size, list[Tensor]] = defaultdict(list)
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                shapes[parameter.shape].append(parameter)
-        for parameters in shapes.values():
-            self._step_matrices(parameters, group["lr"], group["weight_decay"])
+        matrices = [parameter for parameter in group["params"] if parameter.grad is not None]
+        steps = orthogonalised([self._ahead(matrix).flatten(1) for matrix in matrices])
+        for matrix, step in zip(matrices, steps, strict=True):
+            if group["weight_decay"]:
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+            size = max(step.shape) ** 0.5  # the elements of an orthogonal matrix have 1 / size
+            matrix.add_(step.view_as(matrix), alpha=-group["lr"] * SCALE * size)
+            matrix.grad = None
         super().step()  # of what still has a gradient
 
-    def _step_matrices(self, parameters: list[Tensor], lr: float, weight_decay: float) -> None:
-        steps = orthogonalised(torch.stack([self._ahead(parameter).flatten(1) for parameter in parameters]))
-        size = max(steps.shape[1:]) ** 0.5  # the elements of an orthogonal matrix have 1 / size
-        for parameter, step in zip(parameters, steps, strict=True):
-            if weight_decay:
-                parameter.mul_(1 - lr * weight_decay)
-            parameter.add_(step.view_as(parameter), alpha=-lr * SCALE * size)
-            parameter.grad = None
-
-    def _ahead(self, parameter: Tensor) -> Tensor:
+    def _ahead(self, matrix: Tensor) -> Tensor:
         """The momentum with this gradient, and once more towards it."""
-        gradient, state = parameter.grad, self.state[parameter]
+        gradient, state = matrix.grad, self.state[matrix]
         assert gradient is not None
         if not state:
-            state["momentum"] = torch.zeros_like(parameter)
+            state["momentum"] = torch.zeros_like(matrix)
         return gradient.lerp(state["momentum"].lerp_(gradient, 1 - MOMENTUM), MOMENTUM)
