@@ -53,6 +53,7 @@ RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "default, taught by FEATURES": ("default", {"teaching": TEACHING}),
     "default, averaged features": ("default", {"encoder_pooling": "average"}),
     "default, upsampling first": ("default", {"upsampling": "first"}),
+    "default, upsampling first, no orientations": ("default", {"upsampling": "first", "orientations": 0.0}),
     "default, no map of z_sem": ("default", {"z_map_channels": 0}),
     "default, no contrast": ("default", {"contrast": 0.0}),
     "default, no orientations": ("default", {"orientations": 0.0}),

@@ -8,7 +8,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
-COLOURS = {"paper": "#d95f02", "default, no orientations": "#7fb8de", "default": "#1b6fb3"}
+COLOURS = {
+    "paper": "#d95f02",
+    "default, upsampling first, no orientations": "#bcd9ee",
+    "default, upsampling first": "#6aaed6",
+    "default": "#0b4f8a",
+}
 PANELS = {"val_loss": "loss of Eq. 6, unseen images", "val_mse_semantic": "MSE from z_sem, random x_T"}
 
 

@@ -35,28 +35,26 @@ the better (docs/recipe.md)."""
 def orthogonalised(matrices: list[Tensor]) -> list[Tensor]:
     """Each matrix U S V^T as about U V^T, by Newton and Schulz's iteration (Jordan et al. 2024).
 
-    It replaces X by p(X X^T) X, time and again, with a polynomial p. Since X X^T is small and all else follows from it,
-    only the product of these p(X X^T) is computed, of all matrices with the same least side together, and multiplied
-    with X at the end. In float32: a lower precision fills the directions in which X is 0 with noise, and the iteration
-    enlarges it.
+    It replaces X by p(X X^T) X, time and again, with a polynomial p. All of it follows from X X^T, which is small: so
+    only the product of these p(X X^T) is computed, of all matrices with the same lesser side together, and multiplied
+    with X at the end; of tall matrices from the other side. In float32: a lower precision fills the directions in which
+    X is 0 with noise, and the iteration enlarges it.
 
     Args:
         matrices: float32 (rows, columns), of any shapes.
     """
-    wide = [matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT for matrix in matrices]
+    wide = [matrix.shape[0] <= matrix.shape[1] for matrix in matrices]
+    squares = [m @ m.mT if flat else m.mT @ m for m, flat in zip(matrices, wide, strict=True)]
     sides: defaultdict[int, list[int]] = defaultdict(list)
-    for index, matrix in enumerate(wide):
-        sides[len(matrix)].append(index)
-    found = matrices.copy()
+    for index, square in enumerate(squares):
+        sides[len(square)].append(index)
+    factors: dict[int, Tensor] = {}
     for same in sides.values():
-        factors = _orthogonalising(torch.stack([wide[index] @ wide[index].mT for index in same]))
-        for index, factor in zip(same, factors, strict=True):
-            # the factor is symmetric: from the right it makes a tall matrix orthogonal as from the left a wide one
-            found[index] = factor @ matrices[index] if wide[index] is matrices[index] else matrices[index] @ factor
-    return found
+        factors |= zip(same, _inverse_root(torch.stack([squares[index] for index in same])), strict=True)
+    return [factors[i] @ m if flat else m @ factors[i] for i, (m, flat) in enumerate(zip(matrices, wide, strict=True))]
 
 
-def _orthogonalising(square: Float[Tensor, "n side side"]) -> Float[Tensor, "n side side"]:
+def _inverse_root(square: Float[Tensor, "n side side"]) -> Float[Tensor, "n side side"]:
     """About (X X^T)^(-1/2), of X X^T."""
     length = square.diagonal(dim1=1, dim2=2).sum(dim=1).clamp(min=TINY).sqrt()[:, None, None]
     square = square / length**2  # so that no singular value is above 1
