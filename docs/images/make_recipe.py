@@ -34,7 +34,7 @@ def main() -> None:
         pair[1].set(xlabel=f"minutes of training, {found['conditions']['threads']} CPU core")
         for ax in pair:
             ax.set_yscale("log" if measure == "val_mse_semantic" else "linear")
-    axes[1, 0].legend(frameon=False, loc="center right")
+    axes[1, 0].legend(frameon=False, fontsize="small", loc="center right", bbox_to_anchor=(1, 0.6))
     figure.savefig(HERE / "recipe.png", dpi=100)
 
 
