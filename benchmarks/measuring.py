@@ -98,14 +98,17 @@ def r2(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> 
     return float(r2_score(y_test, ridge.predict(x_test)))
 
 
-def train_small_prior(run: Path, pack: Pack, **changes: Any) -> None:
-    """The prior of a trained small model, on the z_sem of its training images; resumed where it was interrupted."""
+def train_small_prior(run: Path, pack: Pack, **changes: Any) -> bool:
+    """The prior of a trained small model, on the z_sem of its training images; resumed where it was interrupted.
+
+    Returns False when interrupted by Ctrl-C.
+    """
     model = DiffusionAutoencoder.from_pretrained(run, "cpu")
     config, training = prior_presets()["small32"]
     rows = held_out(pack, from_dict(TrainingConfig, checkpoint.read_config(run)["training"]))
     codes, val_codes = (encode_pack(model, pack, part, run / "cache") for part in rows)
     resume, config = (run / PRIOR).exists(), replace(config, **changes)
-    train_prior(run, model.fingerprint(), codes, val_codes, config, training, resume=resume)
+    return train_prior(run, model.fingerprint(), codes, val_codes, config, training, resume=resume)
 
 
 def conditions(threads: int) -> dict[str, Any]:

@@ -124,7 +124,8 @@ def generated(folder: Path, faces: Faces, split: str, features: FeatureNetwork) 
     """What a latent prior, trained on the z_sem of the training images, draws: as many images as are measured."""
     pack = faces.training_pack()
     (folder / PRIOR).unlink(missing_ok=True)  # that of a shorter run
-    train_small_prior(folder, pack)
+    if not train_small_prior(folder, pack):
+        raise KeyboardInterrupt  # half a prior is not measured
     model = DiffusionAutoencoder.from_pretrained(folder, "cpu")
     drawn = model.sample(MEASURED, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     real = faces.images(faces.rows(split)[:MEASURED])
