@@ -16,7 +16,7 @@ from PIL import Image
 from tiny import images, normal, tiny_model, tiny_network
 from torch import Tensor
 
-from diffae import autoencoder
+from diffae import device
 from diffae.autoencoder import Code, DiffusionAutoencoder
 from diffae.config import Grid, Inversion, ModelConfig, Prediction, Sampling, Solver
 from diffae.diffusion.paths import lerp, slerp
@@ -280,7 +280,7 @@ def test_parts_equal_the_whole(model: DiffusionAutoencoder, monkeypatch: pytest.
     whole = [model.encode(x_0, sampling) for sampling in (EXACT, QUICK)]
     z_sem = model.encode_semantic(x_0)
     decoded = model.decode(z_sem=z_sem, x_T=noise, sampling=QUICK)
-    monkeypatch.setattr(autoencoder, "BATCH", 2)
+    monkeypatch.setattr(device, "BATCH", 2)
     for sampling, expected in zip((EXACT, QUICK), whole, strict=True):
         code = model.encode(x_0, sampling, progress=done.append)
         assert len(code) == 5
@@ -297,7 +297,7 @@ def test_parts_equal_the_whole(model: DiffusionAutoencoder, monkeypatch: pytest.
 
 def test_no_batch_is_larger_than_stated(model: DiffusionAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    monkeypatch.setattr(autoencoder, "BATCH", 2)
+    monkeypatch.setattr(device, "BATCH", 2)
     hook = model.networks.unet.register_forward_pre_hook(lambda _module, inputs: sizes.append(len(inputs[0])))
     model.decode(model.encode(images(5), QUICK), sampling=QUICK)
     hook.remove()

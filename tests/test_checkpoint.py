@@ -207,3 +207,24 @@ def test_what_the_hub_does_not_have(name: str) -> None:
         checkpoint.download(name)
     assert repr(name) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "asked"),
+    [
+        ("owner/name", True),
+        ("name", False),
+        ("./run/name", False),
+        ("../name", False),
+        ("~/name", False),
+        ("a/b/c", False),
+    ],
+)
+def test_what_is_no_folder_is_looked_for_in_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, asked: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint, "download", lambda name: Path("copy of") / name)
+    assert checkpoint.locate(source) == (Path("copy of/owner/name") if asked else Path(source))
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    assert checkpoint.locate("owner/name") == Path("owner/name")

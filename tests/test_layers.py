@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "diffae"
 
 LAYERS = [
     ["errors"],
-    ["config", "presets", "image_files", "image_fitting", "image_stacks", "image_writing", "images"],
+    ["config", "presets", "device", "image_files", "image_fitting", "image_stacks", "image_writing", "images"],
     ["networks", "diffusion"],
     ["data"],
     ["checkpoint", "codes", "pretrained"],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,18 @@ from torch import Tensor
 
 from diffae import checkpoint
 from diffae.codes import Code
-from diffae.config import Arithmetic, ModelConfig, Sampling, require
+from diffae.config import Arithmetic, ModelConfig, Sampling
+from diffae.device import default_device, parts
 from diffae.diffusion import solvers, trajectories
 from diffae.diffusion.process import Scales
 from diffae.diffusion.schedules import alpha_bar_of
-from diffae.errors import ConfigError, DataError
+from diffae.errors import ConfigError, DataError, require
 from diffae.images import as_batch
 from diffae.networks.autoencoder import AutoencoderNetworks
 from diffae.official.architecture import Facts
 from diffae.official.reading import read
 from diffae.presets import PRIOR_STEPS
 from diffae.prior import PRIOR, LatentPrior
-
-BATCH = 64
-"""Images that go through the networks at once; longer batches are taken in parts, which bounds memory."""
 
 
 class DiffusionAutoencoder:
@@ -59,9 +57,7 @@ class DiffusionAutoencoder:
         Raises:
             CheckpointError: nothing there, damaged files, or weights of another configuration.
         """
-        folder = Path(source)
-        if not folder.exists() and str(source).count("/") == 1 and not str(source).startswith((".", "~")):
-            folder = checkpoint.download(str(source))
+        folder = checkpoint.locate(source)
         model = cls(checkpoint.read_model_config(folder))
         weights, _ = checkpoint.read_tensors(folder / checkpoint.WEIGHTS)
         checkpoint.load_weights(model.networks, weights, folder / checkpoint.WEIGHTS)
@@ -197,7 +193,7 @@ class DiffusionAutoencoder:
             raise ConfigError("z_sem_channels is 0: this model has no encoder; train one without --no-encoder")
         x_0 = self._batch(images)
         with trajectories.ieee_float32():
-            return torch.cat([encoder(x_0[rows]) for rows in _parts(len(x_0))])
+            return torch.cat([encoder(x_0[rows]) for rows in parts(len(x_0))])
 
     @torch.no_grad()
     def encode(
@@ -218,7 +214,7 @@ class DiffusionAutoencoder:
         trajectories.require_inverse(sampling)
         x_0, model = self._batch(images), self._in(sampling.precision)
         codes = []
-        for rows in _parts(len(x_0)):
+        for rows in parts(len(x_0)):
             with torch.inference_mode(), trajectories.ieee_float32():
                 codes.append(model._encode_part(x_0[rows], sampling))
             if progress:
@@ -269,8 +265,8 @@ class DiffusionAutoencoder:
         code = code.complete(self.config.network, generator).to(self.device)
         model = self._in(sampling.precision)
         with torch.inference_mode():
-            parts = [model._decode_part(code[rows], sampling, watch) for rows in _parts(len(code))]
-        return torch.cat(parts)  # out here, so that it is an ordinary tensor, which others may learn from
+            decoded = [model._decode_part(code[rows], sampling, watch) for rows in parts(len(code))]
+        return torch.cat(decoded)  # out here, so that it is an ordinary tensor, which others may learn from
 
     def _decode_part(self, code: Code, sampling: Sampling, watch: solvers.Watch | None) -> Tensor:
         z_sem = None if code.z_sem is None else code.z_sem.to(self.dtype)
@@ -345,14 +341,3 @@ class DiffusionAutoencoder:
         if dtype == self.dtype:
             return self
         return DiffusionAutoencoder(self.config, copy.deepcopy(self.networks).to(dtype))
-
-
-def default_device() -> torch.device:
-    """A GPU if there is one, else the CPU."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator if accelerator is not None else torch.device("cpu")
-
-
-def _parts(count: int) -> Iterator[slice]:
-    """Slices of at most BATCH images; one empty slice for none."""
-    return (slice(start, start + BATCH) for start in range(0, max(count, 1), BATCH))

@@ -161,6 +161,17 @@ def upload(folder: Path, repo_id: str, *, private: bool, token: str | None) -> s
     return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
 
 
+def locate(source: str | Path) -> Path:
+    """The run folder of that path, or else, if it can be one's name, the copy of a repository of the Hub.
+
+    Raises:
+        CheckpointError: there is no such repository, or it cannot be reached.
+    """
+    folder, name = Path(source), str(source)
+    is_name = name.count("/") == 1 and not name.startswith((".", "~"))
+    return download(name) if is_name and not folder.exists() else folder
+
+
 def download(repo_id: str) -> Path:
     """The local copy of a repository of the Hugging Face Hub.
 

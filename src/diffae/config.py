@@ -9,9 +9,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
-from diffae.errors import ConfigError
+from diffae.errors import ConfigError, require, require_choice
 
 Schedule = Literal["linear", "cosine", "constant"]
 Prediction = Literal["eps", "v"]
@@ -34,17 +34,6 @@ SampleType = Literal["uint8", "int8", "uint16", "int16", "uint32", "int32", "flo
 WHITE = (255, 255, 255)
 # Of CelebA's aligned 178x218 images, the 128x128 square centred at x = 89, y = 121 (as D2C and the paper crop them).
 NAMED_CROPS = {"celeba": (25, 57, 153, 185)}
-
-
-def require(ok: bool, name: str, value: object, rule: str) -> None:
-    """Raise `ConfigError` naming the field, its value and the rule, unless `ok`."""
-    if not ok:
-        raise ConfigError(f"{name} is {value!r}: {rule}")
-
-
-def require_choice(name: str, value: object, choices: Any) -> None:
-    """Raise `ConfigError` unless `value` is one of the alternatives of the `Literal` type `choices`."""
-    require(value in get_args(choices), name, value, f"choose one of {', '.join(map(str, get_args(choices)))}")
 
 
 @dataclass(frozen=True)
@@ -264,12 +253,8 @@ class TrainingConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
         require(self.val_images >= 2, "val_images", self.val_images, "must be at least 2")
         require(self.warmup_images >= 0, "warmup_images", self.warmup_images, "must not be negative")
-        require(
-            math.isfinite(self.learning_rate) and self.learning_rate > 0,
-            "learning_rate",
-            self.learning_rate,
-            "must be positive",
-        )
+        positive = math.isfinite(self.learning_rate) and self.learning_rate > 0
+        require(positive, "learning_rate", self.learning_rate, "must be positive")
         decay = math.isfinite(self.weight_decay) and self.weight_decay >= 0
         require(decay, "weight_decay", self.weight_decay, "must be 0 or more")
         for name in ("contrast", "orientations", "teaching"):

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from diffae.config import ModelConfig, NetworkConfig, PriorConfig, TrainingConfig, require_choice
+from diffae.config import ModelConfig, NetworkConfig, PriorConfig, TrainingConfig
+from diffae.errors import require_choice
 
 Recipe = Literal["default", "paper"]
 

@@ -16,12 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffae import checkpoint
-from diffae.config import PriorConfig, from_dict, require
+from diffae.config import PriorConfig, from_dict
 from diffae.diffusion import solvers
 from diffae.diffusion.grids import levels_of
 from diffae.diffusion.process import Scales
 from diffae.diffusion.schedules import alpha_bar_of
-from diffae.errors import CheckpointError, ConfigError
+from diffae.errors import CheckpointError, ConfigError, require
 from diffae.networks.latent import SkipMLP
 from diffae.presets import PRIOR_STEPS
 

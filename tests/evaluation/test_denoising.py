@@ -7,10 +7,9 @@ import torch
 from tiny import images, tiny_model, tiny_network
 from torch import Tensor
 
-from diffae import autoencoder
+from diffae import device
 from diffae.config import Sampling
 from diffae.errors import DataError
-from diffae.evaluation import denoising
 from diffae.evaluation.denoising import denoising_path
 
 
@@ -19,8 +18,7 @@ def test_errors_are_of_what_the_decoder_believed(monkeypatch: pytest.MonkeyPatch
     code = model.encode(x, sampling)
     seen: list[tuple[int, Tensor]] = []
     model.decode(code, sampling=sampling, watch=lambda t, x0_hat: seen.append((t, x0_hat)))
-    monkeypatch.setattr(denoising, "BATCH", 2)
-    monkeypatch.setattr(autoencoder, "BATCH", 2)
+    monkeypatch.setattr(device, "BATCH", 2)
     found = denoising_path(model, x, code, sampling, shown=1)
     assert found.levels == tuple(t for t, _ in seen[:4])
     assert list(found.levels) == sorted(found.levels, reverse=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
 
 from diffae.cli.common import cache_folder, images, say, tell_skipped, warn
+from diffae.cli.inputs import crop_of, tell_values, window_of
 from diffae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -51,8 +52,6 @@ class Prepare:
 
     def run(self) -> int:
         """Make the pack; what was done before an interruption is kept."""
-        from diffae.cli.train import tell_values
-
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"workers is {self.workers}: must be at least 1; leave it out for one for each CPU")
         pack = self._images() if self.name == "images" else self._data_set()
@@ -85,7 +84,6 @@ class Prepare:
         )
 
     def _images(self) -> Pack:
-        from diffae.cli.train import crop_of, window_of
         from diffae.data.build import prepare_pack
         from diffae.data.streams import open_images
         from diffae.data.windows import found_window

@@ -23,7 +23,8 @@ from diffae.cli.common import (
     training_pack,
 )
 from diffae.cli.sample import decode_all
-from diffae.config import TrainingConfig, from_dict, require
+from diffae.config import TrainingConfig, from_dict
+from diffae.errors import require
 from diffae.presets import PRIOR_STEPS
 
 if TYPE_CHECKING:

@@ -21,8 +21,7 @@ from diffae.cli.common import (
     seeded,
     tell_skipped,
 )
-from diffae.config import require
-from diffae.errors import ConfigError
+from diffae.errors import ConfigError, require
 from diffae.presets import PRIOR_STEPS
 
 if TYPE_CHECKING:

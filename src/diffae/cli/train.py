@@ -21,19 +21,10 @@ from diffae.cli.common import (
     tell_skipped,
     warn,
 )
+from diffae.cli.inputs import background_of, crop_of, tell_values, window_of
 from diffae.cli.teaching import open_teacher, vectors_of
-from diffae.config import (
-    Crop,
-    ModelConfig,
-    NetworkConfig,
-    Optimizer,
-    Precision,
-    TrainingConfig,
-    Window,
-    WindowRule,
-    require,
-)
-from diffae.errors import CheckpointError, ConfigError, DataError
+from diffae.config import ModelConfig, NetworkConfig, Optimizer, Precision, TrainingConfig
+from diffae.errors import CheckpointError, ConfigError, DataError, require
 from diffae.presets import TEACHING, Recipe, presets
 
 if TYPE_CHECKING:
@@ -42,7 +33,6 @@ if TYPE_CHECKING:
 
 Preset = Literal["small32", "small64", "celeba64", "ffhq64", "ffhq128", "horse128", "bedroom128", "ffhq256"]
 _DEFAULT_PRESET = "small32"
-_DARK = 2**14  # of 2^16
 _preset = arg(help_behavior_hint="(default: the preset's)")
 _optional = arg(help_behavior_hint="(optional)")
 
@@ -225,7 +215,7 @@ def _overridden(command: Train, model: ModelConfig, training: TrainingConfig) ->
     )  # fmt: skip
     settings: dict[str, Any] = {name: getattr(command, name) for name in names}
     settings["flip"] = False if command.no_flip else None
-    cut = {"crop": crop_of(command.crop), "background": _background(command.background)}
+    cut = {"crop": crop_of(command.crop), "background": background_of(command.background)}
     network = replace(model.network, **_given(shape))
     window = window_of(command.window, network.image_channels)
     stated = {"window": None if isinstance(window, str) else window}
@@ -235,52 +225,6 @@ def _overridden(command: Train, model: ModelConfig, training: TrainingConfig) ->
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def crop_of(text: str | None) -> Crop | None:
-    """What an option --crop means.
-
-    Raises:
-        ConfigError: neither celeba nor four numbers.
-    """
-    if text is None or text == "celeba":
-        return text
-    rule = "must be celeba or left,top,right,bottom, for instance 0,0,64,64"
-    left, top, right, bottom = _numbers("crop", text, 4, rule)
-    return left, top, right, bottom
-
-
-def _background(text: str | None) -> tuple[int, int, int] | None:
-    if text is None:
-        return None
-    red, green, blue = _numbers("background", text, 3, "must be red,green,blue, each 0..255, for instance 0,0,0")
-    return red, green, blue
-
-
-def window_of(text: str | None, channels: int) -> Window | WindowRule | None:
-    """What an option --window means.
-
-    Raises:
-        ConfigError: neither a rule nor two numbers, for all channels or for each.
-    """
-    if text is None or text == "auto" or text == "percentile":
-        return text
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (2, 2 * channels):
-        rule = f"must be auto, percentile, or low,high, once or for each of {channels} channels, as in --window=0,4095"
-        raise ConfigError(f"window is {text!r}: {rule}")
-    pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
-    return tuple(pairs * channels if len(pairs) == 1 else pairs)
-
-
-def _numbers(name: str, text: str, count: int, rule: str) -> list[int]:
-    parts = text.split(",")
-    if len(parts) != count or not all(part.strip().isdecimal() for part in parts):
-        raise ConfigError(f"{name} is {text!r}: {rule}")
-    return [int(part) for part in parts]
 
 
 def _check(command: Train, plan: _Plan) -> None:
@@ -345,20 +289,6 @@ def _tell_start(command: Train, plan: _Plan, pack: Pack, teacher: FeatureNetwork
         f"{training.images:,} images to see, {training.batch_size} at a time · Ctrl-C saves and stops",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-
-
-def tell_values(pack: Pack) -> None:
-    """Say which values become black and white; warn where 16 bits are hardly used."""
-    import numpy as np
-
-    if pack.window is not None:
-        each = "; ".join(f"channel {number}: {low:g} to {high:g}" for number, (low, high) in enumerate(pack.window, 1))
-        error_console().print(f"values from black to white, of {pack.samples}: {each}", highlight=False, soft_wrap=True)
-    elif pack.dtype == np.uint16:
-        brightest = pack.fetch(np.linspace(0, len(pack) - 1, min(len(pack), 64)).astype(int)).max()
-        if brightest < _DARK:
-            what = f"images reach {brightest} of 65535, so the model sees them nearly black"
-            warn(f"{what}: --window auto, or for instance --window 0,4095, makes use of the range they have")
 
 
 def _tell_end(command: Train, pack: Pack, finished: bool) -> None:

@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffae.autoencoder import BATCH, Code, DiffusionAutoencoder
+from diffae.autoencoder import DiffusionAutoencoder
+from diffae.codes import Code
 from diffae.config import Sampling
+from diffae.device import parts
 from diffae.errors import DataError
 from diffae.images import to_unit
 
@@ -46,8 +48,7 @@ def denoising_path(
     if len(code) != len(x_0):
         raise DataError(f"codes of {len(code)} images for {len(x_0)} images: give the code of each")
     errors, kept, levels = [], [], []
-    for start in range(0, len(x_0), BATCH):
-        rows = slice(start, start + BATCH)
+    for rows in parts(len(x_0)):
         seen: list[tuple[int, Tensor]] = []
         model.decode(code[rows], sampling=sampling, watch=lambda t, x, seen=seen: seen.append((t, x.cpu())))
         target = to_unit(x_0[rows].cpu())

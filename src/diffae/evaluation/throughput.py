@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from diffae.autoencoder import DiffusionAutoencoder, default_device
+from diffae.autoencoder import DiffusionAutoencoder
 from diffae.config import ModelConfig, Sampling
+from diffae.device import default_device
 from diffae.diffusion.process import Scales
 from diffae.networks.autoencoder import AutoencoderNetworks
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from diffae.config import DiffusionConfig, ModelConfig, PriorConfig, require
-from diffae.errors import CheckpointError
+from diffae.config import DiffusionConfig, ModelConfig, PriorConfig
+from diffae.errors import CheckpointError, require
 from diffae.networks.latent import SkipMLP
 from diffae.official.architecture import OF_LATENTS, Facts, latent_shape, model_config
 from diffae.official.files import File, read_pickle

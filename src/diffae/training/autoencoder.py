@@ -15,13 +15,13 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from diffae import checkpoint
-from diffae.config import ModelConfig, TrainingConfig, from_dict, require
+from diffae.config import ModelConfig, TrainingConfig, from_dict
 from diffae.data.batches import Batch, BatchStream
 from diffae.data.pack import Pack
 from diffae.diffusion.levels import draw_levels
 from diffae.diffusion.process import Scales
 from diffae.diffusion.schedules import alpha_bar_of
-from diffae.errors import CheckpointError, DataError
+from diffae.errors import CheckpointError, DataError, require
 from diffae.images import to_float
 from diffae.networks.autoencoder import AutoencoderNetworks
 from diffae.training.contrast import NUMBERS, view

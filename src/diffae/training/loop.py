@@ -23,9 +23,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from diffae.autoencoder import default_device
-from diffae.config import TrainingConfig, require
-from diffae.errors import TrainingError
+from diffae.config import TrainingConfig
+from diffae.device import default_device
+from diffae.errors import TrainingError, require
 from diffae.training.journal import Journal
 from diffae.training.muon import Muon
 from diffae.training.state import STATE, load_state, save_state

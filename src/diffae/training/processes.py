@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from accelerate import PartialState
 
-from diffae.autoencoder import default_device
+from diffae.device import default_device
 
 WAIT = timedelta(hours=12)
 """How long processes wait for one that validates or encodes: the usual ten minutes are too short for large models."""
