@@ -1,4 +1,4 @@
-"""The benchmark set of faces (faces64) at 32x32: its images, splits and labels."""
+"""The benchmark set of faces (faces64), scaled to 32x32 or as it is: its images, splits and labels."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Faces:
 
     def training_pack(self) -> Pack:
         """The images of the train split, alone."""
-        path = self.folder / "faces64-32-train.pack"
+        path = self.folder / f"faces64-{self.pack.size}-train.pack"
         if path.exists():
             return Pack.open(path)
         rows = self.rows("train")
         return Pack.from_arrays([self.pack.fetch(rows)], path, [self.pack.names[int(row)] for row in rows])
 
 
-def open_faces(folder: Path, packs: Path) -> Faces:
-    """The set in `folder` (images.zip, labels.csv), decoded once into a pack in `packs`."""
-    pack = build_pack(folder / "images.zip", packs, size=32)
+def open_faces(folder: Path, packs: Path, size: int = 32) -> Faces:
+    """The set in `folder` (images.zip, labels.csv), decoded once into a pack in `packs`, of `size` pixels up to 64."""
+    pack = build_pack(folder / "images.zip", packs, size=size)
     return Faces(pack, LabelTable.read(folder / "labels.csv").for_images(pack.names), packs)

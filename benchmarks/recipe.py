@@ -7,7 +7,8 @@ FACES64 is a folder with images.zip and labels.csv (columns file, split, Male, Y
 network whose features make the Frechet and the perceptual distance. Every kind of run and seed is a run folder below
 --out, trained on the split "train" to each length in turn (a run is resumed, a length already measured is not measured
 again), so that the results are learning curves; between them stand the validations of training. Linear readings of
-z_sem are fitted on 5,000 images of "train", and on all; so are those of 16x16 pixels and of FEATURES, beside them.
+z_sem are fitted on 5,000 images of "train", and on all; so are those of 16x16 pixels and of FEATURES, beside them, and
+those of FEATURES to which all 64x64 pixels of the photographs are shown.
 Everything is measured on --split, which is "val" while something is still to be chosen and "test" for what is
 published.
 
@@ -199,7 +200,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    faces = open_faces(arguments.faces, arguments.out.parent / "packs")
+    packs = arguments.out.parent / "packs"
+    faces = open_faces(arguments.faces, packs)
     features = FeatureNetwork.open(arguments.features)
     runs = list(RUNS) if arguments.runs == "all" else ["paper", "default"]
     pairs = [(run, int(seed)) for seed in arguments.seeds.split(",") for run in runs]
@@ -210,8 +212,10 @@ def main() -> None:
     speed = seconds_per_image(runs)
     Console(width=200).print(table, f"seconds per image: {speed}")
     results = {"conditions": conditions(arguments.threads), "split": arguments.split, "runs": rows}
-    others = {"16x16 pixels": pixels, features.name: features.pooled}
-    results["others"] = {name: readings(represent, faces, arguments.split) for name, represent in others.items()}
+    whole = open_faces(arguments.faces, packs, size=64)
+    others = {"16x16 pixels": (pixels, faces), features.name: (features.pooled, faces)}
+    others[f"{features.name}, 64x64"] = features.pooled, whole
+    results["others"] = {name: readings(what, of, arguments.split) for name, (what, of) in others.items()}
     results["validations"] = {
         f"{run}, seed {seed}": validations(folder_of(run, seed, arguments.out)) for run, seed in pairs
     }
