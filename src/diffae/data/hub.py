@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 from jaxtyping import UInt
 
-from diffae.data.streams import Item, cell_of, columns_of
+from diffae.data.items import Item, cell_of, columns_of
 from diffae.errors import DataError
 from diffae.image_stacks import library
 from diffae.images import ImageSpec, decode_image

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from diffae.data.streams import Item, encoded, failed
+from diffae.data.items import Item, encoded, failed
 from diffae.errors import DataError
 from diffae.image_stacks import library
 

@@ -7,31 +7,20 @@ the names nor the images of a large collection are ever in memory together.
 from __future__ import annotations
 
 import hashlib
-import math
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt
 
+from diffae.data import hub, lmdb_files, webdataset
+from diffae.data.items import Item
 from diffae.data.labels import LabelTable
+from diffae.data.pack import Pack
 from diffae.data.sources import Source, is_pack, open_source
 from diffae.errors import DataError
 from diffae.image_stacks import is_stack
-from diffae.images import ImageSpec, decode_image
-
-
-class Item(NamedTuple):
-    """One image that was found, and may not be decoded yet."""
-
-    name: str
-    read: Callable[[ImageSpec], UInt[np.ndarray, "h w c"]]
-    """Makes it to a specification, on any thread; raises DataError where it is damaged or cannot be made so."""
-    labels: tuple[str, ...] = ()
-    """What is known about it, as the cells of a CSV under the stream's columns; "" where unknown."""
 
 
 @runtime_checkable
@@ -63,8 +52,6 @@ def open_images(path: str | Path, channels: int = 3) -> Source | Stream:
         DataError: nothing there, something else, or no images in it.
         ConfigError: a library that reads it is not installed.
     """
-    from diffae.data.pack import Pack
-
     path = Path(path)
     if is_pack(path) and (table := Pack.open(path).labels) is not None:
         return Labelled(open_source(path), table)
@@ -81,8 +68,6 @@ def open_listed(path: str | Path, channels: int = 3) -> Source:
 
 def is_there(path: Path) -> bool:
     """Whether a path that `open_images` takes names anything; what is on the Hub is not looked for."""
-    from diffae.data import hub, webdataset
-
     if path.exists() or hub.is_address(path) or any(map(is_stack, path.parents)):  # FILE/ARRAY
         return True
     try:
@@ -92,8 +77,6 @@ def is_there(path: Path) -> bool:
 
 
 def _open_stream(path: Path) -> Stream | None:
-    from diffae.data import hub, lmdb_files, webdataset
-
     if hub.is_address(path):
         return hub.HubStream(path)
     if lmdb_files.is_lmdb(path):
@@ -143,36 +126,3 @@ class Labelled:
         values = hashlib.sha256(np.ascontiguousarray(self._table.values).tobytes())
         yield self.columns, hashlib.sha256("\n".join(self._table.names).encode()).hexdigest(), values.hexdigest()
         yield from self._images.fingerprint()
-
-
-def columns_of(keys: Iterable[str]) -> dict[str, str]:
-    """The column of a CSV for each key: separators are spaces, and a name that another key has gets a number."""
-    columns: dict[str, str] = {}
-    for key in keys:
-        name = column = " ".join(re.split(r"[\s,;]+", key)).strip()
-        number = 1
-        while column in columns.values():
-            number += 1
-            column = f"{name} {number}"
-        columns[key] = column
-    return columns
-
-
-def cell_of(value: float | None) -> str:
-    """A number or truth value as a cell of a CSV; nothing where it is not finite."""
-    text = str(int(value) if isinstance(value, bool) else value)
-    return text if value is not None and math.isfinite(float(text)) else ""
-
-
-def encoded(data: bytes, name: str, labels: tuple[str, ...] = ()) -> Item:
-    """An item from the bytes of an image file."""
-    return Item(name, partial(decode_image, data, name), labels)
-
-
-def failed(name: str, reason: str, labels: tuple[str, ...] = ()) -> Item:
-    """An item that cannot be had, told when it is asked for, as a damaged one is."""
-
-    def read(_: ImageSpec) -> np.ndarray:
-        raise DataError(f"image {name}: {reason}")
-
-    return Item(name, read, labels)

@@ -16,8 +16,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from diffae.data.items import Item, cell_of, columns_of, encoded
 from diffae.data.sources import images_below
-from diffae.data.streams import Item, cell_of, columns_of, encoded
 from diffae.errors import DataError
 from diffae.images import SUFFIXES, ImageSpec
 

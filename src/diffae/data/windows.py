@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Real
 
 from diffae.config import Window, WindowRule
+from diffae.data.items import Item
 from diffae.data.parallel import bar, in_chunks
 from diffae.data.resume import ContentKey
 from diffae.data.sources import Source
-from diffae.data.streams import Item, Stream, count_of, items_of
+from diffae.data.streams import Stream, count_of, items_of
 from diffae.errors import DataError
 from diffae.images import ImageSpec
 
