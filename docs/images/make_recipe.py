@@ -14,6 +14,7 @@ COLOURS = {
     "default, upsampling first": "#6aaed6",
     "default": "#0b4f8a",
 }
+LINES = {"0": "o-", "1": "s--", "2": "^:"}  # of each seed
 PANELS = {"val_loss": "loss of Eq. 6, unseen images", "val_mse_semantic": "MSE from z_sem, random x_T"}
 
 
@@ -23,7 +24,7 @@ def main() -> None:
     figure, axes = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained", sharey="row")
     for name, rows in found["validations"].items():
         recipe, seed = name.split(", seed ")
-        line = "o-" if seed == "0" else "s--"
+        line = LINES[seed]
         images = [row["images"] / 1000 for row in rows]
         minutes = [1000 * count * found["seconds_per_image"][recipe] / 60 for count in images]
         for pair, measure in zip(axes, PANELS, strict=True):
