@@ -35,8 +35,8 @@ from PIL import Image
 from rich.console import Console
 
 from diffae.data.build import prepare_pack
-from diffae.data.streams import open_images
-from diffae.images import ImageSpec
+from diffae.data.images import ImageSpec
+from diffae.data.sources.streams import open_images
 
 SIZE = 64
 FEW = 1000

@@ -25,12 +25,12 @@ from measuring import conditions
 from rich.console import Console
 from rich.table import Table
 
-from diffae.attributes import AttributeDirections
-from diffae.autoencoder import DiffusionAutoencoder
+from diffae.data.feature_cache import encode_pack
 from diffae.evaluation.edits import EditEffect, Reader, edit_effects, pixels
 from diffae.evaluation.features import FeatureNetwork
-from diffae.latents import encode_pack
-from diffae.linear import Score, auroc, r_squared
+from diffae.latent.attributes import AttributeDirections
+from diffae.latent.probes import Score, auroc, r_squared
+from diffae.model import DiffusionAutoencoder
 
 NAMES = ("Male", "Young", "Child", "age")
 LABELLED = 5000

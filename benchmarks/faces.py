@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffae.data.build import build_pack
+from diffae.data.images import to_tensor
 from diffae.data.labels import LabelTable
 from diffae.data.pack import Pack
-from diffae.images import to_tensor
 
 ATTRIBUTES = ("Male", "Young", "Child")
 

@@ -20,7 +20,7 @@ from measuring import auroc, conditions, print_reconstruction, reconstruction
 from rich.console import Console
 from rich.table import Table
 
-from diffae.autoencoder import DiffusionAutoencoder
+from diffae.model import DiffusionAutoencoder
 from diffae.presets import presets
 from diffae.training.autoencoder import train_autoencoder
 

@@ -32,17 +32,18 @@ from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from diffae.autoencoder import DiffusionAutoencoder
-from diffae.codes import Code
 from diffae.config import Sampling
 from diffae.data.build import build_pack
+from diffae.data.images import to_tensor, to_unit
 from diffae.data.labels import LabelTable
-from diffae.diffusion import solvers, trajectories
-from diffae.diffusion.grids import levels_of
-from diffae.diffusion.paths import lerp, slerp
+from diffae.diffusion import sampling as trajectories
+from diffae.diffusion import solvers
+from diffae.diffusion.interpolation import lerp, slerp
+from diffae.diffusion.timesteps import levels_of
 from diffae.evaluation.outliers import noise_scores
 from diffae.evaluation.reconstruction import reconstruction_quality
-from diffae.images import to_tensor, to_unit
+from diffae.latent.codes import Code
+from diffae.model import DiffusionAutoencoder
 
 STEPS = (10, 20, 50, 100)
 PAPER_BEST = 6.07e-5

@@ -25,8 +25,8 @@ from rich.console import Console
 from diffae.data.pack import Pack
 from diffae.presets import presets
 from diffae.training.autoencoder import AutoencoderTask
-from diffae.training.journal import Journal
-from diffae.training.loop import Trainer
+from diffae.training.logger import Journal
+from diffae.training.trainer import Trainer
 
 MIB = 2**20
 

@@ -23,13 +23,13 @@ from measuring import auroc, conditions, print_reconstruction, r2, reconstructio
 from rich.console import Console
 from rich.table import Table
 
-from diffae.attributes import AttributeDirections
-from diffae.autoencoder import DiffusionAutoencoder
+from diffae.data.images import to_tensor
 from diffae.data.pack import Pack
-from diffae.data.sketch import BINARY, LABELS, draw_chunks, sketch_faces
-from diffae.images import to_tensor
+from diffae.latent.attributes import AttributeDirections
+from diffae.model import DiffusionAutoencoder
 from diffae.presets import presets
 from diffae.training.autoencoder import train_autoencoder
+from sketchfaces.faces import BINARY, LABELS, draw_chunks, sketch_faces
 
 FACES, IMAGES = 40_000, 80_000
 PRIOR_WIDTH = 192  # keeps all that is in the package below 10 MB

@@ -39,16 +39,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from diffae.autoencoder import DiffusionAutoencoder
 from diffae.config import Arithmetic, DiffusionConfig, Sampling, TrainingConfig
+from diffae.data.feature_cache import encode_pack
 from diffae.evaluation.distances import frechet
 from diffae.evaluation.features import FeatureNetwork
-from diffae.few_shot import LatentClassifier, sample_like
-from diffae.latents import encode_pack
+from diffae.latent.few_shot import LatentClassifier, sample_like
+from diffae.latent.prior import LatentPrior
+from diffae.model import DiffusionAutoencoder
 from diffae.presets import prior_presets
-from diffae.prior import LatentPrior
-from diffae.training.loop import use_bfloat16
 from diffae.training.prior import train_prior
+from diffae.training.trainer import use_bfloat16
 
 CLASSES = {"Male": ("Male", 1), "Female": ("Male", 0), "Child": ("Child", 1)}
 RECIPES = {

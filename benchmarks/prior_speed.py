@@ -33,19 +33,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from diffae import checkpoint
-from diffae.autoencoder import DiffusionAutoencoder
 from diffae.config import PriorConfig, TrainingConfig, from_dict
+from diffae.data.feature_cache import encode_pack
+from diffae.data.images import to_tensor
 from diffae.data.pack import Pack
 from diffae.diffusion.process import Scales
 from diffae.diffusion.schedules import alpha_bar_of
-from diffae.images import to_tensor
-from diffae.latents import encode_pack
-from diffae.networks.latent import SkipMLP
+from diffae.model import DiffusionAutoencoder
+from diffae.networks.mlp import SkipMLP
 from diffae.presets import prior_presets
 from diffae.training.autoencoder import held_out
-from diffae.training.journal import Journal
-from diffae.training.loop import Trainer
+from diffae.training.logger import Journal
 from diffae.training.prior import PriorTask
+from diffae.training.trainer import Trainer
 
 PRESETS = ("small32", "ffhq128")
 WORKERS = 4  # of the published code's data loader

@@ -37,15 +37,15 @@ from rich.table import Table
 from torch import Tensor
 from train_speed import our_step, timed
 
-from diffae.autoencoder import DiffusionAutoencoder
 from diffae.config import ModelConfig, Sampling, TrainingConfig
+from diffae.data.feature_vectors import vectors_file
+from diffae.data.images import to_unit
 from diffae.evaluation.distances import frechet
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.reconstruction import reconstruction_quality
-from diffae.evaluation.vectors import vectors_file
-from diffae.images import to_unit
+from diffae.latent.prior import PRIOR
+from diffae.model import DiffusionAutoencoder
 from diffae.presets import TEACHING, Recipe, presets
-from diffae.prior import PRIOR
 from diffae.training.autoencoder import train_autoencoder
 
 RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {

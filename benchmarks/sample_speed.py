@@ -30,12 +30,12 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffae.autoencoder import DiffusionAutoencoder
+from diffae.compat.original.writing import autoencoder_tensors
 from diffae.config import ModelConfig, Sampling
 from diffae.diffusion import solvers
-from diffae.diffusion.grids import levels_of
+from diffae.diffusion.timesteps import levels_of
+from diffae.model import DiffusionAutoencoder
 from diffae.networks.autoencoder import AutoencoderNetworks
-from diffae.official.writing import autoencoder_tensors
 from diffae.presets import presets
 
 Output = Callable[[Tensor, Tensor, Tensor], Tensor]

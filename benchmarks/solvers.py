@@ -23,14 +23,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from diffae.autoencoder import DiffusionAutoencoder
-from diffae.codes import Code
 from diffae.config import Sampling, from_dict
 from diffae.data.build import build_pack
+from diffae.data.images import to_tensor
 from diffae.data.labels import LabelTable
 from diffae.evaluation.distances import frechet
 from diffae.evaluation.features import FeatureNetwork
-from diffae.images import to_tensor
+from diffae.latent.codes import Code
+from diffae.model import DiffusionAutoencoder
 
 SETTINGS = (
     "ddim quadratic 50",

@@ -3,7 +3,7 @@
     python benchmarks/train_speed.py [--preset small32] [--batch 64] [--steps 12] [--official PATH] [--threads 2]
 
 The plain path is what the published code does on a CPU: the same networks in float32, contiguous, eager, an Adam that
-is not fused, an EMA updated parameter by parameter. Ours is `diffae.training.loop.Trainer`, data loading included.
+is not fused, an EMA updated parameter by parameter. Ours is `diffae.training.trainer.Trainer`, data loading included.
 PATH is a clone of the published repository (github.com/phizaz/diffae): its network, with the same weights under its
 own names, then takes the steps of the plain path, too, and all networks are those of the paper's recipe. Steps
 alternate, so that whatever else the machine does falls on all; ratios are of medians. The measured peak is of matrix
@@ -39,9 +39,9 @@ from diffae.diffusion.schedules import alpha_bar_of
 from diffae.networks.autoencoder import AutoencoderNetworks
 from diffae.presets import presets
 from diffae.training.autoencoder import AutoencoderTask
-from diffae.training.journal import Journal
-from diffae.training.loop import Trainer
-from diffae.training.teacher import Teacher
+from diffae.training.auxiliary_losses.distillation import Teacher
+from diffae.training.logger import Journal
+from diffae.training.trainer import Trainer
 
 Forward = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x_t, time index, x_0) -> the network's output."""

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffae.suite import TASK_NAMES
-from diffae.suite.findings import Outcome, Table, text
-from diffae.suite.page import ABOUT_CLAIMS, CLAIM_HEADER, QUICK_WARNING, claim_rows, duration
-from diffae.suite.paper import PAPER
-from diffae.suite.running import RESULTS, TASKS, picture_path
+from diffae.evaluation.paper import PAPER
+from diffae.evaluation.report import ABOUT_CLAIMS, CLAIM_HEADER, QUICK_WARNING, claim_rows, duration
+from diffae.evaluation.results import Outcome, Table, text
+from diffae.evaluation.runner import RESULTS, TASKS, picture_path
+from diffae.evaluation.tasks import TASK_NAMES
 
 _FACTS = ("command", "seed", "machine", "model", "network", "images of training", "unseen images", "binary labels",
           "feature network", "perceptual distance", "identity network", "DDIM baseline", "counts")  # fmt: skip

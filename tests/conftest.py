@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # conventions 1: every annotated shape in these modules is checked while the tests run
-install_import_hook(["diffae.networks", "diffae.diffusion", "diffae.images", "diffae.autoencoder"], "beartype.beartype")
+install_import_hook(["diffae.networks", "diffae.diffusion", "diffae.data.images", "diffae.model"], "beartype.beartype")
 
 
 @pytest.fixture(scope="session")

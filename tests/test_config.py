@@ -10,7 +10,15 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from diffae.config import DiffusionConfig, InputConfig, ModelConfig, NetworkConfig, Sampling, TrainingConfig, from_dict
+from diffae.config import (
+    DiffusionConfig,
+    InputConfig,
+    ModelConfig,
+    NetworkConfig,
+    Sampling,
+    TrainingConfig,
+    from_dict,
+)
 from diffae.errors import ConfigError, DiffaeError
 from diffae.networks.autoencoder import AutoencoderNetworks
 from diffae.presets import Recipe, presets

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffae.attributes import AttributeDirections
-from diffae.autoencoder import DiffusionAutoencoder
 from diffae.checkpoint import read_config
 from diffae.cli.common import images_seen
 from diffae.config import TrainingConfig, from_dict
-from diffae.images import as_batch, load_image, to_samples
-from diffae.report import save_sheet, sheet, tiles_of
+from diffae.data.images import as_batch, load_image, to_samples
+from diffae.latent.attributes import AttributeDirections
+from diffae.model import DiffusionAutoencoder
+from diffae.plotting import save_sheet, sheet, tiles_of
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "cells.py"
 PIXEL, OFFSET, GAIN = 0.65, 100, 4.0  # of the camera in cells.py

@@ -14,12 +14,12 @@ import matplotlib.pyplot as plt
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from diffae.autoencoder import DiffusionAutoencoder
 from diffae.config import Sampling
-from diffae.data.sketch import sketch_faces
-from diffae.images import to_tensor
+from diffae.data.images import to_tensor
+from diffae.model import DiffusionAutoencoder
+from diffae.plotting import save_sheet, sheet, tiles_of
 from diffae.pretrained import pretrained_path
-from diffae.report import save_sheet, sheet, tiles_of
+from sketchfaces.faces import sketch_faces
 
 HERE = Path(__file__).parent
 COLOURS = {"official": "#888888", "explicit": "#d95f02", "exact": "#1b6fb3", "pair": "#1b9e77"}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from diffae.autoencoder import DiffusionAutoencoder
-from diffae.data.sketch import sketch_faces
-from diffae.images import to_tensor, to_unit
+from diffae.data.images import to_tensor, to_unit
+from diffae.model import DiffusionAutoencoder
+from diffae.plotting import heat_tile, save_sheet, sheet, tiles_of
 from diffae.pretrained import pretrained_path
-from diffae.report import heat_tile, save_sheet, sheet, tiles_of
+from sketchfaces.faces import sketch_faces
 
 SHOWN = 9
 

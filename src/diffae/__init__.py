@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from diffae.attributes import AttributeDirections as AttributeDirections
-    from diffae.autoencoder import Code as Code
-    from diffae.autoencoder import DiffusionAutoencoder as DiffusionAutoencoder
     from diffae.config import DiffusionConfig as DiffusionConfig
     from diffae.config import InputConfig as InputConfig
     from diffae.config import ModelConfig as ModelConfig
@@ -21,17 +18,20 @@ if TYPE_CHECKING:
     from diffae.config import PriorConfig as PriorConfig
     from diffae.config import Sampling as Sampling
     from diffae.config import TrainingConfig as TrainingConfig
+    from diffae.latent.attributes import AttributeDirections as AttributeDirections
+    from diffae.latent.prior import LatentPrior as LatentPrior
+    from diffae.model import Code as Code
+    from diffae.model import DiffusionAutoencoder as DiffusionAutoencoder
     from diffae.presets import presets as presets
-    from diffae.prior import LatentPrior as LatentPrior
 
 _HOMES = {
-    "AttributeDirections": "diffae.attributes",
-    "Code": "diffae.autoencoder",
-    "DiffusionAutoencoder": "diffae.autoencoder",
+    "AttributeDirections": "diffae.latent.attributes",
+    "Code": "diffae.model",
+    "DiffusionAutoencoder": "diffae.model",
     "DiffusionConfig": "diffae.config",
     "InputConfig": "diffae.config",
     "ModelConfig": "diffae.config",
-    "LatentPrior": "diffae.prior",
+    "LatentPrior": "diffae.latent.prior",
     "NetworkConfig": "diffae.config",
     "PriorConfig": "diffae.config",
     "Sampling": "diffae.config",

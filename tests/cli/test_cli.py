@@ -18,12 +18,12 @@ from cli_helpers import TINY_TRAINING, Run, first, one_line
 from PIL import Image
 
 from diffae import checkpoint
-from diffae.autoencoder import DiffusionAutoencoder
 from diffae.cli.common import SamplingOptions, output_names
 from diffae.cli.train import Preset
-from diffae.codes import load_codes
 from diffae.config import InputConfig, Sampling
 from diffae.errors import ConfigError, DataError
+from diffae.latent.codes import load_codes
+from diffae.model import DiffusionAutoencoder
 from diffae.presets import presets
 from diffae.training.autoencoder import AutoencoderTask
 

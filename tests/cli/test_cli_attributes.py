@@ -13,10 +13,10 @@ from cli_helpers import SIZE, Run, first, one_line, save_model
 from PIL import Image
 
 from diffae import checkpoint
-from diffae.attributes import ATTRIBUTES, AttributeDirections
-from diffae.autoencoder import DiffusionAutoencoder
-from diffae.data.sketch import write_sketch_faces
-from diffae.images import load_image
+from diffae.data.images import load_image
+from diffae.latent.attributes import ATTRIBUTES, AttributeDirections
+from diffae.model import DiffusionAutoencoder
+from sketchfaces.faces import write_sketch_faces
 
 KNOWN = ("smiling", "long_hair", "age")
 
@@ -180,8 +180,8 @@ def test_directions_are_shown_as_strips(run: Run, model: Path, many: Path) -> No
 
 def test_the_demo_edits_where_attributes_are(trained: Path, model: Path, tmp_path: Path) -> None:
     from diffae.cli.demo import FACES, _editing
-    from diffae.data.sketch import sketch_faces
-    from diffae.report import Report
+    from diffae.plotting import Report
+    from sketchfaces.faces import sketch_faces
 
     faces = sketch_faces(FACES, SIZE).images
     for folder, shown in ((trained, True), (model, False)):

@@ -12,7 +12,7 @@ import pytest
 from cli_helpers import TINY_TRAINING, Run, first, one_line, save_model
 
 from diffae.cli import main
-from diffae.data.sketch import write_sketch_faces
+from sketchfaces.faces import write_sketch_faces
 
 
 def bomb() -> bytes:

@@ -18,7 +18,7 @@ from cli_helpers import TINY_TRAINING, Run, one_line
 from PIL import Image
 
 from diffae import checkpoint
-from diffae.data import prepare
+from diffae.data import datasets as prepare
 from diffae.data.pack import Pack
 
 COUNT = 12

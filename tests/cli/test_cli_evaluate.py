@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from cli_helpers import Run, one_line, save_model, save_networks
 
+from diffae.evaluation import context as study
 from diffae.evaluation.features import FeatureNetwork
-from diffae.suite import TASK_NAMES, study
+from diffae.evaluation.tasks import TASK_NAMES
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ from cli_helpers import TINY_TRAINING, Run, one_line
 from PIL import Image
 from volumes import FORMATS, planes
 
-from diffae.autoencoder import DiffusionAutoencoder
-from diffae.codes import load_codes
+from diffae.data.formats.stacks import find_stack
 from diffae.data.pack import Pack
-from diffae.image_stacks import find_stack
+from diffae.latent.codes import load_codes
+from diffae.model import DiffusionAutoencoder
 
 QUICK = ("--stochastic", "--steps", "2", "--inversion", "explicit")
 

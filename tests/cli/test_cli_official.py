@@ -11,9 +11,9 @@ import pytest
 import torch
 from cli_helpers import Run, one_line, save_model
 
-from diffae.autoencoder import DiffusionAutoencoder
+from diffae.compat.original.writing import autoencoder_tensors, write_classifier, write_networks
 from diffae.config import ModelConfig, NetworkConfig
-from diffae.official.writing import autoencoder_tensors, write_classifier, write_networks
+from diffae.model import DiffusionAutoencoder
 
 
 @pytest.fixture

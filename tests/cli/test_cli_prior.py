@@ -11,9 +11,9 @@ import pytest
 from cli_helpers import Run, first, one_line, save_model
 from PIL import Image
 
-from diffae.autoencoder import DiffusionAutoencoder
 from diffae.cli import main
-from diffae.images import to_uint8
+from diffae.data.images import to_uint8
+from diffae.model import DiffusionAutoencoder
 
 TINY_PRIOR = ("--layers", "2", "--hidden-channels", "8", "--codes", "256", "--batch-size", "64")
 FEW = ("--steps", "2", "--prior-steps", "3")

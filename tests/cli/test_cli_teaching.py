@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_helpers import TINY_TRAINING, Run, one_line, save_networks
 
-from diffae.autoencoder import DiffusionAutoencoder
+from diffae.model import DiffusionAutoencoder
 from diffae.presets import TEACHING
 
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 from diffae.cli import demo
 from diffae.cli.common import SamplingOptions
-from diffae.codes import load_codes
 from diffae.config import Sampling
-from diffae.images import load_image
+from diffae.data.images import load_image
+from diffae.latent.codes import load_codes
 
 # ---------------------------------------------------------------------- using a model
 

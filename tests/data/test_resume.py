@@ -19,11 +19,11 @@ from layouts import encoded, number_of
 from diffae.data import pack as packs
 from diffae.data import resume
 from diffae.data.build import prepare_pack
+from diffae.data.images import ImageSpec
 from diffae.data.pack import Pack, PackWriter
-from diffae.data.sources import FolderSource
-from diffae.data.streams import open_images
+from diffae.data.sources.files import FolderSource
+from diffae.data.sources.streams import open_images
 from diffae.errors import DataError
-from diffae.images import ImageSpec
 
 SPEC = ImageSpec(channels=3, size=8)
 COUNT = 20
@@ -122,8 +122,8 @@ def test_it_goes_on_after_being_killed(folder: Path, monkeypatch: pytest.MonkeyP
         from pathlib import Path
         from diffae.data import parallel, resume
         from diffae.data.build import prepare_pack
-        from diffae.data.sources import FolderSource
-        from diffae.images import ImageSpec
+        from diffae.data.sources.files import FolderSource
+        from diffae.data.images import ImageSpec
 
         parallel._CHUNK, resume._EVERY, reading = 2, 0, FolderSource.read
 

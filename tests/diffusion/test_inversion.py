@@ -11,9 +11,9 @@ from torch import Tensor
 
 from diffae.config import DiffusionConfig, Grid
 from diffae.diffusion import inversion, solvers
-from diffae.diffusion.grids import levels_of
 from diffae.diffusion.inversion import Anderson, encode_exact, invert_step
 from diffae.diffusion.schedules import alpha_bar_of
+from diffae.diffusion.timesteps import levels_of
 
 ALPHA_BAR = alpha_bar_of(DiffusionConfig())
 

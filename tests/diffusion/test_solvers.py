@@ -13,8 +13,8 @@ from torch import Tensor
 
 from diffae.config import DiffusionConfig, Grid, Schedule
 from diffae.diffusion import inversion, solvers
-from diffae.diffusion.grids import levels_of
 from diffae.diffusion.schedules import alpha_bar_of
+from diffae.diffusion.timesteps import levels_of
 from diffae.errors import ConfigError
 
 ALPHA_BAR = alpha_bar_of(DiffusionConfig())

@@ -14,13 +14,7 @@ from torch import Tensor
 
 from diffae.config import TrainingConfig
 from diffae.errors import DataError
-from diffae.evaluation.detection import (
-    accuracy,
-    convolutional_detector,
-    frequency_detector,
-    log_spectrum,
-    quantised,
-)
+from diffae.evaluation.detection import accuracy, convolutional_detector, frequency_detector, log_spectrum, quantised
 
 
 def noise(count: int, seed: int) -> Tensor:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffae.attributes import AttributeDirections
-from diffae.codes import Code
 from diffae.evaluation.edits import EditEffect, Reader, edit_effects, pixels
+from diffae.latent.attributes import AttributeDirections
+from diffae.latent.codes import Code
 
 N = 500
 RNG = np.random.default_rng(0)

@@ -8,10 +8,10 @@ import torch
 from scipy.stats import chi2
 from tiny import images, normal, tiny_model
 
-from diffae.autoencoder import Code
 from diffae.config import Sampling
 from diffae.errors import DataError
 from diffae.evaluation.outliers import mahalanobis, noise_scores, scores, shifted, textures
+from diffae.model import Code
 
 
 def generator(seed: int = 0) -> torch.Generator:

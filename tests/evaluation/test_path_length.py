@@ -10,10 +10,10 @@ import torch
 from tiny import images, normal, tiny_model
 from torch import Tensor
 
-from diffae.autoencoder import Code, DiffusionAutoencoder
 from diffae.config import Sampling
 from diffae.errors import ConfigError, DataError
 from diffae.evaluation.path_length import path_length, squared_error
+from diffae.model import Code, DiffusionAutoencoder
 
 
 class LinearDecoder:

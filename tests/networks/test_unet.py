@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffae.config import NetworkConfig, Pooling, Upsampling
 from diffae.networks.autoencoder import AutoencoderNetworks
-from diffae.networks.blocks import Attention, Stage
+from diffae.networks.layers import Attention, Stage
 from diffae.networks.unet import SemanticEncoder, UNet
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from training_run import MODEL, TRAINING
 
 from diffae.data.pack import Pack
-from diffae.networks.blocks import AdaGN
+from diffae.networks.layers import AdaGN
 from diffae.training.autoencoder import train_autoencoder
 from diffae.training.muon import MOMENTUM, SCALE, Muon, orthogonalised
 

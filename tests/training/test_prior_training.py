@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from diffae.config import DiffusionConfig, PriorConfig, TrainingConfig
 from diffae.errors import CheckpointError, ConfigError
-from diffae.prior import PRIOR, LatentPrior
+from diffae.latent.prior import PRIOR, LatentPrior
 from diffae.training import prior as prior_module
 from diffae.training.prior import PriorTask, train_prior
 
@@ -111,8 +111,8 @@ def test_weight_decay_is_decoupled(tmp_path: Path) -> None:
         task.losses = lambda networks, *_: iter([0 * sum(p.sum() for p in networks.parameters())])  # type: ignore[method-assign]
         from accelerate import Accelerator
 
-        from diffae.training.journal import Journal
-        from diffae.training.loop import Trainer
+        from diffae.training.logger import Journal
+        from diffae.training.trainer import Trainer
 
         trainer = Trainer(task, training, tmp_path, Journal(tmp_path, 64, QUIET), Accelerator(cpu=True))
         trainer.take_step(next(task.batches(0, 0, 1)))

@@ -14,12 +14,12 @@ from diffae.errors import CheckpointError, ConfigError, DataError
 if TYPE_CHECKING:
     import numpy as np
 
-    from diffae.attribute_labels import Wanted
-    from diffae.attributes import AttributeDirections
-    from diffae.autoencoder import DiffusionAutoencoder
     from diffae.data.labels import LabelTable
     from diffae.data.pack import Pack
-    from diffae.linear import Score
+    from diffae.latent.attribute_labels import Wanted
+    from diffae.latent.attributes import AttributeDirections
+    from diffae.latent.probes import Score
+    from diffae.model import DiffusionAutoencoder
 
 CACHE = "cache"
 """Folder in a run for what can be made again, z_sem of its training images for instance."""
@@ -37,8 +37,8 @@ class FitAttributes:
 
     def run(self) -> int:
         """Fit, store, and print the table."""
-        from diffae.attributes import ATTRIBUTES, AttributeDirections
         from diffae.data.labels import LabelTable
+        from diffae.latent.attributes import ATTRIBUTES, AttributeDirections
 
         if not Path(self.model).is_dir():
             raise CheckpointError(f"{self.model} is not a folder: attributes are stored in a run folder; name one")
@@ -68,7 +68,7 @@ class Attributes:
 
     def run(self) -> int:
         """Print the table."""
-        from diffae.attributes import AttributeDirections
+        from diffae.latent.attributes import AttributeDirections
 
         print_attributes(AttributeDirections.load(self.model))
         return 0
@@ -76,7 +76,7 @@ class Attributes:
 
 def codes_of(model: DiffusionAutoencoder, pack: Pack, rows: np.ndarray, folder: Path) -> np.ndarray:
     """z_sem of these rows of a pack, from the run's cache where they have been encoded before."""
-    from diffae.latents import encode_pack
+    from diffae.data.feature_cache import encode_pack
 
     with progress("encoding", len(rows)) as done:
         return encode_pack(model, pack, rows, folder / CACHE, done)
@@ -88,7 +88,7 @@ def _usable(table: LabelTable, pack: Pack, path: Path) -> list[Wanted]:
     Raises:
         DataError: nothing can.
     """
-    from diffae.attribute_labels import split_columns
+    from diffae.latent.attribute_labels import split_columns
 
     others = table.strangers(pack.names)
     wanted = split_columns(table.for_images(pack.names))

@@ -31,9 +31,9 @@ from diffae.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffae.autoencoder import Code, DiffusionAutoencoder
     from diffae.config import Sampling
-    from diffae.images import Origin
+    from diffae.data.images import Origin
+    from diffae.model import Code, DiffusionAutoencoder
 
 _MANY = (".zip", ".npy", ".npz")
 _BATCH = 64
@@ -55,8 +55,8 @@ class Encode:
     def run(self) -> int:
         """Write the codes."""
         from diffae.checkpoint import WEIGHTS
-        from diffae.codes import StoredCodes, save_codes
         from diffae.data.build import check_space
+        from diffae.latent.codes import StoredCodes, save_codes
 
         sampling = self.sampling.sampling()
         if self.out.suffix != ".safetensors":
@@ -78,7 +78,7 @@ class Encode:
         return 0
 
     def _encode(self, model: DiffusionAutoencoder, photos: Photos, sampling: Sampling) -> Code:
-        from diffae.codes import Code
+        from diffae.latent.codes import Code
 
         parts: list[Code] = []
         with progress("encoding", len(photos)) as done:
@@ -105,8 +105,8 @@ class Decode:
 
     def run(self) -> int:
         """Write the images."""
-        from diffae.autoencoder import Code
-        from diffae.codes import load_codes
+        from diffae.latent.codes import load_codes
+        from diffae.model import Code
 
         stored = load_codes(self.codes)
         model = open_model(self.model)
@@ -142,10 +142,10 @@ class Photos:
     """The images of a folder, archive, array or single file; those that cannot be read are noted and left out."""
 
     def __init__(self, path: Path, model: DiffusionAutoencoder) -> None:
-        from diffae.data.sources import open_source
-        from diffae.data.streams import open_listed
-        from diffae.image_stacks import is_stack
-        from diffae.images import SUFFIXES
+        from diffae.data.formats.stacks import is_stack
+        from diffae.data.images import SUFFIXES
+        from diffae.data.sources.files import open_source
+        from diffae.data.sources.streams import open_listed
 
         self.path, self.model = path, model
         channels, suffix = model.image_shape[0], path.suffix.lower()
@@ -159,7 +159,7 @@ class Photos:
 
     def origins(self) -> list[Origin | None]:
         """What the files of the images that were read say beside the samples."""
-        from diffae.images import Origin, origin_of
+        from diffae.data.images import Origin, origin_of
 
         paths = (self.path if self.source is None else self.path / name for name in self.names_read)
         found = map(origin_of, paths)
@@ -178,7 +178,7 @@ class Photos:
                 yield rows.stop, torch.cat(batch)
 
     def _read(self, index: int) -> Tensor | None:
-        from diffae.images import ImageSpec, read_ready, to_tensor
+        from diffae.data.images import ImageSpec, read_ready, to_tensor
 
         source = self.source
         if source is None:

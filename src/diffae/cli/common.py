@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import Generator, Tensor
 
-    from diffae.autoencoder import DiffusionAutoencoder
+    from diffae.data.images import Origin
     from diffae.data.pack import Pack
-    from diffae.images import Origin
+    from diffae.model import DiffusionAutoencoder
 
 RunArgument = Annotated[
     str, Positional, arg(metavar="RUN", help="Run folder made by `diffae train`, or a Hub id (owner/name).")
@@ -67,7 +67,7 @@ class SamplingOptions:
 
 def open_model(run: str) -> DiffusionAutoencoder:
     """The model of a run folder or Hub id, on the best device."""
-    from diffae.autoencoder import DiffusionAutoencoder
+    from diffae.model import DiffusionAutoencoder
 
     return DiffusionAutoencoder.from_pretrained(run)
 
@@ -78,7 +78,7 @@ def read_images(paths: Sequence[Path], model: DiffusionAutoencoder) -> Tensor:
     Raises:
         DataError: an image that cannot be used, or none.
     """
-    from diffae.images import as_batch
+    from diffae.data.images import as_batch
 
     if not paths:
         raise DataError("no images given, at least one is needed; name image files after the run folder")
@@ -90,7 +90,7 @@ def read_images(paths: Sequence[Path], model: DiffusionAutoencoder) -> Tensor:
 
 def back_suffix(model: DiffusionAutoencoder, origin: Origin | None) -> str:
     """Of the file that `write_back` writes a decoded image to."""
-    from diffae.images import suffix_for
+    from diffae.data.images import suffix_for
 
     return suffix_for(model.image_shape[0], _type_of(model, origin), origin)
 
@@ -103,7 +103,7 @@ def write_back(path: Path, x: Tensor, model: DiffusionAutoencoder, origin: Origi
     Raises:
         DataError: the file cannot be written.
     """
-    from diffae.images import save_image, to_samples
+    from diffae.data.images import save_image, to_samples
 
     given = model.config.input
     fitted = origin and origin.fitted(given.box, model.image_shape[1])
@@ -228,7 +228,7 @@ def training_pack(model: DiffusionAutoencoder, images: Path | None) -> Pack:
     """
     from diffae import checkpoint
     from diffae.data.build import build_pack
-    from diffae.data.streams import is_there
+    from diffae.data.sources.streams import is_there
 
     folder = model.folder
     noted = checkpoint.read_config(folder).get("data", {}) if folder and images is None else {}

@@ -66,7 +66,7 @@ class Prepare:
         return 0
 
     def _data_set(self) -> Pack:
-        from diffae.data.prepare import prepare
+        from diffae.data.datasets import prepare
 
         for name in ("crop", "window"):
             if (given := getattr(self, name)) is not None:
@@ -85,9 +85,9 @@ class Prepare:
 
     def _images(self) -> Pack:
         from diffae.data.build import prepare_pack
-        from diffae.data.streams import open_images
+        from diffae.data.images import ImageSpec
+        from diffae.data.sources.streams import open_images
         from diffae.data.windows import found_window
-        from diffae.images import ImageSpec
 
         spec = ImageSpec(self.channels, self.size, crop_of(self.crop))
         window, found = window_of(self.window, self.channels), open_images(self.source, self.channels)
@@ -143,7 +143,7 @@ class Browse:
         import numpy as np
 
         from diffae.data.pack import Pack
-        from diffae.report import STILL, Tile, check_suffix, in_rows, save_sheet, sheet
+        from diffae.plotting import STILL, Tile, check_suffix, in_rows, save_sheet, sheet
 
         check_suffix(self.out, STILL)
         pack = Pack.open(self.pack)
@@ -235,7 +235,7 @@ def _values(pack: Pack, label: str, rows: Int64[np.ndarray, " k"]) -> list[str]:
 
 def _shown(pack: Pack, rows: Int64[np.ndarray, " k"]) -> UInt[np.ndarray, "k h w 3"]:
     """These images as they can be shown: uint8, three channels."""
-    from diffae.images import to_rgb
+    from diffae.data.images import to_rgb
 
     shown = to_rgb(pack.fetch(rows))
     return shown if shown.dtype == "uint8" else (shown >> 8).astype("uint8")  # uint16 [0, 65535] => uint8 [0, 255]

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from diffae.autoencoder import DiffusionAutoencoder
     from diffae.config import ModelConfig, TrainingConfig
-    from diffae.report import Report, Tile
+    from diffae.model import DiffusionAutoencoder
+    from diffae.plotting import Report, Tile
 
 FACES = 8  # that the trained model is measured on
 SHOWN = 8
@@ -47,10 +47,10 @@ class Demo:
 
     def run(self) -> int:
         """Write the page; 130 when its training is interrupted."""
-        from diffae.autoencoder import DiffusionAutoencoder
-        from diffae.data.sketch import sketch_faces
+        from diffae.model import DiffusionAutoencoder
+        from diffae.plotting import Report
         from diffae.pretrained import pretrained_path
-        from diffae.report import Report
+        from sketchfaces.faces import sketch_faces
 
         folder = pretrained_path()
         model = DiffusionAutoencoder.from_pretrained(folder)
@@ -92,8 +92,8 @@ def _lead(model: DiffusionAutoencoder, folder: Path) -> str:
 def _reconstruction(page: Report, model: DiffusionAutoencoder, faces: np.ndarray) -> None:
     """Each way of coding an image, in pictures and numbers."""
     from diffae.config import Sampling
-    from diffae.images import as_batch
-    from diffae.report import tiles_of
+    from diffae.data.images import as_batch
+    from diffae.plotting import tiles_of
 
     x = as_batch(faces, model.image_shape[1], model.image_shape[0])
     ways = {
@@ -122,9 +122,9 @@ def _reconstruction(page: Report, model: DiffusionAutoencoder, faces: np.ndarray
 
 def _add(rows: list[list[Tile]], lines: list[tuple[str, ...]], about: tuple[str, str], x: Tensor, y: Tensor) -> None:
     """A row of pictures and a line of the table; `about` is its name, and the network calls that x_T took."""
+    from diffae.data.images import to_unit
     from diffae.evaluation.reconstruction import reconstruction_quality
-    from diffae.images import to_unit
-    from diffae.report import tiles_of
+    from diffae.plotting import tiles_of
 
     quality = reconstruction_quality(to_unit(x), to_unit(y))
     rows.append(tiles_of(y[:SHOWN], [f"{psnr:.1f} dB" for psnr in quality.psnr[:SHOWN].tolist()]))
@@ -135,8 +135,8 @@ def _add(rows: list[list[Tile]], lines: list[tuple[str, ...]], about: tuple[str,
 def _exploration(page: Report, model: DiffusionAutoencoder, faces: np.ndarray) -> None:
     """Interpolation, variations and the path of denoising."""
     from diffae.config import Sampling
-    from diffae.images import as_batch
-    from diffae.report import in_rows, tiles_of
+    from diffae.data.images import as_batch
+    from diffae.plotting import in_rows, tiles_of
 
     sampling = Sampling()
     x = as_batch(faces[:4], model.image_shape[1], model.image_shape[0])
@@ -157,11 +157,11 @@ def _exploration(page: Report, model: DiffusionAutoencoder, faces: np.ndarray) -
 
 def _editing(page: Report, model: DiffusionAutoencoder, faces: np.ndarray) -> None:
     """Strips along attributes, where the model has some."""
-    from diffae.attributes import ATTRIBUTES
     from diffae.cli.edit import moved_codes, open_attributes
-    from diffae.directions import with_z_sem
-    from diffae.images import as_batch
-    from diffae.report import tiles_of
+    from diffae.data.images import as_batch
+    from diffae.latent.attributes import ATTRIBUTES
+    from diffae.latent.directions import with_z_sem
+    from diffae.plotting import tiles_of
 
     if model.folder is None or not (model.folder / ATTRIBUTES).is_file():
         return
@@ -194,10 +194,10 @@ def _sampling(page: Report, model: DiffusionAutoencoder) -> None:
     import numpy as np
 
     from diffae.config import Sampling
-    from diffae.data.sketch import sketch_faces
-    from diffae.few_shot import LatentClassifier, sample_like
-    from diffae.images import to_tensor
-    from diffae.report import in_rows, tiles_of
+    from diffae.data.images import to_tensor
+    from diffae.latent.few_shot import LatentClassifier, sample_like
+    from diffae.plotting import in_rows, tiles_of
+    from sketchfaces.faces import sketch_faces
 
     prior = model.prior
     if prior is None:
@@ -224,8 +224,8 @@ def _sampling(page: Report, model: DiffusionAutoencoder) -> None:
 def _training(page: Report, out: Path, size: int, faces: np.ndarray) -> bool:
     """Train from scratch on freshly drawn faces; False when interrupted."""
     from diffae.data.build import build_pack
-    from diffae.data.sketch import write_sketch_faces
     from diffae.training.autoencoder import train_autoencoder
+    from sketchfaces.faces import write_sketch_faces
 
     _announce(f"drawing {TRAIN_FACES:,} faces for training")
     write_sketch_faces(out / "faces", TRAIN_FACES, size, SEED + 1)
@@ -259,11 +259,11 @@ def _show_training(page: Report, run: Path, config: ModelConfig, faces: np.ndarr
     """The curve of the loss, and faces before and after."""
     import torch
 
-    from diffae.autoencoder import DiffusionAutoencoder
     from diffae.config import Sampling
-    from diffae.figures import curves
-    from diffae.images import as_batch
-    from diffae.report import tiles_of
+    from diffae.data.images import as_batch
+    from diffae.model import DiffusionAutoencoder
+    from diffae.plotting import tiles_of
+    from diffae.plotting_figures import curves
 
     entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [(entry["images"], entry["loss"]) for entry in entries if "loss" in entry]

@@ -25,11 +25,11 @@ from diffae.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
-    from diffae.autoencoder import DiffusionAutoencoder
-    from diffae.codes import Code
     from diffae.config import Sampling
-    from diffae.directions import Directions
-    from diffae.report import Tile
+    from diffae.latent.codes import Code
+    from diffae.latent.directions import Directions
+    from diffae.model import DiffusionAutoencoder
+    from diffae.plotting import Tile
 
 _STEPS = (-3, -2, -1, 0, 1, 2, 3)  # standard deviations
 _LOOKED_AT = 4  # images whose decoded change is measured
@@ -53,9 +53,9 @@ class ShowDirections:
 
     def run(self) -> int:
         """Write the strips."""
-        from diffae.directions import SPANNED, most_visible, principal_directions
-        from diffae.images import to_tensor
-        from diffae.report import STILL, check_suffix, save_sheet, sheet
+        from diffae.data.images import to_tensor
+        from diffae.latent.directions import SPANNED, most_visible, principal_directions
+        from diffae.plotting import STILL, check_suffix, save_sheet, sheet
 
         folder = Path(self.model)
         out = self.out or folder / "directions.png"
@@ -100,8 +100,8 @@ def _strips(
     """One image moved along each direction, by standard deviations of the images."""
     import torch
 
-    from diffae.directions import with_z_sem
-    from diffae.report import tiles_of
+    from diffae.latent.directions import with_z_sem
+    from diffae.plotting import tiles_of
 
     assert code.z_sem is not None
     far = torch.tensor(_STEPS).to(code.z_sem)[:, None]

@@ -27,9 +27,9 @@ from diffae.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffae.attributes import AttributeDirections, Strength
-    from diffae.autoencoder import DiffusionAutoencoder
-    from diffae.report import Tile
+    from diffae.latent.attributes import AttributeDirections, Strength
+    from diffae.model import DiffusionAutoencoder
+    from diffae.plotting import Tile
 
     Changes = Mapping[str, Strength]
 
@@ -65,9 +65,9 @@ class Edit:
         """Write the picture and print what was changed."""
         import torch
 
-        from diffae.directions import with_z_sem
-        from diffae.images import origin_of
-        from diffae.report import STILL, check_suffix, in_rows, save_sheet, sheet
+        from diffae.data.images import origin_of
+        from diffae.latent.directions import with_z_sem
+        from diffae.plotting import STILL, check_suffix, in_rows, save_sheet, sheet
 
         check_suffix(self.out, STILL)
         keep_inputs([self.out], [self.image])
@@ -132,7 +132,7 @@ def open_attributes(model: DiffusionAutoencoder) -> AttributeDirections:
     Raises:
         CheckpointError: none there, or of another model.
     """
-    from diffae.attributes import AttributeDirections
+    from diffae.latent.attributes import AttributeDirections
 
     if model.folder is None:
         raise CheckpointError("this model was not read from a run folder: it has no attributes; fit some")
@@ -150,7 +150,7 @@ def moved_codes(
     """What the z_sem of one image, (1, d), becomes by each of several edits: (edits, d)."""
     import torch
 
-    from diffae.codes import Code
+    from diffae.latent.codes import Code
 
     codes = (attributes.edit_all(Code(z_sem), changes, hold=hold, published=published) for changes in steps)
     return torch.cat([code.z_sem for code in codes if code.z_sem is not None])
@@ -158,8 +158,8 @@ def moved_codes(
 
 def edit_tiles(x: Tensor, y: Tensor, caption: str) -> list[Tile]:
     """Before, after and difference of one image."""
-    from diffae.images import to_unit
-    from diffae.report import heat_tile, tiles_of
+    from diffae.data.images import to_unit
+    from diffae.plotting import heat_tile, tiles_of
 
     change = (to_unit(x) - to_unit(y)).abs().mean(dim=(0, 1))
     difference = heat_tile(change * DIFFERENCE_GAIN, f"difference ×{DIFFERENCE_GAIN:g}")
@@ -168,7 +168,7 @@ def edit_tiles(x: Tensor, y: Tensor, caption: str) -> list[Tile]:
 
 def sweep_tiles(x: Tensor, y: Tensor, captions: Sequence[str]) -> list[Tile]:
     """One image and what it becomes at several strengths."""
-    from diffae.report import tiles_of
+    from diffae.plotting import tiles_of
 
     return [*tiles_of(x, "before"), *tiles_of(y, captions)]
 

@@ -11,28 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from diffae.cli.common import (
-    RunArgument,
-    error_console,
-    make_folder,
-    open_model,
-    progress,
-    say,
-    training_pack,
-    warn,
-)
+from diffae.cli.common import RunArgument, error_console, make_folder, open_model, progress, say, training_pack, warn
 from diffae.errors import CheckpointError, ConfigError, DataError
-from diffae.suite import TASK_NAMES
+from diffae.evaluation.tasks import TASK_NAMES
 
 if TYPE_CHECKING:
-    from diffae.autoencoder import DiffusionAutoencoder
     from diffae.config import TrainingConfig
     from diffae.data.labels import LabelTable
     from diffae.data.pack import Pack
     from diffae.evaluation.baselines import Baseline
+    from diffae.evaluation.context import Counts, Images, Study
     from diffae.evaluation.features import FeatureNetwork
-    from diffae.suite.findings import Outcome
-    from diffae.suite.study import Counts, Images, Study
+    from diffae.evaluation.results import Outcome
+    from diffae.model import DiffusionAutoencoder
 
 
 @dataclass(frozen=True)
@@ -82,8 +73,8 @@ class Evaluate:
     def run(self) -> int:
         """Measure, write the report; 2 where a task was left out, unless --keep-going."""
         from diffae.cli import FAILED
-        from diffae.suite.page import PAGE, write_page
-        from diffae.suite.running import evaluate
+        from diffae.evaluation.report import PAGE, write_page
+        from diffae.evaluation.runner import evaluate
 
         self._check()
         make_folder(self.out)
@@ -118,8 +109,8 @@ class Evaluate:
 
     def _study(self) -> tuple[Study, list[tuple[str, str]]]:
         """What tasks work on, and the facts about it that the report tells."""
+        from diffae.evaluation.context import FULL, QUICK, Study, with_counts
         from diffae.evaluation.throughput import machine
-        from diffae.suite.study import FULL, QUICK, Study, with_counts
 
         counts = with_counts(QUICK if self.quick else FULL, self.counts)
         model = open_model(self.model)
@@ -159,7 +150,7 @@ class Evaluate:
     def _images(self, model: DiffusionAutoencoder, counts: Counts) -> tuple[Images, Images, str]:
         """Images of training, unseen ones, and how these were chosen."""
         from diffae.data.labels import LabelTable
-        from diffae.suite.material import drawn, drawn_source, given
+        from diffae.evaluation.material import drawn, drawn_source, given
 
         noted = _config(model).get("data", {}).get("source", "")
         source = drawn_source(noted)
@@ -274,7 +265,7 @@ def _tell(outcomes: Mapping[str, Outcome], left_out: Mapping[str, str | None]) -
     from rich.console import Console
     from rich.table import Table
 
-    from diffae.suite.page import CLAIM_HEADER, claim_rows
+    from diffae.evaluation.report import CLAIM_HEADER, claim_rows
 
     shown = Table(*CLAIM_HEADER[:-1])
     for row in claim_rows(outcomes):

@@ -24,9 +24,9 @@ from diffae.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffae.autoencoder import Code, DiffusionAutoencoder
     from diffae.config import Sampling
-    from diffae.report import Tile
+    from diffae.model import Code, DiffusionAutoencoder
+    from diffae.plotting import Tile
 
 _COLUMNS = 10  # tiles in a row
 _PATH_TILES = 10
@@ -47,7 +47,16 @@ class Interpolate:
 
     def run(self) -> int:
         """Write the strip or the animation."""
-        from diffae.report import ANIMATED, STILL, check_suffix, in_rows, save_animation, save_sheet, sheet, tiles_of
+        from diffae.plotting import (
+            ANIMATED,
+            STILL,
+            check_suffix,
+            in_rows,
+            save_animation,
+            save_sheet,
+            sheet,
+            tiles_of,
+        )
 
         check_suffix(self.out, (*STILL, *ANIMATED))
         keep_inputs([self.out], [self.a, self.b])
@@ -83,7 +92,7 @@ class Vary:
 
     def run(self) -> int:
         """Write the sheet."""
-        from diffae.report import STILL, check_suffix, in_rows, save_sheet, sheet
+        from diffae.plotting import STILL, check_suffix, in_rows, save_sheet, sheet
 
         check_suffix(self.out, STILL)
         sampling = self.sampling.sampling()
@@ -107,7 +116,7 @@ def vary(model: DiffusionAutoencoder, x: Tensor, count: int, seed: int, sampling
 def variation_tiles(x: Tensor, variations: Tensor) -> list[Tile]:
     """The input, its variations, their mean and their standard deviation (paper Fig. 3 and 10)."""
     from diffae.evaluation.variation import Variation
-    from diffae.report import heat_tile, tiles_of
+    from diffae.plotting import heat_tile, tiles_of
 
     found = Variation(variations[None])
     return [
@@ -133,7 +142,7 @@ class DenoisePath:
 
     def run(self) -> int:
         """Write the sheet."""
-        from diffae.report import STILL, check_suffix, in_rows, save_sheet, sheet
+        from diffae.plotting import STILL, check_suffix, in_rows, save_sheet, sheet
 
         check_suffix(self.out, STILL)
         sampling = self.sampling.sampling()
@@ -149,7 +158,7 @@ class DenoisePath:
 
 def path_tiles(model: DiffusionAutoencoder, x: Tensor, code: Code, sampling: Sampling) -> list[Tile]:
     """x0_hat at about ten levels on the way from x_T, the image it arrives at, and the input (paper Fig. 6)."""
-    from diffae.report import tiles_of
+    from diffae.plotting import tiles_of
 
     seen: list[tuple[int, Tensor]] = []
     decoded = model.decode(code, sampling=sampling, watch=lambda t, x0_hat: seen.append((t, x0_hat.cpu())))

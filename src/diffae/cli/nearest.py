@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from diffae.autoencoder import DiffusionAutoencoder
     from diffae.config import Sampling
     from diffae.data.pack import Pack
     from diffae.evaluation.features import FeatureNetwork
     from diffae.evaluation.memorisation import Comparison
-    from diffae.report import Tile
+    from diffae.model import DiffusionAutoencoder
+    from diffae.plotting import Tile
 
 SHOWN, NEAREST_SHOWN = 16, 3
 _BLOCK = 512  # training images compared at once
@@ -65,8 +65,8 @@ class Nearest:
     def run(self) -> int:
         """Write the pictures and the table, print the verdict."""
         from diffae import checkpoint
+        from diffae.data.images import to_tensor
         from diffae.evaluation.features import FeatureNetwork
-        from diffae.images import to_tensor
         from diffae.training.autoencoder import held_out
 
         require(self.samples >= 2, "samples", self.samples, "must be at least 2")
@@ -116,7 +116,7 @@ def _measures(
     import numpy as np
     import torch
 
-    from diffae.images import to_tensor, to_unit
+    from diffae.data.images import to_tensor, to_unit
 
     def of_images(vectors: Callable[[Tensor], Tensor]) -> Callable[[], Iterator[Tensor]]:
         starts = range(0, len(rows), _BLOCK)
@@ -165,7 +165,7 @@ def _compare(measure: _Measure, x: Tensor, x_val: Tensor, count: int, *, mirror:
 def _write(out: Path, found: dict[str, Comparison], pack: Pack, rows: np.ndarray, x: Tensor) -> None:
     """nearest.png, the table nearest.csv, and the distributions of distances.png."""
     from diffae.checkpoint import written_beside
-    from diffae.report import save_sheet, sheet
+    from diffae.plotting import save_sheet, sheet
 
     save_sheet(out / "nearest.png", sheet([_row(i, found, pack, rows, x) for i in range(min(SHOWN, len(x)))]))
     with written_beside(out / "nearest.csv") as temporary, temporary.open("w", newline="") as file:
@@ -185,7 +185,7 @@ def _charts(found: dict[str, Comparison]) -> Image.Image:
     """Two histograms for each measure, side by side: nearest distances, and these over the others'."""
     from PIL import Image
 
-    from diffae.figures import histograms
+    from diffae.plotting_figures import histograms
 
     rows = []
     for name, one in found.items():
@@ -204,8 +204,8 @@ def _charts(found: dict[str, Comparison]) -> Image.Image:
 
 def _row(index: int, found: dict[str, Comparison], pack: Pack, rows: np.ndarray, x: Tensor) -> list[Tile]:
     """A sample and its nearest training images by each measure."""
-    from diffae.images import to_tensor
-    from diffae.report import tiles_of
+    from diffae.data.images import to_tensor
+    from diffae.plotting import tiles_of
 
     tiles = tiles_of(x[index : index + 1], "sample")
     for name, comparison in found.items():

@@ -12,7 +12,7 @@ from diffae.cli.common import RunArgument, error_console, say
 from diffae.config import Schedule
 
 if TYPE_CHECKING:
-    from diffae.autoencoder import DiffusionAutoencoder
+    from diffae.model import DiffusionAutoencoder
 
 _optional = arg(help_behavior_hint="(optional)")
 
@@ -59,8 +59,8 @@ class ImportOfficial:
 
     def run(self) -> int:
         """Write the folder and print what is in it."""
-        from diffae.official.architecture import Facts
-        from diffae.official.folders import import_official
+        from diffae.compat.original.architecture import Facts
+        from diffae.compat.original.folders import import_official
 
         facts = {name: getattr(self, name) for name in Facts.__dataclass_fields__}
         with error_console().status(f"reading {self.checkpoint.name}"):
@@ -93,7 +93,7 @@ class ExportOfficial:
 
     def run(self) -> int:
         """Write the files."""
-        from diffae.official.folders import export_official
+        from diffae.compat.original.folders import export_official
 
         with error_console().status(f"writing {self.out}"):
             files, notes = export_official(self.model, self.out)

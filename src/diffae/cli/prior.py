@@ -15,7 +15,7 @@ from diffae.config import Precision, Prediction, PriorConfig, PriorLoss, Schedul
 from diffae.errors import ConfigError
 
 if TYPE_CHECKING:
-    from diffae.autoencoder import DiffusionAutoencoder
+    from diffae.model import DiffusionAutoencoder
 
 _FALLBACK = "small32"  # for runs that name no preset
 _preset = arg(help_behavior_hint="(default: by the run's preset)")
@@ -100,7 +100,7 @@ class TrainPrior:
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def _tell_end(self, folder: Path, finished: bool) -> None:
-        from diffae.prior import PRIOR
+        from diffae.latent.prior import PRIOR
 
         if not finished:
             say(f"Interrupted; everything is saved. To continue:\n    diffae train-prior {self.model} --resume")

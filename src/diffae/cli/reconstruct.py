@@ -24,7 +24,7 @@ from diffae.cli.common import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffae.report import Tile
+    from diffae.plotting import Tile
 
 _SHEET = "reconstructions.png"  # no picture of one image is called so: these end in "-reconstruction.png"
 _SHEET_ROWS = 24  # images in it; all are in the table and have a picture of their own
@@ -75,8 +75,8 @@ class Result:
 
 
 def _measure(names: list[str], x: Tensor, y: Tensor, residual: Tensor | None, calls: Tensor | None) -> list[Result]:
+    from diffae.data.images import to_unit
     from diffae.evaluation.reconstruction import reconstruction_quality
-    from diffae.images import to_unit
 
     quality = reconstruction_quality(to_unit(x), to_unit(y))
     unknown = [None] * len(names)
@@ -92,7 +92,7 @@ def _measure(names: list[str], x: Tensor, y: Tensor, residual: Tensor | None, ca
 
 def _write(out: Path, pictures: list[Path], x: Tensor, y: Tensor, results: list[Result]) -> None:
     from diffae.checkpoint import written_beside
-    from diffae.report import error_tile, save_sheet, sheet, tiles_of
+    from diffae.plotting import error_tile, save_sheet, sheet, tiles_of
 
     rows: list[list[Tile]] = []
     for a, b, result in zip(x, y, results, strict=True):

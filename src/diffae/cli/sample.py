@@ -27,8 +27,8 @@ from diffae.presets import PRIOR_STEPS
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from diffae.autoencoder import DiffusionAutoencoder
     from diffae.config import Sampling
+    from diffae.model import DiffusionAutoencoder
 
 UNLABELLED = 2048  # codes drawn from the prior, where examples come without others to tell them from
 _BATCH = 64
@@ -63,7 +63,7 @@ class Sample:
         """Write the picture, or the files."""
         import torch
 
-        from diffae.report import STILL, check_suffix
+        from diffae.plotting import STILL, check_suffix
 
         if self.out.suffix and not self.out.is_dir():
             check_suffix(self.out, STILL)
@@ -91,7 +91,7 @@ class Sample:
         prior = model.require_prior()
         if self.like is None:
             return prior.sample(self.count, **how)
-        from diffae.few_shot import LatentClassifier, sample_like
+        from diffae.latent.few_shot import LatentClassifier, sample_like
 
         like = _encoded(model, self.like)
         others = self.unlike or self.unlabelled
@@ -136,8 +136,8 @@ def decode_all(model: DiffusionAutoencoder, z_sem: Tensor | None, x_T: Tensor, s
 
 def write_samples(out: Path, model: DiffusionAutoencoder, x: Tensor) -> None:
     """One picture of all images, or, where `out` has no suffix, a folder with a file of each."""
-    from diffae.images import save_image, suffix_for, to_samples
-    from diffae.report import in_rows, save_sheet, sheet, tiles_of
+    from diffae.data.images import save_image, suffix_for, to_samples
+    from diffae.plotting import in_rows, save_sheet, sheet, tiles_of
 
     if out.suffix and not out.is_dir():
         least, most = _COLUMNS

@@ -42,7 +42,7 @@ def open_teacher(source: str | None, key: str | None, model: ModelConfig) -> Fea
 
 def vectors_of(teacher: FeatureNetwork, pack: Pack, *, main: bool) -> Path:
     """The file of its vectors of all images of the pack, made where it is not there yet; `main` shows how far it is."""
-    from diffae.evaluation.vectors import vectors_file
+    from diffae.data.feature_vectors import vectors_file
 
     if not main:
         return vectors_file(pack, teacher)

@@ -230,7 +230,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 def _check(command: Train, plan: _Plan) -> None:
     """Refuse, before images are decoded, what the training would refuse."""
     from diffae.training.autoencoder import refuse_differences, refuse_existing
-    from diffae.training.loop import require_even_shares
+    from diffae.training.trainer import require_even_shares
 
     out = command.out.resolve()
     for name, path in (("the photos", command.photos), ("the cache", command.cache or cache_folder())):

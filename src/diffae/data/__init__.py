@@ -10,10 +10,9 @@ if TYPE_CHECKING:
     from diffae.data.build import build_pack
     from diffae.data.labels import LabelTable
     from diffae.data.pack import Pack
-    from diffae.data.sketch import sketch_faces
-    from diffae.data.sources import open_source
+    from diffae.data.sources.files import open_source
 
-__all__ = ["Batch", "BatchStream", "LabelTable", "Pack", "build_pack", "open_source", "sketch_faces"]
+__all__ = ["Batch", "BatchStream", "LabelTable", "Pack", "build_pack", "open_source"]
 
 _HOME = {
     "Batch": "batches",
@@ -21,8 +20,7 @@ _HOME = {
     "LabelTable": "labels",
     "Pack": "pack",
     "build_pack": "build",
-    "open_source": "sources",
-    "sketch_faces": "sketch",
+    "open_source": "sources.files",
 }
 
 

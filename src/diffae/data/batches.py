@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     """One process's part of a global batch."""
 
     images: UInt[Tensor, "b c h w"]
-    """uint8 or uint16, contiguous, on the CPU; `diffae.images.to_float` makes them [-1, 1] on any device."""
+    """uint8 or uint16, contiguous, on the CPU; `diffae.data.images.to_float` makes them [-1, 1] on any device."""
     rows: Int64[np.ndarray, " b"]
     """Their positions in the global batch, 0..batch_size - 1: take the same rows of noise drawn for all of it."""
     indices: Int64[np.ndarray, " b"]

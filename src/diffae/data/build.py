@@ -16,15 +16,15 @@ import numpy as np
 from jaxtyping import UInt
 
 from diffae.config import Window, WindowRule
-from diffae.data.items import Item
+from diffae.data.images import WHITE, Crop, ImageSpec
 from diffae.data.pack import Pack, PackWriter, locked
 from diffae.data.parallel import bar, in_chunks
 from diffae.data.resume import ContentKey, Progress, ResumableWriter
-from diffae.data.sources import Source, is_pack
-from diffae.data.streams import Stream, count_of, items_of, open_images
+from diffae.data.sources.files import Source, is_pack
+from diffae.data.sources.items import Item
+from diffae.data.sources.streams import Stream, count_of, items_of, open_images
 from diffae.data.windows import found_window, sample_type
 from diffae.errors import DataError
-from diffae.images import WHITE, Crop, ImageSpec
 
 _log = logging.getLogger(__name__)
 

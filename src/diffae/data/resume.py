@@ -21,10 +21,10 @@ from types import TracebackType
 
 import numpy as np
 
+from diffae.data.images import ImageSpec
 from diffae.data.pack import FORMAT, PackWriter, beside_of
-from diffae.data.sources import Source
-from diffae.data.streams import Stream
-from diffae.images import ImageSpec
+from diffae.data.sources.files import Source
+from diffae.data.sources.streams import Stream
 
 _PROGRESS = "progress.json"
 _EVERY = 5.0  # seconds between notes, each of which waits for the disk

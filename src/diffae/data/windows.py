@@ -15,13 +15,13 @@ import numpy as np
 from jaxtyping import Real
 
 from diffae.config import Window, WindowRule
-from diffae.data.items import Item
+from diffae.data.images import ImageSpec
 from diffae.data.parallel import bar, in_chunks
 from diffae.data.resume import ContentKey
-from diffae.data.sources import Source
-from diffae.data.streams import Stream, count_of, items_of
+from diffae.data.sources.files import Source
+from diffae.data.sources.items import Item
+from diffae.data.sources.streams import Stream, count_of, items_of
 from diffae.errors import DataError
-from diffae.images import ImageSpec
 
 PERCENTILES = (0.1, 99.9)
 """Of the values of each channel: the window of the rule "percentile"."""

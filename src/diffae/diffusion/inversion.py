@@ -21,8 +21,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from diffae.diffusion.grids import require_rising
 from diffae.diffusion.solvers import coefficients
+from diffae.diffusion.timesteps import require_rising
 
 PredictNoiseOf = Callable[[Tensor, int, Tensor], Tensor]
 """(x, t, rows): the rows say which images of the batch x holds, so that finished ones cost nothing."""

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from torch import Tensor
 
-from diffae.diffusion.grids import require_rising
+from diffae.diffusion.timesteps import require_rising
 
 PredictNoise = Callable[[Tensor, int], Tensor]
 Watch = Callable[[int, Tensor], None]

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffae.autoencoder import DiffusionAutoencoder
-from diffae.codes import Code
 from diffae.config import Sampling
+from diffae.data.images import to_unit
 from diffae.device import parts
 from diffae.errors import DataError
-from diffae.images import to_unit
+from diffae.latent.codes import Code
+from diffae.model import DiffusionAutoencoder
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from diffae.config import TrainingConfig
+from diffae.data.images import to_unit
 from diffae.errors import DataError
-from diffae.images import to_unit
-from diffae.networks.blocks import ResBlock, group_norm
+from diffae.networks.layers import ResBlock, group_norm
 from diffae.training.arrays import train_on_arrays
 
 LEAST = 8

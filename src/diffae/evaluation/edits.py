@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffae.attributes import AttributeDirections
-from diffae.autoencoder import DiffusionAutoencoder
-from diffae.codes import Code
 from diffae.config import Sampling
 from diffae.data.labels import LabelTable
+from diffae.latent.attributes import AttributeDirections
+from diffae.latent.codes import Code
+from diffae.model import DiffusionAutoencoder
 
 See = Callable[[Float[Tensor, "b c h w"]], Float[np.ndarray, "b features"]]
 """Images in [-1, 1] => what a reader sees of them: `pixels`, or `FeatureNetwork.pooled`."""

@@ -22,10 +22,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffae.data.images import to_unit
 from diffae.errors import DataError
 from diffae.evaluation import known_features
 from diffae.evaluation.known_features import KNOWN, as_rgb
-from diffae.images import to_unit
 
 BATCH = 64
 """Images that go through a network at once."""

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffae.data.images import to_unit
 from diffae.errors import DataError
-from diffae.images import to_unit
 
 LPIPS = {
     "lpips-alex": ("LPIPS-Alex", "alex", "alexnet-owt-7be5be79.pth"),

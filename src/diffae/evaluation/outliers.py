@@ -11,10 +11,10 @@ from jaxtyping import Float
 from scipy.stats import kstest
 from torch import Tensor
 
-from diffae.autoencoder import Code, DiffusionAutoencoder
 from diffae.config import Sampling
+from diffae.data.images import to_unit
 from diffae.errors import DataError
-from diffae.images import to_unit
+from diffae.model import Code, DiffusionAutoencoder
 
 
 def shifted(x: Float[Tensor, "n c h w"], generator: torch.Generator) -> dict[str, Float[Tensor, "n c h w"]]:

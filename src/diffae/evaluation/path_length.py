@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffae.autoencoder import Code, DiffusionAutoencoder
 from diffae.config import Sampling
-from diffae.diffusion.paths import lerp, slerp
+from diffae.diffusion.interpolation import lerp, slerp
 from diffae.errors import DataError, require
+from diffae.model import Code, DiffusionAutoencoder
 
 EPSILON = 1e-4
 """The paper's step along the path."""

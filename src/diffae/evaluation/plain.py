@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffae.config import NetworkConfig
-from diffae.networks.blocks import ResBlock
+from diffae.networks.layers import ResBlock
 from diffae.networks.unet import SemanticEncoder
 
 

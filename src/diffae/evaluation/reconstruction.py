@@ -35,7 +35,7 @@ def reconstruction_quality(x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h 
     at 32x32 would be half of the image).
 
     Args:
-        x, y: images in [0, 1]; `diffae.images.to_unit` makes them of [-1, 1].
+        x, y: images in [0, 1]; `diffae.data.images.to_unit` makes them of [-1, 1].
     Returns:
         float32, on the CPU.
     Raises:
@@ -62,4 +62,4 @@ def _check(x: Tensor, y: Tensor) -> None:
     for image in (x, y):
         low, high = (value.item() for value in image.aminmax())
         if not (low >= 0 and high <= 1):  # also false for NaN
-            raise DataError(f"images span {low:.4g}..{high:.4g}: must lie in [0, 1]; use diffae.images.to_unit")
+            raise DataError(f"images span {low:.4g}..{high:.4g}: must lie in [0, 1]; use diffae.data.images.to_unit")

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
-from diffae import linear
 from diffae.errors import DataError
+from diffae.latent import probes as linear
 
 RESAMPLES = 1000
 """Bootstrap resamples behind an interval."""
@@ -53,7 +53,7 @@ def mean(values: Float[np.ndarray, " n"], seed: int = 0) -> Estimate:
 
 
 def auroc(scores: Float[np.ndarray, " n"], positive: np.ndarray) -> Estimate:
-    """Area under the ROC curve, with Newcombe's interval (see `diffae.linear`), which is never empty.
+    """Area under the ROC curve, with Newcombe's interval (see `diffae.latent.probes`), which is never empty.
 
     Args:
         scores: higher means positive; ties count half.

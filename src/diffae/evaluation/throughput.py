@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from diffae.autoencoder import DiffusionAutoencoder
 from diffae.config import ModelConfig, Sampling
 from diffae.device import default_device
 from diffae.diffusion.process import Scales
+from diffae.model import DiffusionAutoencoder
 from diffae.networks.autoencoder import AutoencoderNetworks
 
 

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from diffae.autoencoder import DiffusionAutoencoder
 from diffae.config import Sampling
+from diffae.data.images import to_unit
 from diffae.errors import DataError
-from diffae.images import to_unit
+from diffae.model import DiffusionAutoencoder
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The semantic encoder and the noise-predicting UNet (paper 3.1, 3.2, Table 5, Fig. 7).
 
 Both are built from the same contracting path; stages stand in the order of the published checkpoints, so that
-`diffae.official` maps tensors one to one. Networks know no noise schedule: time is the index 0..T-1.
+`diffae.compat.original` maps tensors one to one. Networks know no noise schedule: time is the index 0..T-1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diffae.config import NetworkConfig
-from diffae.networks.blocks import Attention, ResBlock, Stage, TimeEmbedding, group_norm, resample, zeroed
+from diffae.networks.layers import Attention, ResBlock, Stage, TimeEmbedding, group_norm, resample, zeroed
 
 Block = Callable[..., ResBlock]
 

@@ -14,8 +14,8 @@ from diffae import checkpoint
 from diffae.config import TrainingConfig
 from diffae.errors import CheckpointError, DataError
 from diffae.training.autoencoder import mix
-from diffae.training.journal import Journal
-from diffae.training.loop import train
+from diffae.training.logger import Journal
+from diffae.training.trainer import train
 
 _KEY = "key"
 
@@ -24,7 +24,7 @@ Loss = Callable[[nn.Module, Sequence[Tensor]], Tensor]
 
 
 class ArrayTask:
-    """What the loop needs to know of training on tensors (a `diffae.training.loop.Task`).
+    """What the loop needs to know of training on tensors (a `diffae.training.trainer.Task`).
 
     Args:
         networks: what is trained.

@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from diffae import checkpoint
 from diffae.config import ModelConfig, TrainingConfig, from_dict
 from diffae.data.batches import Batch, BatchStream
+from diffae.data.images import to_float
 from diffae.data.pack import Pack
 from diffae.diffusion.levels import draw_levels
 from diffae.diffusion.process import Scales
 from diffae.diffusion.schedules import alpha_bar_of
 from diffae.errors import CheckpointError, DataError, require
-from diffae.images import to_float
 from diffae.networks.autoencoder import AutoencoderNetworks
-from diffae.training.contrast import NUMBERS, view
-from diffae.training.guided import GuidedNetworks
-from diffae.training.journal import Journal
-from diffae.training.loop import require_even_shares, train
+from diffae.training.auxiliary_losses.contrastive import NUMBERS, view
+from diffae.training.auxiliary_losses.distillation import Teacher
+from diffae.training.auxiliary_losses.guided import GuidedNetworks
+from diffae.training.logger import Journal
 from diffae.training.processes import processes
-from diffae.training.teacher import Teacher
+from diffae.training.trainer import require_even_shares, train
 from diffae.training.validation import TOO_EARLY, Validation, z_sem_unused
 
 MINIMUM_IMAGES = 10
@@ -49,7 +49,7 @@ def held_out(pack: Pack, config: TrainingConfig) -> tuple[Any, Any]:
 
 
 class AutoencoderTask:
-    """What the loop needs to know of training on images (a `diffae.training.loop.Task`)."""
+    """What the loop needs to know of training on images (a `diffae.training.trainer.Task`)."""
 
     def __init__(
         self,
@@ -214,7 +214,7 @@ def train_autoencoder(
         model: what to train; its size and channels must be the pack's.
         config: how.
         vectors: where `config.teaching` is not 0, a .npy file with a vector (n, d) of each image of the pack, in its
-            order, which z_sem is to tell; `diffae.evaluation.vectors.vectors_file` makes one.
+            order, which z_sem is to tell; `diffae.data.feature_vectors.vectors_file` makes one.
         data: what to note of the data in config.json.
         resume: continue from the state last saved; the result is that of an uninterrupted run.
         overwrite: replace a run folder that exists.

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffae.networks.blocks import AdaGN
+from diffae.networks.layers import AdaGN
 
 MOMENTUM = 0.95
 """Of the running mean of gradients; Nesterov's, which looks one step ahead."""

@@ -20,12 +20,12 @@ from diffae.config import PriorConfig, TrainingConfig, from_dict
 from diffae.diffusion.process import Scales
 from diffae.diffusion.schedules import alpha_bar_of
 from diffae.errors import CheckpointError
-from diffae.networks.latent import SkipMLP
-from diffae.prior import PRIOR, LatentPrior
+from diffae.latent.prior import PRIOR, LatentPrior
+from diffae.networks.mlp import SkipMLP
 from diffae.training.autoencoder import CHANGEABLE, compare_settings, mix
-from diffae.training.journal import Journal
-from diffae.training.loop import require_even_shares, train
+from diffae.training.logger import Journal
 from diffae.training.processes import processes
+from diffae.training.trainer import require_even_shares, train
 
 PAIRS = 4096
 """The validation loss is a mean over so many pairs of a held-out code and a level."""
@@ -35,7 +35,7 @@ JOURNAL = "prior"
 
 
 class PriorTask:
-    """What the loop needs to know of training on codes (a `diffae.training.loop.Task`).
+    """What the loop needs to know of training on codes (a `diffae.training.trainer.Task`).
 
     Args:
         config, training: what to train, and how.
@@ -126,7 +126,7 @@ def train_prior(
     Args:
         folder: the autoencoder's run folder.
         model: the autoencoder's fingerprint.
-        codes, held_out: z_sem of its training and of its validation images (see `diffae.latents.encode_pack`).
+        codes, held_out: z_sem of its training and of its validation images (see `feature_cache.encode_pack`).
         config, training: what to train, and how; `training.images` counts the codes seen.
         resume: continue from the state last saved; the result is that of an uninterrupted training.
         overwrite: replace a prior that exists.

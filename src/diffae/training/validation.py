@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, UInt
 from torch import Tensor
 
-from diffae.autoencoder import DiffusionAutoencoder
 from diffae.config import ModelConfig, Sampling
+from diffae.data.images import grid, save_image, to_rgb, to_tensor, to_uint8, to_unit
 from diffae.diffusion.process import Scales
-from diffae.images import grid, save_image, to_rgb, to_tensor, to_uint8, to_unit
+from diffae.model import DiffusionAutoencoder
 from diffae.networks.autoencoder import AutoencoderNetworks
 
 PAIRS = 64

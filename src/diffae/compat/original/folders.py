@@ -1,0 +1,175 @@
+"""Run folders from published checkpoints, and published checkpoints from run folders."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from diffae import checkpoint
+from diffae.compat.original import writing
+from diffae.compat.original.architecture import Facts
+from diffae.compat.original.reading import CELEBA, Classifier, Which, read_classifier
+from diffae.errors import CheckpointError, ConfigError, TrainingError
+from diffae.latent.attributes import ATTRIBUTES, Attribute, AttributeDirections
+from diffae.latent.probes import Score
+from diffae.model import DiffusionAutoencoder
+
+
+def import_official(
+    path: str | Path,
+    out: str | Path,
+    *,
+    latent: str | Path | None = None,
+    classifier: str | Path | None = None,
+    stats: str | Path | None = None,
+    facts: Facts | None = None,
+    which: Which = "raw",
+    names: Sequence[str] = (),
+) -> DiffusionAutoencoder:
+    """Make a run folder of published checkpoints; no pickled code is run, and nothing is left of what fails.
+
+    Args:
+        path: `last.ckpt` of an autoencoder, with or without latent net, or of a DDIM.
+        out: the run folder to make.
+        latent, stats, facts: see `diffae.compat.original.reading.read`.
+        classifier, which, names: a linear classifier's `last.ckpt`, see `reading.read_classifier`.
+
+    Returns:
+        The model, on the CPU, with its prior if there is one.
+    Raises:
+        CheckpointError: what cannot be read, does not fit, or a folder that is there already.
+        ConfigError: statistics or a classifier that nothing is to be done with.
+        TrainingError: the folder cannot be written.
+    """
+    refuse_existing(Path(out))
+    given = {name: Path(value).name for name, value in (("latent", latent), ("classifier", classifier)) if value}
+    told = {**vars(facts or Facts()), "device": "cpu", "latent": latent, "stats": stats}
+    model = DiffusionAutoencoder.from_official(path, told.pop("heads"), **told)
+    d, directions = model.config.network.z_sem_channels, None
+    if stats is not None and model.prior is None and classifier is None:
+        raise ConfigError(f"stats is {str(stats)!r}: there is no latent net and no classifier they are for; drop them")
+    if classifier is not None:
+        if not d:
+            raise ConfigError(f"classifier is {str(classifier)!r}: {path} has no encoder it could read; drop it")
+        directions = directions_of(read_classifier(classifier, d, stats, which=which, names=names))
+    with _folder_beside(Path(out)) as folder:
+        model.save_pretrained(folder)
+        if directions is not None:
+            directions.save(folder, model.fingerprint())
+        checkpoint.write_config(folder, model.config, official={"checkpoint": Path(path).name, **given})
+    return model
+
+
+def export_official(run: str | Path, out: str | Path) -> tuple[list[str], list[str]]:
+    """Write a run's weights as published checkpoints, with a template of settings for the published code.
+
+    Args:
+        run: run folder.
+        out: folder to make: last.ckpt and template.py; of a prior latent.ckpt and latent.pkl; of attributes cls.ckpt.
+
+    Returns:
+        The files written, and notes on what the published code must be told or will not get.
+    Raises:
+        CheckpointError: networks that the published code cannot run, or a folder that is there already.
+        TrainingError: the folder cannot be written.
+    """
+    refuse_existing(Path(out))
+    model = DiffusionAutoencoder.from_pretrained(run, "cpu")
+    config, directions = model.config, _directions(model)
+    settings = writing.settings_of(config)
+    tensors = writing.autoencoder_tensors(config, model.networks.state_dict())
+    prior = model.prior if model.prior is not None and model.prior.config.diffusion.prediction == "eps" else None
+    with _folder_beside(Path(out)) as folder:
+        writing.write_networks(folder / "last.ckpt", config, tensors, settings)
+        if prior is not None:
+            settings |= writing.latent_settings_of(prior.config)
+            both = {"conds_mean": prior.mean[None], "conds_std": prior.std[None]}
+            latent = {**tensors, **writing.latent_tensors(prior)}
+            writing.write_networks(folder / "latent.ckpt", config, latent, settings, **both)
+            _write_statistics(folder / "latent.pkl", prior.mean, prior.std)
+        if directions is not None:
+            _write_directions(folder, directions)
+        prior_config, has_classifier = prior.config if prior is not None else None, directions is not None
+        text = writing.template(Path(out).name, config, prior_config, classifier=has_classifier)
+        (folder / "template.py").write_text(text)
+        files = sorted(path.name for path in folder.iterdir())
+    return files, _notes(model, directions)
+
+
+def _directions(model: DiffusionAutoencoder) -> AttributeDirections | None:
+    if model.folder is None or not (model.folder / ATTRIBUTES).is_file():
+        return None
+    return AttributeDirections.load(model.folder, model.fingerprint())
+
+
+def _notes(model: DiffusionAutoencoder, directions: AttributeDirections | None) -> list[str]:
+    notes, channels = [], model.image_shape[0]
+    if channels != 3:
+        where = f"change in_channels and model_out_channels to {channels}"
+        notes.append(f"the published config.py states 3 channels; {where}")
+    if model.prior is not None and (prediction := model.prior.config.diffusion.prediction) != "eps":
+        notes.append(f"the prior is left out: it predicts {prediction}, the published code knows eps alone")
+    if directions is not None and set(directions.names_) != set(CELEBA):
+        notes.append("the published ClsModel takes CelebA's 40 attributes; change id_to_cls to those in cls.ckpt")
+    return notes
+
+
+def directions_of(classifier: Classifier) -> AttributeDirections:
+    """A published classifier as attribute directions; how well it reads, and the medians, are not known."""
+    directions = AttributeDirections()
+    unknown = Score("AUROC", math.nan, math.nan, math.nan, 0)
+    directions.attributes_ = {name: Attribute(name, "binary", name, 0, None, unknown) for name in classifier.names}
+    directions.mean_ = classifier.statistics.mean.double().numpy()
+    directions.std_ = classifier.statistics.std.double().numpy()
+    directions.weights_ = classifier.weight.double().numpy()
+    directions.moves_ = directions.weights_.copy()  # as of z_norm without correlations: its covariance is not known
+    directions.intercepts_ = classifier.bias.double().numpy()
+    directions.medians_ = np.full(len(classifier.names), math.nan)
+    return directions
+
+
+def _write_directions(folder: Path, directions: AttributeDirections) -> None:
+    """All of them, in the order of CelebA's attributes where they are those."""
+    names = CELEBA if set(directions.names_) == set(CELEBA) else directions.names_
+    rows = [directions.index(name) for name in names]
+    mean, std = torch.from_numpy(directions.mean_).float(), torch.from_numpy(directions.std_).float()
+    weight = torch.from_numpy(directions.weights_[rows]).float()
+    bias = torch.from_numpy(directions.intercepts_[rows]).float()
+    writing.write_classifier(folder / "cls.ckpt", names, weight, bias, conds_mean=mean[None], conds_std=std[None])
+    if not (folder / "latent.pkl").exists():
+        _write_statistics(folder / "latent.pkl", mean, std)
+
+
+def _write_statistics(path: Path, mean: torch.Tensor, std: torch.Tensor) -> None:
+    """The published code reads `conds` too, but to train from; they are not kept, so there are none."""
+    content = {"conds": torch.zeros(0, len(mean)), "conds_mean": mean, "conds_std": std}
+    writing.write_pickle(path, content)
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise `CheckpointError` where something is already; an empty folder is not."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise CheckpointError(f"{out} exists already: choose another --out, for a new folder")
+
+
+@contextmanager
+def _folder_beside(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out`, renamed to it when the block ends well, removed when it does not."""
+    temporary = out.resolve().with_name(f".{out.resolve().name}.part")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.replace(temporary, out.resolve())
+    except OSError as error:
+        reason = error.strerror or error
+        raise TrainingError(f"cannot write {out}: {reason}; free some space, or choose another folder") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

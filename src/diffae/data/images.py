@@ -1,0 +1,246 @@
+"""Images between files, arrays and tensors: the one place for value ranges.
+
+An image is uint8 [0, 255] or uint16 [0, 65535] in arrays, (h, w, c), and float32 [-1, 1] in tensors, (b, c, h, w).
+Files may hold values of other types and ranges; a window of values says what becomes -1 and 1 (see
+`diffae.config.InputConfig`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from colorsys import hsv_to_rgb
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Real, UInt
+from PIL import Image
+from torch import Tensor
+
+from diffae.config import WHITE, Crop, InputConfig, Window
+from diffae.data.formats.files import SUFFIXES, from_array, from_pillow, read_picture
+from diffae.data.formats.stacks import TIFF, find_stack
+from diffae.data.formats.writing import Origin, origin_of, suffix_for, write_image
+from diffae.data.image_fitting import ImageSpec, as_type, fit_picture, restore_window
+from diffae.errors import DataError
+
+__all__ = [
+    "SUFFIXES", "WHITE", "Crop", "ImageLike", "ImageSpec", "Origin", "as_batch", "decode_image", "fit_picture", "grid",
+    "load_image", "origin_of", "read_ready", "save_image", "suffix_for", "to_float", "to_rgb", "to_samples",
+    "to_tensor", "to_uint8", "to_uint16", "to_unit",
+]  # fmt: skip
+
+ImageLike = Image.Image | str | Path | np.ndarray | Tensor
+
+_COLOURS = {1: [(1, 1, 1)], 2: [(1, 0, 1), (0, 1, 0)]}
+_OUTSIDE = 1e-3  # how far beyond [-1, 1] a float image may lie: rounding of lower precisions
+
+save_image = write_image
+
+
+def load_image(
+    path: str | Path,
+    channels: int = 3,
+    size: int | None = None,
+    *,
+    crop: Crop | None = None,
+    background: tuple[int, int, int] = WHITE,
+    window: Window | None = None,
+) -> UInt[np.ndarray, "h w c"]:
+    """Read one image file upright, as uint8 or (from 16-bit files, or by a window) uint16; arguments as of ImageSpec.
+
+    Args:
+        path: an image file; of a file of many images, FILE/k with k from 0.
+    Raises:
+        DataError: a file that is missing, damaged, not an image, too large, of other channels, or outside the crop.
+        ConfigError: an argument its rule forbids, or a library that the file needs and is not installed.
+    """
+    return _load(path, ImageSpec(channels, size, crop, background, window))
+
+
+def _load(path: str | Path, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+    if found := find_stack(path, spec.channels):
+        stack, index = found
+        if index is None and len(stack) > 1:
+            which = f"name one of them, {path}/0 to {path}/{len(stack) - 1}"
+            if stack.file.suffix.lower() in TIFF:
+                which += f", or set channels to {len(stack)} if that is what its pages are"
+            raise DataError(f"image {path}: holds {len(stack)} images; {which}")
+        if index is not None or stack.file.suffix.lower() not in TIFF:  # Pillow knows more compressions of TIFF
+            return fit_picture(stack.picture(index or 0), str(path), spec)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"image {path}: cannot be opened ({error.strerror}); check the path") from None
+    return decode_image(data, str(path), spec)
+
+
+def decode_image(data: bytes, name: str, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
+    """As `load_image`, from the bytes of a file that error messages call `name`."""
+    whole = spec.crop is not None or spec.window is not None  # they are of the full image, and come before scaling
+    return fit_picture(read_picture(data, name, spec.channels, None if whole else spec.size), name, spec)
+
+
+def to_float(pixels: UInt[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Integer pixels of any shape as float32 in [-1, 1], on their own device."""
+    # uint8 [0, 255] => float32 [-1, 1];  uint16 [0, 65535] => float32 [-1, 1]
+    return pixels.to(torch.float32).div_(torch.iinfo(pixels.dtype).max / 2).sub_(1)
+
+
+def to_tensor(pixels: UInt[np.ndarray, "*shape"]) -> Float[Tensor, "b c h w"]:
+    """uint8 or uint16 of shape (h, w), (h, w, c) or (b, h, w, c) as a float32 batch in [-1, 1].
+
+    Raises:
+        DataError: another type or number of dimensions.
+    """
+    images = pixels if pixels.ndim == 4 else pixels[None]
+    rows = np.stack([fit_picture(from_array(image), "given", ImageSpec(image[0, 0].size)) for image in images])
+    return to_float(torch.from_numpy(np.ascontiguousarray(rows.transpose(0, 3, 1, 2))))
+
+
+def to_unit(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """float [-1, 1] => float [0, 1], clamped: the range in which errors are measured."""
+    return ((x + 1) / 2).clamp(0, 1)
+
+
+def to_uint8(x: Float[Tensor, "b c h w"]) -> UInt[np.ndarray, "b h w c"]:
+    """float [-1, 1] => uint8 [0, 255], clamped and rounded."""
+    return (to_unit(x.detach().float()) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def to_uint16(x: Float[Tensor, "b c h w"]) -> UInt[np.ndarray, "b h w c"]:
+    """float [-1, 1] => uint16 [0, 65535], clamped and rounded."""
+    return (to_unit(x.detach().float()) * 65535).round().to(torch.uint16).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def to_samples(
+    x: Float[Tensor, "b c h w"], given: InputConfig, dtype: str | None = None
+) -> Real[np.ndarray, "b h w c"]:
+    """float [-1, 1] => samples of the type and range that a model was trained on.
+
+    Args:
+        x: images; clamped.
+        given: what the model's images went through.
+        dtype: another type of samples; without a window each type has its own whole range, uint8 or uint16.
+    """
+    unit = to_unit(x.detach().double()).permute(0, 2, 3, 1).cpu().numpy()
+    dtype = dtype or given.dtype
+    if given.window is not None:
+        return restore_window(unit * 65535, given.window, dtype)
+    return as_type(unit * np.iinfo(dtype).max, dtype)
+
+
+def read_ready(read: Callable[[ImageSpec], np.ndarray], spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+    """An image for a model, by a function that makes it to a specification.
+
+    One too small for the crop that has the model's size already is taken as it is: it has been cropped before.
+    """
+    try:
+        return read(spec)
+    except DataError:
+        if spec.crop is None or (whole := read(replace(spec, size=None, crop=None))).shape[:2] != (spec.size,) * 2:
+            raise
+        return whole
+
+
+def as_batch(
+    images: ImageLike | Sequence[ImageLike],
+    size: int,
+    channels: int,
+    *,
+    crop: Crop | None = None,
+    background: tuple[int, int, int] = WHITE,
+    window: Window | None = None,
+) -> Float[Tensor, "b c h w"]:
+    """Whatever a user holds, as a batch in [-1, 1] for a model of that size and number of channels.
+
+    Args:
+        images: a Pillow image, a path, a uint8 or uint16 array (h, w), (h, w, c) or (b, h, w, c) (with a window: of
+            any type), a float tensor (c, h, w) or (b, c, h, w) in [-1, 1], or a list of these. All but tensors are
+            cropped, then centre-cropped and scaled, gray and RGB converted into each other, transparency put over
+            the background, and their values read by the window.
+        size: side of the square in pixels.
+        channels: the model's channels.
+        crop, background, window: see ImageSpec; an image of the model's size that is too small for the crop is taken
+            as it is.
+    Returns:
+        (b, channels, size, size) float32; tensors stay on their device, all else is on the CPU.
+    Raises:
+        DataError: an image that cannot be used, a tensor of another shape, type or range, or an empty list.
+    """
+    if isinstance(images, (list, tuple)):
+        if not images:
+            raise DataError("the list of images is empty, at least one is needed; pass an image")
+        given = {"crop": crop, "background": background, "window": window}
+        batches = [as_batch(image, size, channels, **given) for image in images]
+        return torch.cat([batch.to(batches[0].device) for batch in batches])
+    if isinstance(images, Tensor):
+        return _check_tensor(images, size, channels)
+    spec = ImageSpec(channels, size, crop, background, window)
+    if isinstance(images, (str, Path)):
+        path = images
+        return to_tensor(read_ready(lambda wanted: _load(path, wanted), spec))
+    if isinstance(images, Image.Image):
+        return to_tensor(_fit_given(images, spec))
+    if isinstance(images, np.ndarray) and len(images):
+        rows = images if images.ndim == 4 else images[None]
+        return to_tensor(np.stack([_fit_given(row, spec) for row in rows]))
+    kinds = "a Pillow image, path, uint8 or uint16 array, float tensor or a list of these"
+    what = f"array of shape {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+    raise DataError(f"image is a {what}, it must be {kinds}; convert it")
+
+
+def _fit_given(image: Image.Image | np.ndarray, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
+    try:
+        picture = from_pillow(image) if isinstance(image, Image.Image) else from_array(image)
+    except DataError as error:
+        raise DataError(f"image given: {error}") from None
+    except OSError as error:  # a file that Pillow opened and reads only now
+        raise DataError(f"image given: is damaged or truncated ({error}); replace it") from None
+    return read_ready(lambda wanted: fit_picture(picture, "given", wanted), spec)
+
+
+def _check_tensor(x: Tensor, size: int, channels: int) -> Float[Tensor, "b c h w"]:
+    shape = tuple(x.shape)
+    x = x[None] if x.ndim == 3 else x
+    if tuple(x.shape[1:]) != (channels, size, size) or len(x) == 0:
+        rule = f"must have shape (b, {channels}, {size}, {size})"
+        raise DataError(f"image tensor of shape {shape} {rule}; resize it, or pass a uint8 array to have that done")
+    if not x.is_floating_point():
+        raise DataError(f"image tensor is {x.dtype}, it must be float in [-1, 1]; use diffae.data.images.to_float")
+    low, high = x.detach().aminmax()
+    if not (low >= -1 - _OUTSIDE and high <= 1 + _OUTSIDE):  # also false for NaN
+        span = f"{low.item():.4g}..{high.item():.4g}"
+        remedy = "scale it, or where it is only just outside, as decoded images may be, use .clamp(-1, 1)"
+        raise DataError(f"image tensor spans {span}, it must lie in [-1, 1]; {remedy}")
+    return x.to(torch.float32)
+
+
+def to_rgb(pixels: UInt[np.ndarray, "n h w c"]) -> UInt[np.ndarray, "n h w 3"]:
+    """Something to look at from images of any number of channels, black where all of them are low.
+
+    Each channel gets a colour, and they are laid over one another like lights: one is white, two are magenta and
+    green, three red, green and blue (so RGB stays what it is), more have hues evenly spaced.
+    """
+    channels = pixels.shape[3]
+    if channels == 3:
+        return pixels
+    colours = np.array(_COLOURS.get(channels) or [hsv_to_rgb(k / channels, 1, 1) for k in range(channels)])
+    top = np.iinfo(pixels.dtype).max
+    dark = np.ones((*pixels.shape[:3], 3), np.float32)
+    for channel, colour in enumerate(colours.astype(np.float32)):  # screen: 1 - product of (1 - light)
+        dark *= 1 - pixels[..., channel, None] / np.float32(top) * colour
+    return np.rint((1 - dark) * top).astype(pixels.dtype)
+
+
+def grid(images: UInt[np.ndarray, "n h w c"], columns: int, gap: int = 2) -> UInt[np.ndarray, "h2 w2 c"]:
+    """Images of one size as one picture, row by row, `gap` white pixels apart; empty places stay white."""
+    n, h, w, c = images.shape
+    rows = -(-n // columns)
+    white = np.iinfo(images.dtype).max
+    page = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, c), white, images.dtype)
+    for i, image in enumerate(images):
+        top, left = i // columns * (h + gap), i % columns * (w + gap)
+        page[top : top + h, left : left + w] = image
+    return page

@@ -1,0 +1,122 @@
+"""The images of an evaluation: those a model was trained on and others, with their binary labels."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from diffae.config import TrainingConfig
+from diffae.data.labels import LabelTable
+from diffae.data.pack import Pack
+from diffae.errors import DataError
+from diffae.evaluation.context import Counts, Images
+from diffae.training.autoencoder import held_out
+from sketchfaces.faces import BINARY, draw_chunks
+
+_BLOCK = 512  # images read at once
+
+UNSEEN_SEED = 20_220_619
+"""Of drawn faces that no model was trained on: the shipped one's data have seed 0."""
+
+_DRAWN = re.compile(r"sketch_faces\((?P<count>\d+), size=\d+, seed=(?P<seed>\d+)\)")
+
+
+def drawn_source(source: str) -> tuple[int, int] | None:
+    """Count and seed, where config.json says that a model was trained on drawn faces."""
+    found = _DRAWN.fullmatch(source)
+    return (int(found["count"]), int(found["seed"])) if found else None
+
+
+def drawn(folder: Path, size: int, count: int, seed: int, counts: Counts) -> tuple[Images, Images]:
+    """Drawn faces, as many as are needed: those of training, the first of its seed, and others.
+
+    Args:
+        folder: where their packs are kept.
+        size: pixels.
+        count, seed: of the faces the model was trained on.
+        counts: how much is measured.
+    """
+    seen = min(count, max(counts.known, counts.labelled, counts.learnt, counts.detected, counts.distribution))
+    unseen = max(counts.tested, counts.distribution, counts.outliers, counts.pairs, counts.reconstructed,
+                 counts.denoised, counts.varied, counts.detected // 2)  # fmt: skip
+    return _drawn(folder, size, seen, seed), _drawn(folder, size, unseen, UNSEEN_SEED)
+
+
+def _drawn(folder: Path, size: int, count: int, seed: int) -> Images:
+    path = folder / f"drawn-{size}-{count}-{seed}.pack"
+    labels = path.with_suffix(".csv")
+    if not (path.exists() and labels.is_file()):
+        chunks = list(draw_chunks(count, size, seed))
+        names = [name for chunk in chunks for name in chunk.names]
+        values = np.stack([np.concatenate([chunk.labels[name] for chunk in chunks]) for name in BINARY], axis=1)
+        if not path.exists():
+            Pack.from_arrays((chunk.images for chunk in chunks), path, names)
+        LabelTable(tuple(names), BINARY, values, dict.fromkeys(BINARY, "binary")).write_csv(labels)
+    pack = Pack.open(path)
+    return Images(pack, np.arange(len(pack)), binary_labels(LabelTable.read(labels).for_images(pack.names)))
+
+
+def given(
+    pack: Pack, unseen: Pack | None, labels: LabelTable | None, training: TrainingConfig
+) -> tuple[Images, Images]:
+    """Images that a model was trained on, and others, in random order: files are often sorted by what they show.
+
+    Args:
+        pack: the images of training, or all.
+        unseen: others; None takes them out of `pack`: the rows whose label "split" is "test" where there is such a
+            column (those of "train" then are the images of training), else those that training held out.
+        labels: of both.
+        training: how the model was trained.
+    Raises:
+        DataError: labels that name none of the images, or images that are among both.
+    """
+    table = labels.for_images(pack.names) if labels else None
+    known = binary_labels(table) if table else {}
+    every = Images(pack, np.arange(len(pack)), known)
+    if unseen is not None:
+        others = binary_labels(labels.for_images(unseen.names)) if labels else {}
+        found = _shuffled(every), _shuffled(Images(unseen, np.arange(len(unseen)), others))
+        _check_apart(*found)
+        return found
+    if table and "split" in table.columns and table.kinds["split"] == "class":
+        train, test = (_of_split(table, name) for name in ("train", "test"))
+    else:
+        train, test = held_out(pack, training)
+    return _shuffled(every.at(train)), _shuffled(every.at(test))
+
+
+def _shuffled(images: Images) -> Images:
+    return images.at(np.random.default_rng(0).permutation(len(images)))
+
+
+def _check_apart(train: Images, test: Images) -> None:
+    """Raise `DataError` where an image is in both, whatever the files are called."""
+    known = set(_digests(train))
+    both = sum(digest in known for digest in _digests(test))
+    if both:
+        rule = "a test on what was learnt tells nothing; name others by --unseen"
+        raise DataError(f"{both:,} of {len(test):,} unseen images are among the images of training: {rule}")
+
+
+def _digests(images: Images) -> Iterator[bytes]:
+    """Of the pixels of each image, in the order of the pack, which reads fastest."""
+    for rows in np.array_split(np.sort(images.rows), range(_BLOCK, len(images), _BLOCK)):
+        for pixels in images.pack.fetch(rows):
+            yield hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+
+
+def binary_labels(table: LabelTable) -> dict[str, Float[np.ndarray, " n"]]:
+    """The binary columns of a table."""
+    return {name: table.column(name) for name in table.columns if table.kinds[name] == "binary"}
+
+
+def _of_split(table: LabelTable, name: str) -> np.ndarray:
+    classes = table.classes["split"]
+    if name not in classes:
+        raise DataError(f"label column 'split' has {', '.join(classes)}: it must have 'train' and 'test'")
+    return np.flatnonzero(table.column("split") == classes.index(name))

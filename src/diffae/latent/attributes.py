@@ -1,0 +1,329 @@
+"""Attribute directions: what a person calls a thing, as a direction of z_sem (paper Section 5.3, Appendix A.2).
+
+One linear reading per attribute, of z_norm: z_sem less its mean, over its standard deviation. An edit moves z_norm and
+keeps x_T. As published it moves along the reading's weight vector w. By default it moves along C w instead, C the
+covariance of z_norm: that is how images differ, all in all, whose readings differ. Where z_sem hardly varies in most
+directions, w lies mostly in those, and moving along it changes the reading but not the image (docs/attributes.md).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from diffae import checkpoint
+from diffae.data.labels import LabelTable
+from diffae.errors import CheckpointError, ConfigError, DataError
+from diffae.latent.attribute_labels import Wanted, wanted_from
+from diffae.latent.codes import Code
+from diffae.latent.probes import Plane, Score, fit_plane
+
+ATTRIBUTES = "attributes.safetensors"
+_FORMAT, _VERSION = "diffae_attributes", "1"
+_TENSORS = ("mean", "std", "weights", "moves", "intercepts", "medians")
+_RANK = 1e-10  # of the largest effect: less is rounding, as where two attributes are the same
+_LEAST_LEFT = 0.02  # of what a direction was, once others are held; less is rounding
+
+Strength = float | str
+"""How far an edit goes, see `AttributeDirections.edit`."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """What is known of one direction."""
+
+    name: str
+    """The column, or "column:class" for one class of several."""
+    kind: str
+    """One of "binary", "number" and "class"."""
+    column: str
+    n: int
+    """Images whose value is known."""
+    positives: int | None
+    """How many of them have the attribute; None of a number."""
+    score: Score
+    """How well it is read from z_sem of images held out."""
+
+    @property
+    def binary(self) -> bool:
+        """Whether its reading is a logit."""
+        return self.kind != "number"
+
+
+class AttributeDirections:
+    """Linear readings of z_sem that can be moved along. Fit them, or `load` them from a run folder.
+
+    Attributes:
+        names_: the directions' names, in order.
+        kinds_: "binary", "number" or "class" for each name.
+        attributes_: an `Attribute` for each name.
+        mean_, std_: (d,) of the fitted codes: z_norm = (z_sem - mean_) / std_.
+        weights_: (k, d) and
+        intercepts_: (k,) of the readings of z_norm: logits, or values of numbers.
+        moves_: (k, d) weights_ times the covariance of z_norm: the covariance of each reading with z_norm.
+        medians_: (k,) median logit of the images that have the attribute; NaN for numbers, and where it is not known.
+    """
+
+    attributes_: dict[str, Attribute]
+    mean_: Float64[np.ndarray, " d"]
+    std_: Float64[np.ndarray, " d"]
+    weights_: Float64[np.ndarray, "k d"]
+    moves_: Float64[np.ndarray, "k d"]
+    intercepts_: Float64[np.ndarray, " k"]
+    medians_: Float64[np.ndarray, " k"]
+
+    # ------------------------------------------------------------------ fitting
+
+    def fit(
+        self,
+        z_sem: Float[Tensor, "n d"] | Float[np.ndarray, "n d"],
+        labels: LabelTable | Mapping[str, Any] | Sequence[Wanted],
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> AttributeDirections:
+        """Fit a reading to every column.
+
+        Binary columns get logistic regression, numbers ridge regression, columns of several classes one logistic
+        regression per class, against the others. Both sides count the same, however rare one is; unknown values are
+        left out; the regularisation is chosen by cross-validation. `Attribute.score` is of a fifth of the images,
+        held out; the reading itself is then fitted to all.
+
+        Args:
+            z_sem: codes of n images.
+            labels: a table whose rows are those images (see `LabelTable.for_images`), or for each name n values:
+                0 and 1 (or -1 and 1, or bool), numbers, or words. NaN is unknown. Or some of what `split_columns`
+                makes of these.
+            progress: called with the number of attributes done so far.
+        Raises:
+            DataError: codes that are not finite, labels of other length, a column with one class, with fewer than 5
+                examples of one, with fewer than 10 numbers or with constant numbers.
+        """
+        z = _as_array(z_sem)
+        if z.ndim != 2 or len(z) == 0 or not np.isfinite(z).all():
+            raise DataError(f"z_sem has shape {z.shape}: must be (images, d) and finite; encode the images again")
+        wanted = wanted_from(labels, len(z))
+        self.mean_ = z.mean(axis=0, dtype=np.float64)
+        std = z.std(axis=0, dtype=np.float64)
+        self.std_ = np.where(std > 0, std, 1.0)
+        x = self.normalise(z)
+        planes, medians, self.attributes_ = [], [], {}
+        for done, one in enumerate(wanted, 1):
+            plane, median, attribute = self._fit_one(x, one)
+            planes.append(plane)
+            medians.append(median)
+            self.attributes_[one.name] = attribute
+            if progress:
+                progress(done)
+        self.weights_ = np.stack([plane.weight for plane in planes])
+        self.moves_ = self.weights_ @ (x.T @ x / len(x))
+        self.intercepts_ = np.array([plane.intercept for plane in planes])
+        self.medians_ = np.array(medians)
+        return self
+
+    @staticmethod
+    def _fit_one(x: Float64[np.ndarray, "n d"], wanted: Wanted) -> tuple[Plane, float, Attribute]:
+        known = np.flatnonzero(~np.isnan(wanted.values))
+        x, y = x[known], wanted.values[known]
+        plane, score = fit_plane(x, y, binary=wanted.binary)
+        median = float(np.median(plane.read(x[y == 1]))) if wanted.binary else math.nan
+        positives = int(y.sum()) if wanted.binary else None
+        return plane, median, Attribute(wanted.name, wanted.kind, wanted.column, len(y), positives, score)
+
+    @property
+    def names_(self) -> tuple[str, ...]:
+        """The directions' names, in order."""
+        return tuple(self.attributes_)
+
+    @property
+    def kinds_(self) -> dict[str, str]:
+        """For each name "binary", "number" or "class"."""
+        return {name: attribute.kind for name, attribute in self.attributes_.items()}
+
+    # ------------------------------------------------------------------ reading
+
+    def normalise(self, z_sem: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:
+        """z_sem => z_norm.
+
+        Raises:
+            DataError: codes of another size.
+        """
+        if z_sem.ndim != 2 or z_sem.shape[1] != len(self.mean_):
+            made = f"these attributes are of codes (images, {len(self.mean_)})"
+            raise DataError(f"z_sem has shape {z_sem.shape}: {made}; encode with the model they were fitted for")
+        return (z_sem - self.mean_) / self.std_
+
+    def read(self, z_sem: Float[Tensor, "n d"] | Float[np.ndarray, "n d"]) -> Float64[np.ndarray, "n k"]:
+        """For each image and attribute the logit (of 1 against 0, as if both were as frequent), or the number."""
+        return self.normalise(_as_array(z_sem)) @ self.weights_.T + self.intercepts_
+
+    def index(self, name: str) -> int:
+        """The place of an attribute in `names_`.
+
+        Raises:
+            ConfigError: no such attribute; suggests the nearest name.
+        """
+        if name not in self.attributes_:
+            lowered = {known.lower(): known for known in self.names_}
+            near = difflib.get_close_matches(name.lower(), lowered, 1, 0.5)
+            remedy = f"did you mean {lowered[near[0]]!r}?" if near else f"choose from {', '.join(self.names_)}"
+            raise ConfigError(f"attribute {name!r} is not among those fitted; {remedy}")
+        return self.names_.index(name)
+
+    # ------------------------------------------------------------------ editing
+
+    def edit(
+        self, code: Code, name: str, strength: Strength, *, hold: Collection[str] = (), published: bool = False
+    ) -> Code:
+        """The code with one attribute changed; x_T is kept.
+
+        Args:
+            code: of one or several images; each is changed.
+            name: the attribute.
+            strength: for binary attributes and classes, a number s: a step of length s·sqrt(d) in z_norm; "median":
+                until the logit is the median of the images that have the attribute (Eq. 11); "p=0.9": until the
+                probability is 0.9. For number attributes the value to reach.
+            hold: names of other attributes whose readings must not change: what would change them is removed from
+                the direction (a conditional direction).
+            published: move along the weight vector itself.
+        Raises:
+            ConfigError: an unknown name, or a strength that is not finite or not of this kind.
+            DataError: codes of another size, or a direction of which holding the others leaves nothing.
+        """
+        return self.edit_all(code, {name: strength}, hold=hold, published=published)
+
+    def edit_all(
+        self, code: Code, changes: Mapping[str, Strength], *, hold: Collection[str] = (), published: bool = False
+    ) -> Code:
+        """As `edit`, with several attributes at once.
+
+        Steps are added up; then those that have a value to reach get there together, each by its direction.
+        """
+        if code.z_sem is None:
+            raise DataError("the code has no z_sem: attributes change z_sem; use a model with an encoder")
+        z = self.normalise(_as_array(code.z_sem).astype(np.float64))
+        parsed = {name: self._parse(name, strength) for name, strength in changes.items()}
+        directions = {name: self.direction(name, hold, published=published) for name in parsed}
+        for name, (step, _) in parsed.items():
+            if step is not None:
+                z = z + step * math.sqrt(z.shape[1]) * directions[name] / np.linalg.norm(directions[name])
+        goals = {name: goal for name, (_, goal) in parsed.items() if goal is not None}
+        if goals:
+            rows = [self.index(name) for name in goals]
+            along = np.stack([directions[name] for name in goals])
+            gap = np.array(list(goals.values())) - (z @ self.weights_[rows].T + self.intercepts_[rows])
+            z = z + gap @ np.linalg.pinv(along @ self.weights_[rows].T, rcond=_RANK) @ along
+        moved = torch.from_numpy(z * self.std_ + self.mean_)
+        return replace(code, z_sem=moved.to(code.z_sem))
+
+    def direction(self, name: str, hold: Collection[str] = (), *, published: bool = False) -> Float64[np.ndarray, " d"]:
+        """Where z_norm goes with an attribute, without what would change the readings of the attributes held.
+
+        Raises:
+            ConfigError: an unknown name, or one that is both changed and held.
+            DataError: holding the others leaves less than a fiftieth of it.
+        """
+        moves, row, held = self.weights_ if published else self.moves_, self.index(name), list(map(self.index, hold))
+        if row in held:
+            raise ConfigError(f"attribute {name!r} is both changed and held; drop one of the two")
+        if not held:
+            return moves[row]
+        effect = moves @ self.weights_.T  # on the readings; symmetric
+        left = moves[row] - effect[row, held] @ np.linalg.pinv(effect[np.ix_(held, held)], rcond=_RANK) @ moves[held]
+        if left @ self.weights_[row] < _LEAST_LEFT**2 * effect[row, row]:
+            raise DataError(f"direction {name!r}: nothing is left of it when {', '.join(hold)} must stay; hold fewer")
+        return left
+
+    def others(self, changed: Collection[str]) -> tuple[str, ...]:
+        """All attributes but these, and but other classes of the same columns."""
+        columns = {self.attributes_[name].column for name in changed}
+        return tuple(name for name, attribute in self.attributes_.items() if attribute.column not in columns)
+
+    def _parse(self, name: str, strength: Strength) -> tuple[float | None, float | None]:
+        """(step, None) or (None, the reading to reach)."""
+        row, binary = self.index(name), self.attributes_[name].binary
+        if binary and strength == "median":
+            if math.isnan(self.medians_[row]):
+                raise ConfigError(f"strength of {name} is 'median': it is not known of imported ones; give a number")
+            return None, float(self.medians_[row])
+        if binary and isinstance(strength, str) and strength.startswith("p="):
+            p = _number(name, strength[2:])
+            if not 0 < p < 1:
+                raise ConfigError(f"strength of {name} is {strength!r}: a probability must lie between 0 and 1")
+            return None, math.log(p / (1 - p))
+        value = _number(name, strength)
+        if not math.isfinite(value):
+            raise ConfigError(f"strength of {name} is {strength!r}: must be finite, for instance 0.3")
+        return (value, None) if binary else (None, value)
+
+    # ------------------------------------------------------------------ on disk
+
+    def save(self, folder: str | Path, fingerprint: str) -> None:
+        """Write attributes.safetensors into a run folder, whole or not at all.
+
+        Args:
+            folder: the run folder.
+            fingerprint: `DiffusionAutoencoder.fingerprint()` of the model whose codes these are.
+        """
+        tensors = {name: torch.from_numpy(getattr(self, f"{name}_")) for name in _TENSORS}
+        about = json.dumps([asdict(attribute) for attribute in self.attributes_.values()])
+        texts = {_FORMAT: _VERSION, "model": fingerprint, "attributes": about}
+        checkpoint.write_tensors(Path(folder) / ATTRIBUTES, tensors, texts)
+
+    @classmethod
+    def load(cls, folder: str | Path, fingerprint: str | None = None) -> AttributeDirections:
+        """Read what `save` wrote.
+
+        Args:
+            folder: a run folder.
+            fingerprint: of the model they are to be used with; None does not ask.
+        Raises:
+            CheckpointError: none there, damaged, or of another model.
+        """
+        path = Path(folder) / ATTRIBUTES
+        if not path.is_file():
+            how = f"`diffae fit-attributes {folder} --labels labels.csv`"
+            raise CheckpointError(f"{folder} has no attributes yet: fit some with {how}")
+        tensors, texts = checkpoint.read_tensors(path)
+        if fingerprint not in (None, texts.get("model")):
+            whose = f"belongs to a model with fingerprint {texts.get('model')}, this one's is {fingerprint}"
+            raise CheckpointError(f"{path} {whose}: fit the attributes again")
+        self = cls()
+        try:
+            parts = [dict(entry) for entry in json.loads(texts["attributes"])]
+            found = [Attribute(**{**entry, "score": Score(**entry["score"])}) for entry in parts]
+            self.attributes_ = {attribute.name: attribute for attribute in found}
+            for name in _TENSORS:
+                setattr(self, f"{name}_", tensors[name].numpy())
+            self._check_shapes()
+        except (KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}): fit the attributes again") from error
+        return self
+
+    def _check_shapes(self) -> None:
+        k, d = len(self.attributes_), len(self.mean_)
+        shapes = {"mean": (d,), "std": (d,), "weights": (k, d), "moves": (k, d), "intercepts": (k,), "medians": (k,)}
+        for name, shape in shapes.items():
+            if (found := getattr(self, f"{name}_").shape) != shape:
+                raise ValueError(f"{name} has shape {found}, not {shape}")
+
+
+def _as_array(z: Tensor | np.ndarray) -> np.ndarray:
+    return z.detach().cpu().numpy() if isinstance(z, Tensor) else np.asarray(z)
+
+
+def _number(name: str, text: Strength) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        forms = "must be a number, or for binary attributes median or p=0.9"
+        raise ConfigError(f"strength of {name} is {text!r}: {forms}") from None

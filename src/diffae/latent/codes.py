@@ -1,0 +1,188 @@
+"""Codes of images, in memory and as one safetensors file: z_sem, x_T where wanted, and what decoding them needs.
+
+Tensors: `z_sem` (n, d), `x_T` and `x_below` (n, c, size, size), `residual` (n,), `calls` (n,), each where there is one.
+Metadata, as JSON: `names`, `model` (the fingerprint of the model that made them), `sampling`, `origins` where known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from diffae import checkpoint
+from diffae.config import NetworkConfig, Sampling, from_dict
+from diffae.data.formats.writing import Origin
+from diffae.diffusion.interpolation import lerp, slerp
+from diffae.errors import CheckpointError, ConfigError, DataError
+
+_FORMAT = "diffae_codes"
+_VERSION = "1"
+_TENSORS = ("z_sem", "x_T", "residual", "calls", "x_below")
+
+
+@dataclass(frozen=True)
+class Code:
+    """What an image becomes: the semantic and the stochastic code.
+
+    Attributes:
+        z_sem: (b, d); None for a model without an encoder.
+        x_T: (b, c, size, size); None where only z_sem was asked for.
+        residual: (b,) how far the worst step of exact inversion is from its solution: root mean square, images in
+            [-1, 1]. None for other ways of inversion.
+        calls: (b,) network calls spent on each image's x_T.
+        x_below: as x_T, the state one step below it: the other half of the stochastic code in the pair mode.
+    """
+
+    z_sem: Float[Tensor, "b d"] | None
+    x_T: Float[Tensor, "b c h w"] | None = None
+    residual: Float[Tensor, " b"] | None = None
+    calls: Int[Tensor, " b"] | None = None
+    x_below: Float[Tensor, "b c h w"] | None = None
+
+    def __len__(self) -> int:
+        first = self.z_sem if self.z_sem is not None else self.x_T
+        return 0 if first is None else len(first)
+
+    def __getitem__(self, rows: int | slice | Tensor) -> Code:
+        """The code of one image, or of some; always with the batch dimension."""
+        if isinstance(rows, int):
+            rows = slice(rows, rows + 1 or None)
+        columns = (getattr(self, field.name) for field in fields(self))
+        return Code(*(None if column is None else column[rows] for column in columns))
+
+    def to(self, device: str | torch.device) -> Code:
+        """The code on a device."""
+        columns = (getattr(self, field.name) for field in fields(self))
+        return Code(*(None if column is None else column.to(device) for column in columns))
+
+    def complete(self, network: NetworkConfig, generator: torch.Generator | None = None) -> Code:
+        """The code, ready to be decoded by networks of this configuration: x_T is drawn from N(0, I) where absent.
+
+        Raises:
+            DataError: a part is missing or too much, of another shape, or not finite.
+        """
+        z_sem, x_T, d = self.z_sem, self.x_T, network.z_sem_channels
+        shape = (network.image_channels, network.image_size, network.image_size)
+        if (z_sem is None) == (d > 0):
+            raise DataError(f"z_sem is {'absent' if d else 'given'}: this model decodes with z_sem of size {d}")
+        if z_sem is not None and (z_sem.dim() != 2 or z_sem.shape[1] != d):
+            raise DataError(f"z_sem has shape {tuple(z_sem.shape)}: this model's is (images, {d})")
+        if x_T is None:
+            if z_sem is None:
+                raise DataError("x_T is absent: give x_T, whose first dimension says how many images to decode")
+            x_T = torch.randn((len(z_sem), *shape), generator=generator)
+        states = {"x_T": x_T, "x_below": self.x_below}
+        for name, value in states.items():
+            if value is not None and tuple(value.shape[1:]) != shape:
+                raise DataError(f"{name} has shape {tuple(value.shape)}: this model's is (images, {shape})")
+        for name, value in {"z_sem": z_sem, **states}.items():
+            if value is not None and (len(value) != len(x_T) or not bool(torch.isfinite(value).all())):
+                raise DataError(f"{name} of {len(value)} images: must be finite, and one for each of {len(x_T)} x_T")
+        return replace(self, x_T=x_T)
+
+    @classmethod
+    def join(cls, codes: Sequence[Code]) -> Code:
+        """Codes one after another as one, of the parts that the first one has."""
+        columns = ([getattr(code, field.name) for code in codes] for field in fields(cls))
+        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
+
+    @classmethod
+    def between(cls, a: Code, b: Code, frames: int) -> Code:
+        """Codes on the way from a to b (one image each), both included: lerp on z_sem, slerp on x_T (Section 5.2).
+
+        Raises:
+            ConfigError: fewer than 2 frames.
+            DataError: codes of more than one image, or without x_T.
+        """
+        if frames < 2:
+            raise ConfigError(f"frames is {frames}: must be at least 2, the two images themselves")
+        if len(a) != 1 or len(b) != 1 or a.x_T is None or b.x_T is None:
+            raise DataError(f"codes of {len(a)} and {len(b)} images: interpolation takes one image each, with its x_T")
+        weight = torch.linspace(0, 1, frames)
+        z_sem = None if a.z_sem is None or b.z_sem is None else lerp(a.z_sem, b.z_sem, weight)
+        if a.x_below is None or b.x_below is None:
+            return cls(z_sem, slerp(a.x_T, b.x_T, weight))
+        ends = torch.cat([a.x_T, a.x_below], dim=1), torch.cat([b.x_T, b.x_below], dim=1)
+        x_T, x_below = slerp(*ends, weight).chunk(2, dim=1)  # one arc for both, which keeps them consecutive
+        return cls(z_sem, x_T, x_below=x_below)
+
+
+@dataclass(frozen=True)
+class StoredCodes:
+    """Codes of n images, in the order of their names."""
+
+    names: list[str]
+    """Where each came from: the path in the folder or archive, or the row of the array."""
+    model: str
+    """`DiffusionAutoencoder.fingerprint()` of the model they belong to."""
+    sampling: Sampling
+    """How x_T was found, and so how it must be decoded."""
+    z_sem: Float[Tensor, "n d"] | None = None
+    """Semantic codes; None of a model without an encoder."""
+    x_T: Float[Tensor, "n c h w"] | None = None
+    """Stochastic codes, where they were asked for."""
+    residual: Float[Tensor, " n"] | None = None
+    """Residual of exact inversion (see `diffae.Code`)."""
+    calls: Int[Tensor, " n"] | None = None
+    """Network calls spent on each x_T."""
+    x_below: Float[Tensor, "n c h w"] | None = None
+    """The state below x_T, in the pair mode."""
+    origins: Sequence[Origin | None] = ()
+    """What the file of each image says beside its samples, so that decoded images are written like it; or nothing."""
+
+    def check_model(self, fingerprint: str, path: Path) -> None:
+        """Raise `CheckpointError` unless the model of this fingerprint made these codes."""
+        if fingerprint != self.model:
+            whose = f"belongs to a model with fingerprint {self.model}, this one's is {fingerprint}"
+            raise CheckpointError(f"{path} {whose}: decode it with the model that encoded it, or encode again")
+
+
+def save_codes(path: str | Path, codes: StoredCodes) -> None:
+    """Write codes, whole or not at all.
+
+    Raises:
+        TrainingError: the disk is full or the folder cannot be written.
+    """
+    tensors = {name: value for name in _TENSORS if (value := getattr(codes, name)) is not None}
+    texts = {
+        _FORMAT: _VERSION,
+        "names": json.dumps(codes.names),
+        "model": codes.model,
+        "sampling": json.dumps(asdict(codes.sampling)),
+    }
+    if any(codes.origins):
+        texts["origins"] = json.dumps([origin and asdict(origin) for origin in codes.origins])
+    checkpoint.write_tensors(Path(path), tensors, texts)
+
+
+def load_codes(path: str | Path) -> StoredCodes:
+    """Read codes written by `save_codes`.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist: name a codes file made by `diffae encode`")
+    tensors, texts = checkpoint.read_tensors(path)
+    if texts.get(_FORMAT) != _VERSION:
+        raise CheckpointError(f"{path} holds no codes: name a codes file made by this version of `diffae encode`")
+    try:
+        names, sampling = json.loads(texts["names"]), from_dict(Sampling, json.loads(texts["sampling"]))
+        origins = tuple(origin and from_dict(Origin, origin) for origin in json.loads(texts.get("origins", "[]")))
+        codes = StoredCodes(names, texts["model"], sampling, **tensors, origins=origins)
+    except (KeyError, ValueError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): encode the images again") from error
+    counts = {len(value) for value in (names, *tensors.values(), origins or names)}
+    if not {"z_sem", "x_T"} & tensors.keys() or len(counts) > 1:
+        raise CheckpointError(f"{path} is damaged (names and codes differ in number): encode the images again")
+    for name, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"{path} is damaged ({name} is not finite): encode the images again")
+    return codes

@@ -1,0 +1,144 @@
+"""The latent prior: a second DDIM, over normalised z_sem, from which new z_sem are drawn (paper Section 4).
+
+Shapes: b codes of size d. z_norm is z_sem with zero mean and unit variance over the training set; z_t is z_norm with
+noise, as x_t is x_0 with noise.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffae import checkpoint
+from diffae.config import PriorConfig, from_dict
+from diffae.diffusion import solvers
+from diffae.diffusion.process import Scales
+from diffae.diffusion.schedules import alpha_bar_of
+from diffae.diffusion.timesteps import levels_of
+from diffae.errors import CheckpointError, ConfigError, require
+from diffae.networks.mlp import SkipMLP
+from diffae.presets import PRIOR_STEPS
+
+PRIOR = "prior.safetensors"
+
+_FORMAT = "diffae_prior"
+_VERSION = "1"
+_NETWORK = "network."
+_BATCH = 1024
+
+
+class LatentPrior:
+    """Draws z_sem like those of the images the autoencoder was trained on.
+
+    Args:
+        config: the network's settings and the forward process.
+        network: predicts the noise in z_t (or v).
+        mean, std: (d,) of the training set's z_sem.
+    """
+
+    def __init__(
+        self, config: PriorConfig, network: SkipMLP, mean: Float[Tensor, " d"], std: Float[Tensor, " d"]
+    ) -> None:
+        self.config = config
+        self.network = network.eval()
+        self.mean, self.std = mean, std
+        self.alpha_bar = alpha_bar_of(config.diffusion)
+
+    def to(self, device: str | torch.device) -> LatentPrior:
+        """Move the network; returns self."""
+        self.network.to(device)
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        return self
+
+    def normalise(self, z_sem: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """z_sem => z_norm."""
+        return (z_sem - self.mean) / self.std
+
+    def denormalise(self, z_norm: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """z_norm => z_sem."""
+        return z_norm * self.std + self.mean
+
+    def predict_noise(self, z_t: Float[Tensor, "b d"], t: int) -> Float[Tensor, "b d"]:
+        """eps_hat(z_t, t): the noise in z_t at level t, 1..T, the same for the batch."""
+        time = torch.full((len(z_t),), t - 1, device=z_t.device)
+        output = self.network(z_t, time)
+        return Scales.at_level(self.alpha_bar[t]).eps_from_output(self.config.diffusion.prediction, output, z_t)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        *,
+        steps: int = PRIOR_STEPS,
+        truncation: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "count d"]:
+        """New z_sem: z_T ~ N(0, I), DDIM down to z_norm, un-normalised.
+
+        Args:
+            count: how many.
+            steps: solver steps, 1 to T.
+            truncation: z_norm is multiplied by it: below 1, codes lie nearer the mean, more typical and less varied.
+            generator: source of z_T, on the CPU.
+
+        Raises:
+            ConfigError: no codes asked for, more steps than levels, or a truncation outside [0, 1].
+        """
+        require(count >= 1, "count", count, "must be at least 1")
+        require(0 <= truncation <= 1, "truncation", truncation, "must lie in [0, 1]; 1 leaves the codes as they are")
+        levels = levels_of(steps, "leading", self.config.diffusion.levels)
+        z_T = torch.randn((count, len(self.mean)), generator=generator).to(self.mean.device)
+        parts = [solvers.decode(self.predict_noise, z, levels, self.alpha_bar) for z in z_T.split(_BATCH)]
+        return self.denormalise(truncation * torch.cat(parts))
+
+    # ------------------------------------------------------------------ on disk
+
+    def save(self, folder: str | Path, model: str, **more: Any) -> None:
+        """Write prior.safetensors beside the autoencoder's weights, whole or not at all.
+
+        Args:
+            folder: the autoencoder's.
+            model: `DiffusionAutoencoder.fingerprint()` of the one whose z_sem these are.
+            more: plain values to note with it.
+        """
+        tensors = {f"{_NETWORK}{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {"mean": self.mean, "std": self.std}
+        texts = {_FORMAT: _VERSION, "model": model, "config": json.dumps(asdict(self.config))}
+        noted = {name: json.dumps(value) for name, value in more.items()}
+        checkpoint.write_tensors(Path(folder) / PRIOR, tensors, texts | noted)
+
+    @classmethod
+    def load(cls, folder: str | Path, model: str) -> LatentPrior:
+        """Read what `save` wrote.
+
+        Args:
+            folder: the autoencoder's.
+            model: fingerprint of the autoencoder that will decode.
+
+        Raises:
+            CheckpointError: no such file, damaged, or the prior of another model.
+        """
+        path = Path(folder) / PRIOR
+        if not path.is_file():
+            raise CheckpointError(f"{folder} has no prior yet: make one with `diffae train-prior {folder}`")
+        tensors, texts = checkpoint.read_tensors(path)
+        if texts.get(_FORMAT) != _VERSION:
+            raise CheckpointError(f"{path} holds no prior: train one with `diffae train-prior`")
+        if texts.get("model") != model:
+            whose = f"belongs to a model with fingerprint {texts.get('model')}, this one's is {model}"
+            raise CheckpointError(f"{path} {whose}: train it again with `diffae train-prior --overwrite`")
+        try:
+            config = from_dict(PriorConfig, json.loads(texts["config"]))
+            mean, std = tensors.pop("mean"), tensors.pop("std")
+        except (KeyError, ValueError, TypeError, ConfigError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}): train it again with --overwrite") from error
+        network = SkipMLP(len(mean), config.hidden_channels, config.layers)
+        weights = {name.removeprefix(_NETWORK): value for name, value in tensors.items()}
+        checkpoint.load_weights(network, weights, path)
+        return cls(config, network, mean, std)

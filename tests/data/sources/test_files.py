@@ -1,0 +1,234 @@
+"""Folders, archives, arrays and packs list and read the same images."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+
+from diffae.data.build import build_pack
+from diffae.data.images import ImageSpec
+from diffae.data.pack import Pack
+from diffae.data.sources.files import Source, ZipSource, open_source
+from diffae.errors import DataError
+
+SPEC = ImageSpec(channels=3)
+
+
+def picture(value: int) -> np.ndarray:
+    return np.full((6, 6, 3), value, np.uint8)
+
+
+def png(value: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture(value)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+TREE = {"b.png": 2, "a/z.png": 1, "a/deep/er/x.PNG": 0, "c 10.png": 3, "c 9.png": 4, "é.png": 5}
+SORTED = ["a/deep/er/x.PNG", "a/z.png", "b.png", "c 10.png", "c 9.png", "é.png"]
+IGNORED = [".hidden.png", ".git/a.png", "__MACOSX/b.png", "a/._b.png", "notes.txt", "labels.csv"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    for name, value in TREE.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(png(value))
+    for name in IGNORED:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(png(9))
+    return root
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a/", "")
+        for name, value in TREE.items():
+            file.writestr(name, png(value))
+        for name in IGNORED:
+            file.writestr(name, png(9))
+    return tmp_path / "photos.zip"
+
+
+def values(source: Source) -> list[int]:
+    return [int(source.read(index, SPEC)[0, 0, 0]) for index in range(len(source.names))]
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_files_are_listed_in_order_without_hidden_ones(kind: str, request: pytest.FixtureRequest) -> None:
+    source = open_source(request.getfixturevalue(kind))
+    assert list(source.names) == SORTED
+    assert values(source) == [0, 1, 2, 3, 4, 5]
+    assert values(pickle.loads(pickle.dumps(source))) == values(source)
+
+
+def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "l.png").write_bytes(png(7))
+    os.symlink(tmp_path / "elsewhere", folder / "linked")
+    os.symlink(folder, folder / "a" / "circle")
+    assert list(open_source(folder).names) == sorted([*SORTED, "linked/l.png"])
+
+
+def test_each_process_opens_an_archive_for_itself(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = ZipSource(archive)
+    handle, expected = source._archive(), values(source)
+    assert source._archive() is handle
+    monkeypatch.setattr(os, "getpid", lambda: -1)  # as in a forked child
+    assert source._archive() is not handle
+    assert values(source) == expected
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 6), (4, 6, 6, 3), (4, 6, 5, 2)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("kind", ["npy", "npz", "npz named"])
+def test_arrays(tmp_path: Path, shape: tuple[int, ...], dtype: type, kind: str) -> None:
+    array = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype)
+    path = tmp_path / f"a.{kind[:3]}"
+    if kind == "npy":
+        np.save(path, array)
+    elif kind == "npz":
+        np.savez_compressed(path, array)
+    else:
+        np.savez(path, labels=np.zeros(4), images=array)
+    source = open_source(path)
+    assert list(source.names) == ["00000000", "00000001", "00000002", "00000003"]
+    got = source.read(2, ImageSpec(channels=1 if len(shape) == 3 else shape[3]))
+    assert got.dtype == dtype
+    assert np.array_equal(got, array[2].reshape(got.shape))
+    assert np.array_equal(pickle.loads(pickle.dumps(source)).read(2, ImageSpec(channels=got.shape[2])), got)
+
+
+def test_a_pack_is_a_source(tmp_path: Path) -> None:
+    Pack.from_arrays([np.stack([picture(3), picture(8)])], tmp_path / "p.pack", ["x/three.png", "eight.png"])
+    source = open_source(tmp_path / "p.pack")
+    assert list(source.names) == ["x/three.png", "eight.png"]
+    assert values(source) == [3, 8]
+
+
+def test_a_pack_inside_a_folder_is_passed_over(folder: Path) -> None:
+    Pack.from_arrays([np.stack([picture(3), picture(8)])], folder / "p.pack")
+    assert list(open_source(folder).names) == SORTED
+
+
+def test_fingerprints_tell_contents_apart(folder: Path, archive: Path, tmp_path: Path) -> None:
+    for path in (folder, archive):
+        before = list(open_source(path).fingerprint())
+        assert list(open_source(path).fingerprint()) == before
+        assert len(before) == 6
+    before = list(open_source(folder).fingerprint())
+    (folder / "b.png").write_bytes(png(200))
+    os.utime(folder / "b.png", ns=(1, 1))
+    assert list(open_source(folder).fingerprint()) != before
+    np.save(tmp_path / "a.npy", np.zeros((4, 4, 4), np.uint8))
+    before = list(open_source(tmp_path / "a.npy").fingerprint())
+    np.save(tmp_path / "a.npy", np.zeros((5, 4, 4), np.uint8))
+    assert list(open_source(tmp_path / "a.npy").fingerprint()) != before
+
+
+def test_a_changed_zarr_store_in_a_folder_is_noticed(folder: Path) -> None:
+    store = zarr.create_array(folder / "s.zarr", data=np.ones((3, 4, 4), np.uint8), chunks=(1, 4, 4))
+    before = list(open_source(folder).fingerprint())
+    assert len(before) == 7  # one entry for each file
+    store[1] = 7
+    assert list(open_source(folder).fingerprint()) != before
+
+
+def test_stacks_in_an_archive_are_to_be_unpacked(tmp_path: Path) -> None:
+    pages = io.BytesIO()
+    tifffile.imwrite(pages, np.zeros((12, 6, 6), np.uint8), metadata={"axes": "TYX"})
+    for name, data in {
+        "scans": {"a/0.dcm": b"x"},
+        "pages": {"a.tif": pages.getvalue()},
+        "texts": {"a.txt": b""},
+    }.items():
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as file:
+            for inside, content in data.items():
+                file.writestr(inside, content)
+    with pytest.raises(DataError, match=r"scans\.zip: holds a/0\.dcm, which is not read inside a \.zip; unpack it"):
+        open_source(tmp_path / "scans.zip")
+    with pytest.raises(DataError, match=r"texts\.zip: no images found, .* \.jpg .* \.npy; check the path"):
+        open_source(tmp_path / "texts.zip")
+    with pytest.raises(DataError, match=r"a\.tif: holds 12 images \(axes TYX\), .*; unpack it and give the folder"):
+        open_source(tmp_path / "pages.zip").read(0, SPEC)
+
+
+def test_truth_values_are_black_and_white(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.eye(4, dtype=bool)[None])
+    got = open_source(tmp_path / "a.npy").read(0, ImageSpec(channels=1))
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got[..., 0], 255 * np.eye(4))
+
+
+def test_a_broken_image_in_an_archive(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("good.png", png(1))
+        file.writestr("lost.png", png(2))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"lost.png") + 40] ^= 255  # inside the stored file
+    path.write_bytes(data)
+    source = open_source(path)
+    assert source.read(0, SPEC)[0, 0, 0] == 1
+    with pytest.raises(DataError, match=r"lost\.png: cannot be unpacked \(Bad CRC-32"):
+        source.read(1, SPEC)
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("hello")
+    (tmp_path / "bad.zip").write_text("hello")
+    (tmp_path / "bad.npy").write_text("hello")
+    (tmp_path / "bad.npz").write_text("hello")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as file:
+        file.writestr("a.txt", "hello")
+    np.savez(tmp_path / "none.npz")
+    np.save(tmp_path / "flat.npy", np.zeros((4, 4), np.uint8))
+    np.save(tmp_path / "fortran.npy", np.asfortranarray(np.ones((4, 4, 4), np.uint8)))
+    cut = np.zeros((4, 4, 4), np.uint8)
+    np.save(tmp_path / "cut.npy", cut)
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-1])
+    for name, message in {
+        "gone": "there is no such file or folder; check the path",
+        "empty": "no images found, .*; check the path",
+        "empty.zip": "no images found, .*; check the path",
+        "text.txt": "must be a folder, .zip, .npy, .npz, .tif, .* or .pack; give the folder",
+        "bad.zip": "is not a whole .zip",
+        "bad.npy": "is not a whole .npy file",
+        "bad.npz": "is not a whole .npz",
+        "none.npz": "holds no array",
+        "flat.npy": r"has shape \(4, 4\), it must be \(n, h, w\)",
+        "fortran.npy": "must be an array in C order",
+        "cut.npy": "is not a whole .npy file",
+    }.items():
+        with pytest.raises(DataError, match=rf"{name}: .*{message}.*"):
+            open_source(tmp_path / name)
+
+
+def test_a_file_that_vanishes(folder: Path) -> None:
+    source = open_source(folder)
+    (folder / "b.png").unlink()
+    with pytest.raises(DataError, match=r"b\.png: cannot be opened"):
+        source.read(2, SPEC)
+
+
+@pytest.mark.parametrize("name", ["gone.png", "gone.tif", "gone.nii.gz"])
+def test_a_link_to_nothing_is_left_out(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / name).symlink_to(tmp_path / "nowhere")
+    source = open_source(folder)
+    assert (name, -1, -1) in source.fingerprint()
+    with pytest.raises(DataError, match=name):
+        source.read(source.names.index(name), SPEC)
+    pack = build_pack(folder, tmp_path / "cache", size=4, workers=1)
+    assert [left_out for left_out, _ in pack.skipped] == [name]

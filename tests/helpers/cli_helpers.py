@@ -1,0 +1,71 @@
+"""What the tests of the command line share: a tiny model, and looking at what was printed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from diffae.config import DiffusionConfig, ModelConfig, NetworkConfig
+from diffae.model import DiffusionAutoencoder
+
+SIZE = 16
+Run = Callable[..., tuple[int, str, str]]
+
+TINY_TRAINING = ("--image-size", "8", "--z-sem-channels", "4", "--images", "8", "--batch-size", "4")
+
+
+def network(**changes: Any) -> NetworkConfig:
+    settings = {
+        "image_size": SIZE, "model_channels": 8, "channel_mult": (1, 2), "res_blocks": 1,
+        "attention_resolutions": (8,), "time_channels": 16, "dropout": 0.0, "z_sem_channels": 6,
+        "encoder_channel_mult": (1, 2), "encoder_res_blocks": 1,
+    }  # fmt: skip
+    return NetworkConfig(**{**settings, **changes})
+
+
+def save_model(folder: Path, **changes: Any) -> Path:
+    """A tiny model whose output is not zero, as fresh weights' would be."""
+    torch.manual_seed(0)
+    model = DiffusionAutoencoder(ModelConfig(network(**changes), DiffusionConfig(prediction="v")))
+    with torch.no_grad():
+        for parameter in model.networks.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    return folder
+
+
+def first(faces: Path, count: int) -> list[Path]:
+    return sorted(faces.glob("*.png"))[:count]
+
+
+def one_line(err: str) -> str:
+    """The last line of what was printed, which must be the error, without a traceback."""
+    lines = err.strip().splitlines()
+    assert lines[-1].startswith("diffae: error: "), err
+    assert "Traceback" not in err
+    assert sum(line.startswith("diffae: error") for line in lines) == 1
+    return lines[-1]
+
+
+def save_networks(size: int = SIZE) -> None:
+    """maps.pt, vectors.pt and other.pt: images as they are, their colours, and the opposites of these."""
+
+    class Opposite(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return -x
+
+    colours = [nn.AvgPool2d(size), nn.Flatten()]
+    networks = {
+        "maps": nn.Identity(),
+        "vectors": nn.Sequential(*colours),
+        "other": nn.Sequential(*colours, Opposite()),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, but people hold such files
+        for name, network in networks.items():
+            torch.jit.save(torch.jit.trace(network, torch.zeros(1, 3, size, size)), f"{name}.pt")
