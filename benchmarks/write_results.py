@@ -104,11 +104,11 @@ def _task(report: Path, out: Path, outcome: Outcome, *, with_images: bool) -> li
     lines = [f"### {task.title} ({task.place})", ""]
     if outcome.skipped:
         return [*lines, f"Left out: {outcome.skipped}.", ""]
-    for note in outcome.findings.notes:
+    for note in outcome.result.notes:
         lines += [note, ""]
-    for table in (*outcome.findings.tables, *([PAPER[outcome.task]] if outcome.task in PAPER else [])):
+    for table in (*outcome.result.tables, *([PAPER[outcome.task]] if outcome.task in PAPER else [])):
         lines += _table(table)
-    for picture in outcome.findings.pictures:
+    for picture in outcome.result.pictures:
         if picture.chart or with_images:
             name = f"{report.name}-{outcome.task}-{picture.name}.png"
             (out.parent / "images").mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from diffae.evaluation.linear_probe import Reading
 from diffae.evaluation.material import given
 from diffae.evaluation.memorisation import Comparison, Nearest
 from diffae.evaluation.report import claim_rows, write_page
-from diffae.evaluation.results import Absent, Claim, Findings, Outcome, Table, csv_rows, text, verdict
+from diffae.evaluation.results import Claim, Outcome, Result, Skipped, Table, csv_rows, text, verdict
 from diffae.evaluation.runner import TASKS, evaluate
 from diffae.evaluation.statistics import Estimate, auroc
 from diffae.evaluation.tasks import (
@@ -152,7 +152,7 @@ def test_what_is_missing_is_named(study: Study) -> None:
         "generation": "--features", "conditional": "--features", "manipulation": "--features", "attributes": "--labels",
         "memorisation": "train-prior",
     }.items():  # fmt: skip
-        with pytest.raises(Absent, match=what):
+        with pytest.raises(Skipped, match=what):
             TASKS[task].run(bare)
     few = replace(study, test=study.test.first(1))
     with pytest.raises(DataError, match="1 unseen images: reconstruction needs at least 2"):
@@ -223,7 +223,7 @@ def test_damaged_results_are_named(study: Study) -> None:
 def test_an_outcome_survives_json() -> None:
     table = Table("t", "T", ("a", "b"), (("x", Estimate(1.0, 0.5, 2.0, 9)), ("y", 3)), "note")
     claims = (Claim(5, "not shown", "by numbers", "because"),)
-    found = Outcome("denoising", "key", 1.5, 1.2, Findings((table,), (), claims, ("a note",)))
+    found = Outcome("denoising", "key", 1.5, 1.2, Result((table,), (), claims, ("a note",)))
     assert Outcome.from_json("denoising", json.loads(json.dumps(found.to_json()))) == found
     skipped = Outcome("denoising", "key", 0.1, 0.1, skipped="reason")
     assert Outcome.from_json("denoising", json.loads(json.dumps(skipped.to_json()))) == skipped
@@ -249,7 +249,7 @@ def test_cells_and_csvs_are_read_easily() -> None:
 
 def test_claims_of_several_tasks_are_put_together() -> None:
     def outcome(verdict, reason: str = "") -> Outcome:
-        return Outcome("denoising", "", findings=Findings(claims=(Claim(5, verdict, "1 against 2", reason),)))
+        return Outcome("denoising", "", result=Result(claims=(Claim(5, verdict, "1 against 2", reason),)))
 
     both = claim_rows({"a": outcome("shown"), "b": outcome("not shown", "it is small")})
     assert both[4][2:4] == ("partly shown", "1 against 2. 1 against 2. Why not: it is small.")

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from diffae.evaluation.results import Claim, Findings, Outcome, Picture, Table
+from diffae.evaluation.results import Claim, Outcome, Picture, Result, Table
 from diffae.evaluation.runner import RESULTS, picture_path
 from diffae.evaluation.statistics import Estimate
 
@@ -35,7 +35,7 @@ def report(tmp_path: Path) -> Path:
     folder.mkdir()
     table = Table("error", "Error", ("t", "ours|theirs"), ((1000, Estimate(0.25, 0.2, 0.3, 9)),), "Nine images.")
     pictures = (Picture("chart", "A chart", chart=True), Picture("people", "People"))
-    found = Findings((table,), pictures, (Claim(5, "not shown", "0.2 against 0.1", "too small"),), ("A note.",))
+    found = Result((table,), pictures, (Claim(5, "not shown", "0.2 against 0.1", "too small"),), ("A note.",))
     outcomes = [
         Outcome("denoising", "key", 200.0, 50.0, found),
         Outcome("generation", "key", 0.1, 0.1, skipped="no features; name /some/where/net.onnx"),

@@ -22,7 +22,7 @@ from diffae.errors import ConfigError, DataError
 from diffae.evaluation.baselines import Baseline, pca, plain
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.linear_probe import readable
-from diffae.evaluation.results import Absent
+from diffae.evaluation.results import Skipped
 from diffae.latent.attributes import AttributeDirections
 from diffae.model import Code, DiffusionAutoencoder
 
@@ -198,20 +198,20 @@ class Study:
         """The feature network.
 
         Raises:
-            Absent: none was given.
+            Skipped: none was given.
         """
         if self.features is None:
-            raise Absent("no feature network is given; name one by --features FILE.onnx, or inception")
+            raise Skipped("no feature network is given; name one by --features FILE.onnx, or inception")
         return self.features
 
     def need_labels(self) -> list[str]:
         """Names of the binary attributes.
 
         Raises:
-            Absent: there are no labels, or no binary ones.
+            Skipped: there are no labels, or no binary ones.
         """
         if not self.test.labels:
-            raise Absent("no binary labels are given; name a table of 0 and 1 by --labels FILE.csv")
+            raise Skipped("no binary labels are given; name a table of 0 and 1 by --labels FILE.csv")
         return list(self.test.labels)
 
     # ------------------------------------------------------------------ what several tasks use, computed once
@@ -231,7 +231,7 @@ class Study:
         """Binary attributes with enough examples of both classes to fit and to test, and those without.
 
         Raises:
-            Absent: there are no labels.
+            Skipped: there are no labels.
         """
         names = self.need_labels()
         enough = readable(self.labelled.labels, self.tested.labels)
@@ -264,7 +264,7 @@ class Study:
         """Attribute directions fitted to labelled training images: those alone, so that unseen ones can test them.
 
         Raises:
-            Absent: no labels.
+            Skipped: no labels.
         """
         self.need_labels()
         fitted = self.labelled

@@ -59,7 +59,7 @@ def claim_rows(outcomes: Mapping[str, Outcome]) -> list[tuple[str, str, str, str
     """For each claim what `CLAIM_HEADER` names."""
     made: dict[int, list[Claim]] = {number: [] for number in CLAIMS}
     for outcome in outcomes.values():
-        for claim in outcome.findings.claims:
+        for claim in outcome.result.claims:
             made[claim.number].append(claim)
     rows = []
     for number, claims in made.items():
@@ -96,11 +96,11 @@ def _task(page: Report, outcome: Outcome, *, quick: bool) -> None:
     if outcome.skipped:
         page.text(f"Left out: {outcome.skipped}.")
         return
-    for note in outcome.findings.notes:
+    for note in outcome.result.notes:
         page.text(note)
-    for table in outcome.findings.tables:
+    for table in outcome.result.tables:
         _table(page, table, quick=quick)
-    for picture in outcome.findings.pictures:
+    for picture in outcome.result.pictures:
         assert picture.image is not None
         page.picture(picture.image, picture.caption, width=_CHART_WIDTH if picture.chart else None)
     if outcome.task in PAPER:

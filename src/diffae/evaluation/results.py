@@ -28,7 +28,7 @@ CLAIMS = {
 """What the paper says of diffusion autoencoders, and an evaluation can find for a model or not."""
 
 
-class Absent(DiffaeError):
+class Skipped(DiffaeError):
     """A task cannot run because something it needs was not given; says what, and how to give it."""
 
 
@@ -70,7 +70,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Result:
     """All that a task found."""
 
     tables: tuple[Table, ...] = ()
@@ -91,13 +91,13 @@ class Outcome:
     """By the clock."""
     cpu_seconds: float = 0.0
     """Of the processor, all cores added up: what it costs on a machine that does other things too."""
-    findings: Findings = field(default_factory=Findings)
+    result: Result = field(default_factory=Result)
     skipped: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; pictures without their pixels."""
-        found = self.findings
-        plain = asdict(Findings(found.tables, (), found.claims, found.notes))
+        found = self.result
+        plain = asdict(Result(found.tables, (), found.claims, found.notes))
         plain["pictures"] = [{"name": p.name, "caption": p.caption, "chart": p.chart} for p in found.pictures]
         facts = {"key": self.key, "seconds": round(self.seconds, 1), "cpu_seconds": round(self.cpu_seconds, 1)}
         return {**facts, **({"skipped": self.skipped} if self.skipped else plain)}
@@ -115,7 +115,7 @@ class Outcome:
         tables = tuple(_table(table) for table in plain["tables"])
         pictures = tuple(Picture(p["name"], p["caption"], chart=p["chart"]) for p in plain["pictures"])
         claims = tuple(Claim(**claim) for claim in plain["claims"])
-        return cls(*facts, Findings(tables, pictures, claims, tuple(plain["notes"])))
+        return cls(*facts, Result(tables, pictures, claims, tuple(plain["notes"])))
 
 
 def verdict(*holds: bool | None) -> Verdict:

@@ -16,7 +16,7 @@ from diffae import __version__
 from diffae.checkpoint import written_beside
 from diffae.errors import DataError, DiffaeError, TrainingError
 from diffae.evaluation.context import Images, Study
-from diffae.evaluation.results import Findings, Outcome, csv_rows, listed
+from diffae.evaluation.results import Outcome, Result, csv_rows, listed
 from diffae.evaluation.tasks import (
     attributes,
     capacity,
@@ -43,7 +43,7 @@ class Task:
     title: str
     place: str
     """In the paper."""
-    run: Callable[[Study], Findings]
+    run: Callable[[Study], Result]
     counts: tuple[str, ...]
     """Of `Counts`, those that its findings depend on."""
     parts: tuple[str, ...] = ()
@@ -171,23 +171,23 @@ def _check_nothing_is_lost(out: Path, tasks: Sequence[str], stale: Sequence[str]
 def _run(study: Study, name: str, key: str) -> Outcome:
     start = time.monotonic(), time.process_time()
     try:
-        findings, skipped = TASKS[name].run(study), None
+        result, skipped = TASKS[name].run(study), None
     except TrainingError:
         raise
     except DiffaeError as error:
-        findings, skipped = Findings(), " ".join(str(error).split())
-    _write_files(study.out, name, findings)
-    return Outcome(name, key, time.monotonic() - start[0], time.process_time() - start[1], findings, skipped)
+        result, skipped = Result(), " ".join(str(error).split())
+    _write_files(study.out, name, result)
+    return Outcome(name, key, time.monotonic() - start[0], time.process_time() - start[1], result, skipped)
 
 
-def _write_files(out: Path, task: str, findings: Findings) -> None:
+def _write_files(out: Path, task: str, result: Result) -> None:
     for old in (*out.glob(f"{task}-*.csv"), *out.glob(f"{task}-*.png")):
         old.unlink()
-    for picture in findings.pictures:
+    for picture in result.pictures:
         with written_beside(picture_path(out, task, picture.name)) as temporary:
             assert picture.image is not None
             picture.image.save(temporary, "PNG", optimize=True)
-    for table in findings.tables:
+    for table in result.tables:
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows(csv_rows(table))
         with written_beside(_table_path(out, task, table.name)) as temporary:
@@ -205,8 +205,8 @@ def _table_path(out: Path, task: str, name: str) -> Path:
 
 def _whole(out: Path, outcome: Outcome) -> bool:
     """Whether its pictures and CSVs are still there."""
-    pictures = (picture_path(out, outcome.task, picture.name) for picture in outcome.findings.pictures)
-    tables = (_table_path(out, outcome.task, table.name) for table in outcome.findings.tables)
+    pictures = (picture_path(out, outcome.task, picture.name) for picture in outcome.result.pictures)
+    tables = (_table_path(out, outcome.task, table.name) for table in outcome.result.tables)
     return all(path.is_file() for path in (*pictures, *tables))
 
 
@@ -249,6 +249,6 @@ def with_pictures(out: Path, outcome: Outcome) -> Outcome:
 
     pictures = tuple(
         replace(picture, image=Image.open(picture_path(out, outcome.task, picture.name)))
-        for picture in outcome.findings.pictures
+        for picture in outcome.result.pictures
     )
-    return replace(outcome, findings=replace(outcome.findings, pictures=pictures))
+    return replace(outcome, result=replace(outcome.result, pictures=pictures))

@@ -8,7 +8,7 @@ from diffae.errors import DataError
 from diffae.evaluation.context import Images, Study
 from diffae.evaluation.edits import See, pixels
 from diffae.evaluation.linear_probe import Reading, lead, macro_average, read_attribute, weighted_average
-from diffae.evaluation.results import Cell, Claim, Findings, Picture, Table, listed, verdict
+from diffae.evaluation.results import Cell, Claim, Picture, Result, Table, listed, verdict
 from diffae.latent.probes import LEAST_OF_CLASS
 from diffae.plotting_figures import dots
 
@@ -21,7 +21,7 @@ _REFERENCE = (
 )
 
 
-def attributes(study: Study) -> Findings:
+def attributes(study: Study) -> Result:
     """AUROC of every binary attribute, read from z_sem and from each baseline, on the same split."""
     names, left_out = study.readable
     known, tested = study.labelled, study.tested
@@ -54,7 +54,7 @@ def attributes(study: Study) -> Findings:
     chart = Picture(
         "auroc", f"AUROC with 95 % intervals; {len(tested):,} unseen images.", dots(groups, "AUROC"), chart=True
     )
-    return Findings((table,), (chart,), _claims(readings, study.seed), _notes(study, left_out))
+    return Result((table,), (chart,), _claims(readings, study.seed), _notes(study, left_out))
 
 
 def _notes(study: Study, left_out: list[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from diffae.data.pack import Pack
 from diffae.errors import CheckpointError, DataError
 from diffae.evaluation.context import Images, Study
 from diffae.evaluation.linear_probe import macro_average, read_attribute
-from diffae.evaluation.results import Cell, Findings, Table
+from diffae.evaluation.results import Cell, Result, Table
 from diffae.evaluation.tasks.reconstruction import measure
 from diffae.model import DiffusionAutoencoder
 from diffae.training.autoencoder import train_autoencoder
@@ -22,7 +22,7 @@ from diffae.training.autoencoder import train_autoencoder
 _CHUNK = 4096  # images copied at once
 
 
-def capacity(study: Study) -> Findings:
+def capacity(study: Study) -> Result:
     """Reconstruction, from z_sem alone and with x_T, and what z_sem tells, for models of several sizes of z_sem."""
     x = study.unseen(study.counts.reconstructed, "capacity")
     rows: list[tuple[Cell, ...]] = []
@@ -48,7 +48,7 @@ def capacity(study: Study) -> Findings:
     )  # fmt: skip
     note = f"{len(x)} unseen images; T = {study.sampling.steps}; x_T random, or explicit."
     notes = () if study.capacity else (_how_trained(study),)
-    return Findings((Table("sizes", "Size of z_sem", header, tuple(rows), note),), notes=notes)
+    return Result((Table("sizes", "Size of z_sem", header, tuple(rows), note),), notes=notes)
 
 
 def _how_trained(study: Study) -> str:

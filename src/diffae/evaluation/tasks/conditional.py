@@ -12,7 +12,7 @@ from diffae.errors import DataError
 from diffae.evaluation.context import Study
 from diffae.evaluation.distances import frechet, kernel
 from diffae.evaluation.features import FeatureNetwork
-from diffae.evaluation.results import Cell, Findings, Picture, Table, listed
+from diffae.evaluation.results import Cell, Picture, Result, Table, listed
 from diffae.evaluation.statistics import Estimate
 from diffae.evaluation.tasks.generated import about_bias, decode_many, prior_z_sem
 from diffae.latent.few_shot import LatentClassifier, sample_like
@@ -27,7 +27,7 @@ _SHOWN = 8
 _LEAST = 20  # unseen images of a class
 
 
-def conditional(study: Study) -> Findings:
+def conditional(study: Study) -> Result:
     """Distance of few-shot conditional samples from unseen images of the class, beside all samples' (naive)."""
     features, prior = study.need_features(), _prior(study)
     rows: list[tuple[Cell, ...]] = []
@@ -68,7 +68,7 @@ def conditional(study: Study) -> Findings:
     notes = (f"Left out for want of labelled images: {listed(left_out)}.",) if left_out else ()
     table = Table("distances", "Few-shot conditional samples", header, tuple(rows), note)
     picture = Picture("samples", "Samples of each class.", labelled_rows(strips))
-    return Findings((table,), (picture,), notes=notes)
+    return Result((table,), (picture,), notes=notes)
 
 
 def _prior(study: Study) -> LatentPrior:

@@ -6,7 +6,7 @@ import numpy as np
 
 from diffae.evaluation.context import Study
 from diffae.evaluation.denoising import DenoisingPath, denoising_path
-from diffae.evaluation.results import Claim, Findings, Picture, Table, verdict
+from diffae.evaluation.results import Claim, Picture, Result, Table, verdict
 from diffae.evaluation.statistics import mean
 from diffae.model import DiffusionAutoencoder
 from diffae.plotting import tiles_of
@@ -15,7 +15,7 @@ from diffae.plotting_figures import curves, labelled_rows
 _SHOWN = 8  # levels in the picture
 
 
-def denoising(study: Study) -> Findings:
+def denoising(study: Study) -> Result:
     """Error of x0_hat at each level, ours beside DDIM's, and pictures of the way."""
     x = study.unseen(study.counts.denoised, "denoising")
     sampling = study.sampling
@@ -43,7 +43,7 @@ def denoising(study: Study) -> Findings:
         Picture("strips", "x0_hat on the way down.", labelled_rows(strips)),
     )  # fmt: skip
     if "DDIM" not in paths:
-        return Findings((table,), pictures, (), ("No DDIM baseline was given (--ddim) to compare with.",))
+        return Result((table,), pictures, (), ("No DDIM baseline was given (--ddim) to compare with.",))
     means = {whose: path.mse.mean().item() for whose, path in paths.items()}
     evidence = f"mean error of x0_hat along the path {means['ours']:.3g}, DDIM {means['DDIM']:.3g}"
     behind = [t for t, ours, theirs in zip(levels, errors["ours"], errors["DDIM"], strict=True)
@@ -51,4 +51,4 @@ def denoising(study: Study) -> Findings:
     holds = mean((paths["DDIM"].mse - paths["ours"].mse).mean(dim=1).numpy()).above(0)
     where = f"at {len(behind)} of {len(levels)} levels, t = {behind[-1]} to {behind[0]}" if behind else "nowhere"
     reason = "" if holds else f"ours is behind {where}; {len(x)} images"
-    return Findings((table,), pictures, (Claim(5, verdict(holds), evidence, reason),))
+    return Result((table,), pictures, (Claim(5, verdict(holds), evidence, reason),))

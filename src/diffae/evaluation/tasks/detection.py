@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffae.evaluation.context import Images, Study, steps_of
 from diffae.evaluation.detection import Detector, accuracy, convolutional_detector, frequency_detector
-from diffae.evaluation.results import Cell, Claim, Findings, Picture, Table, listed, verdict
+from diffae.evaluation.results import Cell, Claim, Picture, Result, Table, listed, verdict
 from diffae.evaluation.statistics import Estimate, mean
 from diffae.evaluation.tasks.generated import decode_many, prior_z_sem
 from diffae.evaluation.tasks.manipulation import all_edited
@@ -20,7 +20,7 @@ _CONVOLUTIONAL = "convolutional"
 _RIGHT = 0.9  # share told rightly above which claim 9 counts as shown
 
 
-def detection(study: Study) -> Findings:
+def detection(study: Study) -> Result:
     """Detectors trained on images generated at several T; their accuracy at each T, on edits and on reconstructions."""
     known = study.train.first(study.counts.detected)
     unseen = study.unseen(study.counts.detected // 2, "detection", least=8)
@@ -43,7 +43,7 @@ def detection(study: Study) -> Findings:
     caption = f"Accuracy against T, with 95 % intervals; {len(unseen)} real images and as many generated."
     picture = Picture("accuracy", caption, curves(lines, "steps T", "share told rightly", logarithmic="x"), chart=True)
     claim = _claim(study, {t: found[_at(t)] for t in steps}, len(known))
-    return Findings((table,), (picture,), (claim,), (_how(study),))
+    return Result((table,), (picture,), (claim,), (_how(study),))
 
 
 def _claim(study: Study, found: dict[int, dict[str, Estimate]], known: int) -> Claim:

@@ -11,7 +11,7 @@ from diffae.config import Sampling
 from diffae.evaluation.context import Study
 from diffae.evaluation.distances import frechet, kernel
 from diffae.evaluation.features import FeatureNetwork
-from diffae.evaluation.results import Absent
+from diffae.evaluation.results import Skipped
 from diffae.evaluation.statistics import Estimate, jackknife
 
 BIASED = 2048
@@ -33,10 +33,10 @@ def prior_z_sem(study: Study, count: int, what: str) -> Float[Tensor, "count d"]
     """z_sem drawn from the prior.
 
     Raises:
-        Absent: the run has none.
+        Skipped: the run has none.
     """
     if study.model.prior is None:
-        raise Absent(f"{study.run} has no latent prior; train one with `diffae train-prior {study.run}`")
+        raise Skipped(f"{study.run} has no latent prior; train one with `diffae train-prior {study.run}`")
     return study.model.prior.sample(count, generator=study.generator(f"prior for {what}"))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from diffae.config import Sampling
 from diffae.evaluation.context import Study, steps_of
 from diffae.evaluation.distances import kernel
-from diffae.evaluation.results import Cell, Claim, Findings, Picture, Table, text, verdict
+from diffae.evaluation.results import Cell, Claim, Picture, Result, Table, text, verdict
 from diffae.evaluation.statistics import Estimate, jackknife
 from diffae.evaluation.tasks.generated import about_distances, decode_many, distances, prior_z_sem
 from diffae.model import DiffusionAutoencoder
@@ -23,7 +23,7 @@ _SHOWN = 10
 _AUTOENCODED = "ours, z_sem of real images"
 
 
-def generation(study: Study) -> Findings:
+def generation(study: Study) -> Result:
     """Distance of samples from unseen images at each T: DDIM, ours, and ours with z_sem of real images."""
     features = study.need_features()
     count = min(study.counts.distribution, len(study.test), len(study.train))
@@ -56,7 +56,7 @@ def generation(study: Study) -> Findings:
         Picture("distance", f"{features.kernel_name} against T, with 95 % intervals; {count} images on each side.",
                 curves(lines, "steps T", f"{features.kernel_name}, lower is nearer", logarithmic="x"), chart=True),
     )  # fmt: skip
-    return Findings(tables, pictures, _claims(seen, made, study.seed), _notes(study))
+    return Result(tables, pictures, _claims(seen, made, study.seed), _notes(study))
 
 
 def _makers(study: Study, count: int) -> dict[str, Callable[[int], Tensor]]:

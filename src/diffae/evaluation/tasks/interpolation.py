@@ -7,7 +7,7 @@ import torch
 
 from diffae.evaluation.context import Study
 from diffae.evaluation.path_length import EPSILON, path_length, squared_error
-from diffae.evaluation.results import Claim, Findings, Picture, Table, verdict
+from diffae.evaluation.results import Claim, Picture, Result, Table, verdict
 from diffae.evaluation.statistics import mean
 from diffae.model import DiffusionAutoencoder
 from diffae.plotting import tiles_of
@@ -18,7 +18,7 @@ _LEAST = 3  # images in a ring: of two, both pairs would be the same
 _FRAMES = 9
 
 
-def interpolation(study: Study) -> Findings:
+def interpolation(study: Study) -> Result:
     """Perceptual path length between neighbours among unseen images, ours beside DDIM's, and strips."""
     x = study.unseen(max(study.counts.pairs, _LEAST), "interpolation", least=_LEAST)
     sampling = study.sampling
@@ -51,8 +51,8 @@ def interpolation(study: Study) -> Findings:
     table = Table("path-length", "Path length", ("distance", *whose), rows, note)
     picture = Picture("strips", "From one unseen image to another.", labelled_rows(strips))
     if study.ddim is None:
-        return Findings((table,), (picture,), (), ("No DDIM baseline was given (--ddim) to compare with.",))
-    return Findings((table,), (picture,), (_claim(lengths, list(distances)),))
+        return Result((table,), (picture,), (), ("No DDIM baseline was given (--ddim) to compare with.",))
+    return Result((table,), (picture,), (_claim(lengths, list(distances)),))
 
 
 def _claim(lengths: dict[tuple[str, str], np.ndarray], distances: list[str]) -> Claim:

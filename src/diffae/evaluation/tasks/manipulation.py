@@ -11,7 +11,7 @@ from diffae.errors import DataError
 from diffae.evaluation.context import Images, Study
 from diffae.evaluation.distances import kernel
 from diffae.evaluation.features import FeatureNetwork
-from diffae.evaluation.results import Cell, Claim, Findings, Picture, Table, text, verdict
+from diffae.evaluation.results import Cell, Claim, Picture, Result, Table, text, verdict
 from diffae.evaluation.statistics import Estimate, jackknife, mean
 from diffae.evaluation.tasks.generated import about_distances, distances
 from diffae.plotting import tiles_of
@@ -67,7 +67,7 @@ class Edited:
         return f"{self.name}: nearer by {text(self.toward)} to those with it, by {text(self.near)} to those without"
 
 
-def manipulation(study: Study) -> Findings:
+def manipulation(study: Study) -> Result:
     """Unseen images without an attribute, edited to have it, beside those that have it."""
     features = study.need_features()
     names = [name for name in study.directions.attributes_ if _enough(study.test, name)][: study.counts.edited]
@@ -90,7 +90,7 @@ def manipulation(study: Study) -> Findings:
         for row in ((f"without\n{one.name}", tiles_of(one.without[:_SHOWN])), ("edited", tiles_of(one.made[:_SHOWN])))
     ]
     picture = Picture("strips", "Unseen images and their edits; x_T is kept.", labelled_rows(strips))
-    return Findings(tuple(tables), (picture,), (_claim(found),), _NOTES)
+    return Result(tuple(tables), (picture,), (_claim(found),), _NOTES)
 
 
 def _claim(found: list[Edited]) -> Claim:

@@ -10,7 +10,7 @@ from torch import Tensor
 from diffae.data.images import to_unit
 from diffae.evaluation.context import Study
 from diffae.evaluation.memorisation import SIGNIFICANT, Comparison, copying
-from diffae.evaluation.results import Claim, Findings, Picture, Table, verdict
+from diffae.evaluation.results import Claim, Picture, Result, Table, verdict
 from diffae.evaluation.statistics import mean
 from diffae.evaluation.tasks.generated import decode_many, prior_z_sem
 from diffae.plotting import tiles_of
@@ -25,7 +25,7 @@ View = Callable[[Tensor], Tensor]
 """Images in [-1, 1] => vectors whose mean squared difference is the distance."""
 
 
-def memorisation(study: Study) -> Findings:
+def memorisation(study: Study) -> Result:
     """Nearest training images of samples and of unseen images, and a test of whether samples are nearer."""
     count = min(study.counts.distribution, 500)
     x = decode_many(study, prior_z_sem(study, count, "memorisation"), _STEPS, "memorisation")
@@ -52,7 +52,7 @@ def memorisation(study: Study) -> Findings:
         Picture("distances", f"How near the nearest training image is, by pixels; {len(x)} samples, {len(unseen)} "
                 "unseen images.", histograms(relative, "distance of the nearest over that of the next 49"), chart=True),
     )  # fmt: skip
-    return Findings((table,), pictures, (_claim(found, p, len(x)),))
+    return Result((table,), pictures, (_claim(found, p, len(x)),))
 
 
 def _claim(found: dict[str, Comparison], p: float, count: int) -> Claim:

@@ -8,7 +8,7 @@ from torch import Tensor
 from diffae.data.images import to_tensor
 from diffae.evaluation.context import Study
 from diffae.evaluation.outliers import scores, shifted, textures
-from diffae.evaluation.results import Claim, Findings, Picture, Table, listed, verdict
+from diffae.evaluation.results import Claim, Picture, Result, Table, listed, verdict
 from diffae.evaluation.statistics import Estimate, auroc, mean
 from diffae.plotting import tiles_of
 from diffae.plotting_figures import histograms, labelled_rows
@@ -18,7 +18,7 @@ _INSIDE = "unseen"
 _ABOUT_X_T = ("x_T not normal", "x_T correlated")
 
 
-def out_of_distribution(study: Study) -> Findings:
+def out_of_distribution(study: Study) -> Result:
     """Scores of unseen, shifted and foreign images, and how well each score tells them."""
     x = study.unseen(study.counts.outliers, "out-of-distribution", least=8)
     kinds: dict[str, Tensor] = {_INSIDE: x, **shifted(x, study.generator("shifts")), **_foreign(study, len(x))}
@@ -43,7 +43,7 @@ def out_of_distribution(study: Study) -> Findings:
         Picture("correlation", f"Correlation of neighbouring values of x_T; {len(x)} images of each kind.",
                 histograms(charts, "correlation, absolute"), chart=True),
     )  # fmt: skip
-    return Findings(tables, pictures, _claims(measures, {kind: areas[kind] for kind in foreign}))
+    return Result(tables, pictures, _claims(measures, {kind: areas[kind] for kind in foreign}))
 
 
 def _scores(study: Study, kinds: dict[str, Tensor]) -> dict[str, dict[str, np.ndarray]]:

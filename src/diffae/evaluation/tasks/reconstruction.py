@@ -13,7 +13,7 @@ from diffae.data.images import to_unit
 from diffae.evaluation.context import Study, steps_of
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.reconstruction import reconstruction_quality
-from diffae.evaluation.results import Cell, Claim, Findings, Picture, Table, listed, verdict
+from diffae.evaluation.results import Cell, Claim, Picture, Result, Table, listed, verdict
 from diffae.evaluation.statistics import Estimate, mean
 from diffae.model import DiffusionAutoencoder
 from diffae.plotting import tiles_of
@@ -68,7 +68,7 @@ def measure(
     return Row(name, steps, numbers, calls, mean(mse), mean(psnr), mean(ssim), distance, mse)
 
 
-def reconstruction(study: Study) -> Findings:
+def reconstruction(study: Study) -> Result:
     """Every way of coding, at every T, beside the baselines."""
     x = study.unseen(study.counts.reconstructed, "reconstruction")
     pictures = [("input", x[:SHOWN])]
@@ -84,7 +84,7 @@ def reconstruction(study: Study) -> Findings:
     note = f"Means over {len(x)} unseen images in [0, 1]; PSNR capped at {MOST_PSNR:.0f} dB."
     table = Table("quality", "Reconstruction", header, tuple(row.cells() for row in rows), note)
     sheet = labelled_rows([(name, tiles_of(y)) for name, y in pictures])
-    return Findings(
+    return Result(
         (table,),
         (
             Picture("sheet", f"Unseen images and what comes back of them (T = {_PICTURED}).", sheet),

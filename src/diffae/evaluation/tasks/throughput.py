@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from diffae.evaluation.context import Study
-from diffae.evaluation.results import Findings, Table
+from diffae.evaluation.results import Result, Table
 from diffae.evaluation.throughput import machine
 from diffae.evaluation.throughput import throughput as measure
 
 _BATCH = 32
 
 
-def throughput(study: Study) -> Findings:
+def throughput(study: Study) -> Result:
     """Training and sampling, ours beside the same network without an encoder."""
     ours = study.model.config
     configs = {"ours": ours, "DDIM": replace(ours, network=replace(ours.network, z_sem_channels=0))}
@@ -28,4 +28,4 @@ def throughput(study: Study) -> Findings:
         f"Sampling is decoding in {sampling.steps} steps; encoding is z_sem alone."
     )
     header = ("model", "parameters", "training, images/s", "sampling, images/s", "encoding, images/s")
-    return Findings((Table("speed", "Images a second", header, tuple(rows), note),))
+    return Result((Table("speed", "Images a second", header, tuple(rows), note),))

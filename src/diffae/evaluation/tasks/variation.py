@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from diffae.evaluation.context import Study
-from diffae.evaluation.results import Claim, Findings, Picture, Table, verdict
+from diffae.evaluation.results import Claim, Picture, Result, Table, verdict
 from diffae.evaluation.statistics import Estimate, mean
 from diffae.evaluation.variation import FixedShare, Variation, fixed_share
 from diffae.evaluation.variation import variation as vary
@@ -19,7 +19,7 @@ _GAIN = 4.0  # of the map of standard deviations: white is a quarter or more
 _FIXED = 0.8  # share of coarse structure that z_sem must fix for claim 1
 
 
-def variation(study: Study) -> Findings:
+def variation(study: Study) -> Result:
     """Share of the variance that z_sem fixes, coarse and fine; how alike variations are; means and deviations."""
     x = study.unseen(study.counts.varied, "variation")
     z_sem = study.model.encode_semantic(x)
@@ -49,7 +49,7 @@ def variation(study: Study) -> Findings:
     enough = share.coarse > _FIXED
     holds = (enough, enough and share.coarse > share.fine)
     claim = Claim(1, verdict(*holds), evidence, "" if all(holds) else _reason(study, share))
-    return Findings(tuple(tables), (_sheet(x, found),), (claim,), (rule,))
+    return Result(tuple(tables), (_sheet(x, found),), (claim,), (rule,))
 
 
 def _reason(study: Study, share: FixedShare) -> str:
