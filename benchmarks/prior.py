@@ -95,15 +95,15 @@ def quality(arguments: argparse.Namespace) -> dict[str, Any]:
     baseline = arguments.baseline and DiffusionAutoencoder.from_pretrained(arguments.baseline, "cpu")
     faces, network = open_faces(arguments.faces, arguments.cache), FeatureNetwork.open(arguments.features)
     train_rows = np.random.default_rng(0).permutation(faces.rows("train"))[: arguments.count]
-    real = network.pooled(faces.images(faces.rows("test")))
+    real = network.vectors(faces.images(faces.rows("test")))
     x = faces.images(train_rows)
-    floor = frechet(network.pooled(x), real)
+    floor = frechet(network.vectors(x), real)
     name = network.frechet_name
     found: dict[str, dict[str, float]] = {}
     for what, make in makers(model, baseline, x, arguments.count).items():
         found[what] = {}
         for steps in arguments.steps:
-            found[what][str(steps)] = frechet(network.pooled(make(steps)), real)
+            found[what][str(steps)] = frechet(network.vectors(make(steps)), real)
             print(f"{what}, {steps} steps: {name} {found[what][str(steps)]:.3f}", flush=True)
     title = f"{name} of {arguments.count} images to {len(real)} of the test split"
     table = Table("images", *(f"T={steps}" for steps in arguments.steps), title=title)
@@ -139,10 +139,10 @@ def few_shot(arguments: argparse.Namespace) -> dict[str, Any]:
     sampling = replace(Sampling.fast(arguments.steps), precision=arithmetic())
 
     def seen(z: Tensor, seed: int) -> np.ndarray:
-        return network.pooled(model.decode(z_sem=z, sampling=sampling, generator=seeded(seed)))
+        return network.vectors(model.decode(z_sem=z, sampling=sampling, generator=seeded(seed)))
 
-    real = network.pooled(faces.images(held))
-    all_real = network.pooled(faces.images(np.random.default_rng(0).permutation(train)[:count]))
+    real = network.vectors(faces.images(held))
+    all_real = network.vectors(faces.images(np.random.default_rng(0).permutation(train)[:count]))
     all_made = seen(prior.sample(count, generator=seeded(99)), 99)
     results: dict[str, Any] = {}
     for name, (column, wanted) in CLASSES.items():
@@ -187,7 +187,7 @@ def recipes(arguments: argparse.Namespace) -> dict[str, Any]:
     faces, network = open_faces(arguments.faces, arguments.cache), FeatureNetwork.open(arguments.features)
     cache, mark = arguments.run / "cache", model.fingerprint()
     codes, val, test = (encode_pack(model, faces.pack, faces.rows(part), cache) for part in ("train", "val", "test"))
-    real = network.pooled(faces.images(faces.rows("test")))
+    real = network.vectors(faces.images(faces.rows("test")))
     sampling = replace(Sampling.fast(), precision=arithmetic())
     usual, training = prior_presets()["small32"]
     results: dict[str, list[dict[str, float]]] = {}
@@ -202,7 +202,7 @@ def recipes(arguments: argparse.Namespace) -> dict[str, Any]:
             z_test = prior.normalise(torch.from_numpy(np.array(test))).numpy()
             row = {f"z_norm, {steps} steps": frechet(prior.normalise(z).numpy(), z_test) for steps, z in drawn.items()}
             made = model.decode(z_sem=drawn[100][: arguments.count], sampling=sampling, generator=seeded(seed))
-            row[network.frechet_name] = frechet(network.pooled(made), real)
+            row[network.frechet_name] = frechet(network.vectors(made), real)
             results.setdefault(name, []).append(row)
             print(name, f"seed {seed}:", ", ".join(f"{what} {value:.3f}" for what, value in row.items()), flush=True)
     measures = list(next(iter(results.values()))[0])

@@ -114,7 +114,7 @@ def decodings(model: DiffusionAutoencoder, faces: Faces, split: str, features: F
     return {
         "MSE from z_sem": (to_unit(x) - to_unit(x_0)).square().mean().item(),
         f"{features.name} distance": float(features.distance(x_0, x).mean()),
-        f"FD-{features.name}": frechet(features.pooled(x), features.pooled(x_0)),
+        f"FD-{features.name}": frechet(features.vectors(x), features.vectors(x_0)),
         "exact MSE": back.mse.double().mean().item(),
         "x_T std": x_T.std().item(),
         "x_T kurtosis": (((x_T - x_T.mean()) / x_T.std()) ** 4).mean().item() - 3,
@@ -130,7 +130,7 @@ def generated(folder: Path, faces: Faces, split: str, features: FeatureNetwork) 
     model = DiffusionAutoencoder.from_pretrained(folder, "cpu")
     drawn = model.sample(MEASURED, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     real = faces.images(faces.rows(split)[:MEASURED])
-    return {f"FD-{features.name} of samples": frechet(features.pooled(drawn), features.pooled(real))}
+    return {f"FD-{features.name} of samples": frechet(features.vectors(drawn), features.vectors(real))}
 
 
 def seconds_per_image(runs: list[str], rounds: int = 24) -> dict[str, float]:

@@ -84,8 +84,8 @@ def main() -> None:
     source, drawn = unconditional(model, x_train, generator)
     z_sem = {"conditional": model.encode_semantic(x_test[: arguments.images]), "unconditional": drawn}
     x_T = torch.randn((arguments.images, *model.image_shape), generator=generator)
-    real = network.pooled(x_test)
-    rows = [{"setting": f"{len(x_train)} real images of train", "conditional": frechet(network.pooled(x_train), real)}]
+    real = network.vectors(x_test)
+    rows = [{"setting": f"{len(x_train)} real images of train", "conditional": frechet(network.vectors(x_train), real)}]
     few = Code(z_sem["conditional"][:SOLVED], x_T[:SOLVED])
     solved = model.decode(few, sampling=Sampling(100, solver="dpm++2m"))
     for text in arguments.settings:
@@ -93,7 +93,7 @@ def main() -> None:
         away = model.decode(few, sampling=sampling) - solved
         row: dict = {"setting": text, "of the ODE": away.square().mean().sqrt().item() / 2}  # images in [0, 1]
         for what, z in z_sem.items():
-            row[what] = frechet(network.pooled(model.decode(z_sem=z, x_T=x_T[: len(z)], sampling=sampling)), real)
+            row[what] = frechet(network.vectors(model.decode(z_sem=z, x_T=x_T[: len(z)], sampling=sampling)), real)
         rows.append(row)
         print(row, flush=True)
         found = {

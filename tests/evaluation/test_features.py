@@ -73,7 +73,7 @@ def test_an_onnx_file_is_read_whatever_sizes_it_fixes(tmp_path: Path, shape: tup
     pytest.importorskip("onnxruntime")
     network = FeatureNetwork.open(onnx(tmp_path / "means.onnx", shape, OPERATORS))
     x = images().mean(dim=(2, 3), keepdim=True).expand(3, 3, 8, 8)  # plain colours, which resizing leaves as they are
-    np.testing.assert_allclose(network.pooled(x), (x[..., 0, 0] + 1) / 2, atol=1e-5)
+    np.testing.assert_allclose(network.vectors(x), (x[..., 0, 0] + 1) / 2, atol=1e-5)
     assert network.distance(x, x) == pytest.approx(0, abs=1e-9)
     assert (network.distance(x, x.flip(1)) > 0).all()
 
@@ -99,7 +99,7 @@ def test_an_onnx_network_that_fails_on_the_images_says_so(tmp_path: Path) -> Non
     pytest.importorskip("onnxruntime")
     network = FeatureNetwork.open(onnx(tmp_path / "narrow.onnx", ("n", 3, "h", 4), OPERATORS))
     with pytest.raises(DataError, match=r"narrow\.onnx fails on images \(3, 3, 8, 8\) \(.*Expected: 4") as error:
-        network.pooled(images())
+        network.vectors(images())
     assert "\n" not in str(error.value)
 
 
@@ -121,7 +121,7 @@ def images(count: int = 3, channels: int = 3, size: int = 8) -> Tensor:
 )
 def test_images_reach_a_network_in_its_range(means: Path, range_: str, expected) -> None:
     x = images()
-    found = FeatureNetwork.open(f"{means}{range_}").pooled(x)
+    found = FeatureNetwork.open(f"{means}{range_}").vectors(x)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected(x.mean(dim=(2, 3))).numpy(), atol=1e-5)
 
@@ -129,7 +129,7 @@ def test_images_reach_a_network_in_its_range(means: Path, range_: str, expected)
 def test_gray_becomes_rgb_and_long_batches_are_parted(means: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "BATCH", 2)
     x = images(5, 1)
-    found = FeatureNetwork.open(means).pooled(x)
+    found = FeatureNetwork.open(means).vectors(x)
     np.testing.assert_allclose(found, ((x.mean(dim=(2, 3)) + 1) / 2).expand(-1, 3).numpy(), atol=1e-6)
 
 
@@ -194,9 +194,9 @@ def test_a_network_without_what_is_asked_for_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must be the same"):
         network.distance(images(2), images(3))
     with pytest.raises(DataError, match="no feature vector"):
-        FeatureNetwork("LPIPS-Alex", None, lambda a, b: a).pooled(images())
+        FeatureNetwork("LPIPS-Alex", None, lambda a, b: a).vectors(images())
     with pytest.raises(DataError, match="gray or RGB"):
-        network.pooled(images(channels=5))
+        network.vectors(images(channels=5))
 
 
 @pytest.mark.parametrize("name", ["nothing.onnx", "inceptoin", "net.pt@rgb"])
@@ -220,7 +220,7 @@ def test_a_torchscript_network_with_other_inputs_is_refused(tmp_path: Path) -> N
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.trace(nn.Linear(4, 2), torch.zeros(1, 4)), str(tmp_path / "linear.pt"))
     with pytest.raises(DataError, match="must take"):
-        FeatureNetwork.open(tmp_path / "linear.pt").pooled(images())
+        FeatureNetwork.open(tmp_path / "linear.pt").vectors(images())
 
 
 @pytest.mark.parametrize("name", known_features.KNOWN)
@@ -270,13 +270,13 @@ def test_the_networks_for_measuring(shared: Path) -> None:
     squeezenet = FeatureNetwork.open(folder / "squeezenet11.onnx")
     x = images(3, size=32)
     assert squeezenet.frechet_name == "FD-SqueezeNet"
-    assert squeezenet.pooled(x).shape == (3, 512)
+    assert squeezenet.vectors(x).shape == (3, 512)
     assert squeezenet.distance(x, x) == pytest.approx(0, abs=1e-9)
     near, far = squeezenet.distance(x, x + 0.01), squeezenet.distance(x, -x)
     assert (far > 5 * near).all()
     faces = FeatureNetwork.open(folder / "mobilefacenet.onnx")
     assert faces.name == "MobileFaceNet"
-    assert faces.pooled(x).shape == (3, 128)
+    assert faces.vectors(x).shape == (3, 128)
     assert faces.similarity(x, x) == pytest.approx(1, abs=1e-5)
 
 
@@ -291,4 +291,4 @@ def test_an_onnx_network_is_fed_what_it_was_trained_on(shared: Path) -> None:
         :, None, None
     ]
     [expected] = onnxruntime.InferenceSession(str(path)).run(None, {"input0": prepared.astype(np.float32)})
-    np.testing.assert_allclose(FeatureNetwork.open(path).pooled(x), expected, atol=1e-4)
+    np.testing.assert_allclose(FeatureNetwork.open(path).vectors(x), expected, atol=1e-4)

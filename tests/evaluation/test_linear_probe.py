@@ -7,7 +7,14 @@ import pytest
 from scipy.stats import norm
 
 from diffae.errors import DataError
-from diffae.evaluation.linear_probe import Reading, lead, macro_average, read_attribute, readable, weighted_average
+from diffae.evaluation.linear_probe import (
+    ProbeResult,
+    lead,
+    macro_average,
+    probe_attribute,
+    probeable,
+    weighted_average,
+)
 from diffae.evaluation.statistics import Estimate, auroc
 
 
@@ -20,30 +27,30 @@ def codes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_an_attribute_in_the_code_is_read_and_one_that_is_not_is_chance() -> None:
     (x, y), (x_test, y_test) = codes(300, 0), codes(300, 1)
     x[:, 4] = 7  # a constant number does no harm
-    assert read_attribute("a", x, y, x_test, y_test).area.value > 0.97
-    luck = read_attribute("b", x, np.random.default_rng(2).integers(0, 2, 300).astype(float), x_test, y_test)
+    assert probe_attribute("a", x, y, x_test, y_test).area.value > 0.97
+    luck = probe_attribute("b", x, np.random.default_rng(2).integers(0, 2, 300).astype(float), x_test, y_test)
     assert luck.area.value < 0.7
     assert luck.positives == int(y_test.sum())
 
 
 def test_unknown_labels_are_left_out() -> None:
     (x, y), (x_test, y_test) = codes(300, 0), codes(100, 1)
-    whole = read_attribute("a", x[:200], y[:200], x_test[:80], y_test[:80])
+    whole = probe_attribute("a", x[:200], y[:200], x_test[:80], y_test[:80])
     y[200:], y_test[80:] = np.nan, np.nan
-    assert read_attribute("a", x, y, x_test, y_test).area == whole.area
+    assert probe_attribute("a", x, y, x_test, y_test).area == whole.area
 
 
 def test_too_few_examples_are_refused() -> None:
     x, y = codes(50, 0)
     with pytest.raises(DataError, match=r"'hat' has 2 positives and 48 negatives: at least 5"):
-        read_attribute("hat", x, (np.arange(50) < 2).astype(float), x, y)
+        probe_attribute("hat", x, (np.arange(50) < 2).astype(float), x, y)
 
 
 def test_averages_weigh_by_positives_or_not() -> None:
     nothing = np.zeros(0)
     readings = [
-        Reading("a", Estimate(0.9, 0, 1, 10), 1, nothing, nothing),
-        Reading("b", Estimate(0.5, 0, 1, 10), 3, nothing, nothing),
+        ProbeResult("a", Estimate(0.9, 0, 1, 10), 1, nothing, nothing),
+        ProbeResult("b", Estimate(0.5, 0, 1, 10), 3, nothing, nothing),
     ]
     assert macro_average(readings) == pytest.approx(0.7)
     assert weighted_average(readings) == pytest.approx(0.6)
@@ -59,7 +66,7 @@ def test_the_interval_of_a_lead_holds_the_true_one_mostly() -> None:
         read = [
             strength * labels + 0.8 * common + 0.6 * rng.normal(size=200) for strength in (1.5, 1.0)
         ]  # of unit variance within a class: areas Phi(strength / sqrt(2))
-        ours, theirs = (Reading("a", auroc(logits, labels == 1), 100, logits, labels) for logits in read)
+        ours, theirs = (ProbeResult("a", auroc(logits, labels == 1), 100, logits, labels) for logits in read)
         found = lead([ours], [theirs], trial)
         assert found.value == pytest.approx(ours.area.value - theirs.area.value)
         inside += found.low < norm.cdf(1.5 / 2**0.5) - norm.cdf(1 / 2**0.5) < found.high
@@ -68,4 +75,4 @@ def test_the_interval_of_a_lead_holds_the_true_one_mostly() -> None:
 
 def test_attributes_without_examples_are_told_from_others() -> None:
     some, few = np.arange(20) % 2.0, (np.arange(20) < 2).astype(float)
-    assert readable({"a": some, "b": few, "c": some}, {"a": some, "b": some, "c": few}) == ["a"]
+    assert probeable({"a": some, "b": few, "c": some}, {"a": some, "b": some, "c": few}) == ["a"]

@@ -24,7 +24,7 @@ from diffae.evaluation import context as studies
 from diffae.evaluation import runner as running
 from diffae.evaluation.context import Counts, Images, Study, with_counts
 from diffae.evaluation.features import FeatureNetwork
-from diffae.evaluation.linear_probe import Reading
+from diffae.evaluation.linear_probe import ProbeResult
 from diffae.evaluation.material import given
 from diffae.evaluation.memorisation import Comparison, Nearest
 from diffae.evaluation.report import claim_rows, write_page
@@ -289,10 +289,10 @@ def test_readings_must_be_better_by_more_than_chance() -> None:
     labels = (rng.random(400) < 0.4).astype(float)
     labels[:20] = np.nan
 
-    def reading(strength: float) -> Reading:
+    def reading(strength: float) -> ProbeResult:
         logits = rng.normal(size=400) + strength * np.nan_to_num(labels)
         known = ~np.isnan(labels)
-        return Reading("hat", auroc(logits[known], labels[known] == 1), 9, logits, labels)
+        return ProbeResult("hat", auroc(logits[known], labels[known] == 1), 9, logits, labels)
 
     strengths = {"z_sem": 1.5, "pixels, at most 16 x 16": 1.5, "PCA": 0.2, "Net features": 9.0, "theirs": 9.0}
     (claim,) = attributes._claims({name: [reading(strength)] for name, strength in strengths.items()}, 0)
@@ -404,7 +404,7 @@ def test_counts_are_changed_by_name() -> None:
 
 def test_samples_of_the_same_distribution_are_near(study: Study) -> None:
     assert study.features is not None
-    one, other = (study.features.pooled(study.train.tensor()[rows]) for rows in (slice(60), slice(60, None)))
+    one, other = (study.features.vectors(study.train.tensor()[rows]) for rows in (slice(60), slice(60, None)))
     far = generated.distances(one, other + 1)
     near = generated.distances(one, other)
     assert near[1].low < 0.01 < far[1].low

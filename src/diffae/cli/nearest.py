@@ -140,7 +140,7 @@ def _measures(
     if network is not None:
 
         def features(x: Tensor) -> Tensor:
-            return torch.from_numpy(network.pooled(x))
+            return torch.from_numpy(network.vectors(x))
 
         found.append(_Measure(f"{network.name} features", features, of_images(features)))
     return found

@@ -37,7 +37,7 @@ def vectors_file(pack: Pack, network: FeatureNetwork, tell: Callable[[int], None
         with written_beside(path) as temporary, temporary.open("wb") as file:
             for start in range(0, len(pack), _BLOCK):
                 rows = np.arange(start, min(start + _BLOCK, len(pack)))
-                found = network.pooled(to_tensor(pack.fetch(rows)))
+                found = network.vectors(to_tensor(pack.fetch(rows)))
                 if start == 0:
                     shape = (len(pack), found.shape[1])
                     facts = {"descr": "<f4", "fortran_order": False, "shape": shape}

@@ -136,7 +136,7 @@ class FeatureNetwork:
             raise DataError(f"{self.name} gives neither vectors (b, d) nor maps (b, c, h, w): export it with such")
         return frozenset(found)
 
-    def pooled(self, images: Float[Tensor, "b c h w"]) -> Float[np.ndarray, "b d"]:
+    def vectors(self, images: Float[Tensor, "b c h w"]) -> Float[np.ndarray, "b d"]:
         """The feature vector of each image, float32.
 
         Args:
@@ -144,10 +144,10 @@ class FeatureNetwork:
         Raises:
             DataError: images of other channels, or a network without feature vectors.
         """
-        parts = [self._pooled(x) for x in images.split(BATCH)]
+        parts = [self._vectors(x) for x in images.split(BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
-    def _pooled(self, x: Tensor) -> np.ndarray:
+    def _vectors(self, x: Tensor) -> np.ndarray:
         found = self._outputs(x) if self._outputs else {}
         vectors = [value for name, value in found.items() if name == "pooled"]
         vectors += [value for value in found.values() if value.dim() == 2]
@@ -157,7 +157,7 @@ class FeatureNetwork:
 
     def similarity(self, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[np.ndarray, " b"]:
         """Cosine of the feature vectors of each pair: for a face network, how much it is the same person, -1..1."""
-        one, other = self.pooled(a), self.pooled(b)
+        one, other = self.vectors(a), self.vectors(b)
         lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
         return (one * other).sum(axis=1) / np.maximum(lengths, 1e-12)
 

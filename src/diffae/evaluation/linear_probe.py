@@ -14,7 +14,7 @@ from diffae.latent.probes import LEAST_OF_CLASS, fit_plane
 
 
 @dataclass(frozen=True)
-class Reading:
+class ProbeResult:
     """One attribute, read from codes of unseen images."""
 
     attribute: str
@@ -26,13 +26,13 @@ class Reading:
     """Of all tested images: 1, 0 or NaN (unknown)."""
 
 
-def read_attribute(
+def probe_attribute(
     name: str,
     codes: Float[np.ndarray, "n d"],
     labels: Float[np.ndarray, " n"],
     test_codes: Float[np.ndarray, "m d"],
     test_labels: Float[np.ndarray, " m"],
-) -> Reading:
+) -> ProbeResult:
     """AUROC, on test images, of the logistic regression that attribute directions use (see `diffae.latent.probes`).
 
     Args:
@@ -49,10 +49,10 @@ def read_attribute(
     plane, _ = fit_plane((x - mean) / std, y, binary=True)
     logits = plane.read((test_codes - mean) / std)
     area = auroc(logits[~np.isnan(test_labels)], y_test == 1)
-    return Reading(name, area, int((y_test == 1).sum()), logits, test_labels)
+    return ProbeResult(name, area, int((y_test == 1).sum()), logits, test_labels)
 
 
-def readable(
+def probeable(
     labels: Mapping[str, Float[np.ndarray, " n"]], test_labels: Mapping[str, Float[np.ndarray, " m"]]
 ) -> list[str]:
     """Attributes of which there are enough examples of both classes, to fit and to test."""
@@ -74,12 +74,12 @@ def _known(name: str, codes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray
     return codes[known].astype(np.float64), labels[known]
 
 
-def macro_average(readings: list[Reading]) -> float:
+def macro_average(readings: list[ProbeResult]) -> float:
     """Plain mean of the areas."""
     return float(np.mean([reading.area.value for reading in readings]))
 
 
-def lead(readings: list[Reading], others: list[Reading], seed: int = 0) -> Estimate:
+def lead(readings: list[ProbeResult], others: list[ProbeResult], seed: int = 0) -> Estimate:
     """By how much the weighted average of some readings is above that of others, of the same images and attributes.
 
     With the percentile bootstrap's interval; both read the same images, so the same are drawn for both.
@@ -94,6 +94,6 @@ def lead(readings: list[Reading], others: list[Reading], seed: int = 0) -> Estim
     return Estimate(value, float(low), float(high), count)
 
 
-def weighted_average(readings: list[Reading]) -> float:
+def weighted_average(readings: list[ProbeResult]) -> float:
     """Mean of the areas, each weighted by its number of positives, as the paper weighs them."""
     return float(np.average([r.area.value for r in readings], weights=[r.positives for r in readings]))

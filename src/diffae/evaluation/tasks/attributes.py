@@ -7,7 +7,7 @@ import numpy as np
 from diffae.errors import DataError
 from diffae.evaluation.context import Images, Study
 from diffae.evaluation.edits import See, pixels
-from diffae.evaluation.linear_probe import Reading, lead, macro_average, read_attribute, weighted_average
+from diffae.evaluation.linear_probe import ProbeResult, lead, macro_average, probe_attribute, weighted_average
 from diffae.evaluation.results import Cell, Claim, Picture, Result, Table, listed, verdict
 from diffae.latent.probes import LEAST_OF_CLASS
 from diffae.plotting_figures import dots
@@ -28,13 +28,13 @@ def attributes(study: Study) -> Result:
     if not names:
         raise DataError(f"{listed(left_out)}: {LEAST_OF_CLASS} images of each class must be labelled, seen and unseen")
     codes = {"z_sem": (study.z_sem(known).numpy(), study.z_sem(tested).numpy()), **_others(study, known, tested)}
-    readings: dict[str, list[Reading]] = {}
+    readings: dict[str, list[ProbeResult]] = {}
     with study.progress("attributes", len(codes) * len(names)) as done:
         for code, (fitted, unseen) in codes.items():
             readings[code] = []
             for name in names:
                 labels = known.labels[name], tested.labels[name]
-                readings[code].append(read_attribute(name, fitted, labels[0], unseen, labels[1]))
+                readings[code].append(probe_attribute(name, fitted, labels[0], unseen, labels[1]))
                 done(sum(map(len, readings.values())))
     rows: list[tuple[Cell, ...]] = [
         (name, readings["z_sem"][place].positives, *(found[place].area for found in readings.values()))
@@ -86,7 +86,7 @@ def _seen(study: Study, name: str, images: Images, see: See) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _claims(readings: dict[str, list[Reading]], seed: int) -> tuple[Claim, ...]:
+def _claims(readings: dict[str, list[ProbeResult]], seed: int) -> tuple[Claim, ...]:
     """Claim 4, against what was learnt from the same images; features of other data are not a baseline."""
     others = {code: found for code, found in readings.items() if code in (_PIXELS, *_LEARNT)}
     leads = {code: lead(readings["z_sem"], found, seed) for code, found in others.items()}

@@ -13,7 +13,7 @@ from diffae.config import TrainingConfig
 from diffae.data.pack import Pack
 from diffae.errors import CheckpointError, DataError
 from diffae.evaluation.context import Images, Study
-from diffae.evaluation.linear_probe import macro_average, read_attribute
+from diffae.evaluation.linear_probe import macro_average, probe_attribute
 from diffae.evaluation.results import Cell, Result, Table
 from diffae.evaluation.tasks.reconstruction import measure
 from diffae.model import DiffusionAutoencoder
@@ -106,5 +106,5 @@ def _area(study: Study, model: DiffusionAutoencoder) -> float:
     known, tested = study.labelled, study.tested
     one, other = (model.encode_semantic(images.tensor()).cpu().numpy() for images in (known, tested))
     return macro_average(
-        [read_attribute(name, one, known.labels[name], other, tested.labels[name]) for name in study.readable[0]]
+        [probe_attribute(name, one, known.labels[name], other, tested.labels[name]) for name in study.readable[0]]
     )

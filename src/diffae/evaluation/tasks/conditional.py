@@ -107,7 +107,7 @@ def _naive(study: Study) -> Tensor:
 
 
 def _both(features: FeatureNetwork, real: Tensor, x: Tensor) -> tuple[float, float]:
-    one, other = features.pooled(real), features.pooled(x)
+    one, other = features.vectors(real), features.vectors(x)
     return frechet(one, other), kernel(one, other)
 
 

@@ -28,7 +28,7 @@ def generation(study: Study) -> Result:
     features = study.need_features()
     count = min(study.counts.distribution, len(study.test), len(study.train))
     real = study.unseen(count, "generation", least=20)
-    seen = features.pooled(real)
+    seen = features.vectors(real)
     makers = _makers(study, count)
     found: dict[tuple[str, int], tuple[Estimate, Estimate]] = {}
     made: dict[tuple[str, int], np.ndarray] = {}
@@ -36,7 +36,7 @@ def generation(study: Study) -> Result:
     for name, make in makers.items():
         for steps in steps_of(study):
             images = make(steps)
-            made[name, steps] = features.pooled(images)
+            made[name, steps] = features.vectors(images)
             found[name, steps] = distances(seen, made[name, steps], study.seed)
             if steps in (10, 100):
                 sheets.append((f"{name}\nT = {steps}", tiles_of(images[:_SHOWN])))

@@ -104,7 +104,7 @@ def _compare(study: Study, features: FeatureNetwork, name: str) -> Edited:
     negatives = study.test.having(name, 0).tensor(study.counts.distribution)
     edited, others = negatives[::2], negatives[1::2]  # an edited image is near itself: that would say nothing
     made = edit(study, edited, name)
-    have, lack, seen = (features.pooled(images) for images in (positives, others, made))
+    have, lack, seen = (features.vectors(images) for images in (positives, others, made))
     apart, to_with, to_without = (distances(*pair, study.seed) for pair in ((have, lack), (have, seen), (lack, seen)))
     toward = jackknife(lambda a, b, c: kernel(a, b) - kernel(a, c), (have, lack, seen), study.seed)
     near = jackknife(lambda a, b, c: kernel(a, b) - kernel(b, c), (have, lack, seen), study.seed)

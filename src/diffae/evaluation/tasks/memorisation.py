@@ -82,7 +82,7 @@ def _views(study: Study) -> dict[str, View]:
     }
     if study.features:
         network = study.features
-        views[f"{network.name} features"] = lambda x: torch.from_numpy(network.pooled(x))
+        views[f"{network.name} features"] = lambda x: torch.from_numpy(network.vectors(x))
     return views
 
 
