@@ -1,8 +1,11 @@
 # On a fresh machine with git, make and Python 3.11+: `make demo`, `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two workers with one thread each are faster on 2 cores than one process with two threads.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 
-.PHONY: install demo test test-slow check format clean
+.PHONY: install demo test test-slow check coverage docs format clean
 
 install: .venv/installed
 
@@ -16,24 +19,37 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --requirement requirements-dev.lock
 	@touch $@
 
+.venv/documented: .venv/installed requirements-docs.lock
+	$(BIN)/pip install --quiet --requirement requirements-docs.lock
+	@touch $@
+
 demo: .venv/installed
 	$(BIN)/diffae demo --out demo
 
 test: .venv/tested
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-slow: .venv/tested
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 check: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/pytest tests/test_layers.py
+	$(BIN)/pytest tests/test_imports.py
+
+coverage: .venv/tested
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n $(WORKERS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+docs: .venv/documented
+	$(BIN)/mkdocs build --strict
 
 format: .venv/tested
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv demo build dist
+	rm -rf .venv .coverage* build demo dist site
