@@ -45,7 +45,7 @@ coverage: .venv/tested
 	$(BIN)/coverage report
 
 docs: .venv/documented
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: .venv/tested
 	$(BIN)/ruff format .
