@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,11 @@ import pytest
 import tifffile
 import torch
 from PIL import Image, ImageOps
+from volumes import write_png16
 
 from diffae.data import images
+from diffae.data.formats.base import from_array
+from diffae.data.formats.files import read_picture
 from diffae.errors import ConfigError, DataError
 
 SIZE = (20, 12)  # width, height
@@ -29,21 +30,6 @@ def smooth(width: int = 20, height: int = 12) -> np.ndarray:
     """A colour ramp, which lossy formats keep."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([x * 255 / (width - 1), y * 255 / (height - 1), 255 - x * 255 / (width - 1)], -1).astype(np.uint8)
-
-
-def write_png16(path: Path, pixels: np.ndarray, filtered: bool = True) -> None:
-    """A 16-bit PNG of 1, 2, 3 or 4 channels (Pillow cannot write these), with the filter "sub" on odd rows."""
-    height, width, channels = pixels.shape
-    rows = pixels.astype(">u2").reshape(height, -1).view(np.uint8)
-    step, lines = 2 * channels, b""
-    for index, row in enumerate(rows):
-        before = np.concatenate([np.zeros(step, np.uint8), row[:-step]])
-        sub = filtered and index % 2 == 1
-        lines += (b"\1" + (row - before).tobytes()) if sub else (b"\0" + row.tobytes())
-    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
-    body = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "bmp"])
@@ -180,18 +166,18 @@ def test_npy_image_keeps_its_channels(tmp_path: Path, rng: np.random.Generator) 
 def test_centre_crop_and_resize_agree_with_box_averages() -> None:
     wide = np.zeros((32, 96, 3), np.uint8)
     wide[:, 32:64] = smooth(32, 32)
-    got = images.fit_picture(images.from_array(wide), "a", images.ImageSpec(3, 8))
+    got = images.fit_picture(from_array(wide), "a", images.ImageSpec(3, 8))
     boxes = smooth(32, 32).reshape(8, 4, 8, 4, 3).mean(axis=(1, 3))
     assert np.abs(got - boxes)[1:-1, 1:-1].max() < 2
     assert np.array_equal(
-        images.fit_picture(images.from_array(wide), "a", images.ImageSpec(3, 32)), wide[:, 32:64]
+        images.fit_picture(from_array(wide), "a", images.ImageSpec(3, 32)), wide[:, 32:64]
     )  # no scaling, no change
 
 
 def test_shrinking_does_not_alias() -> None:
     stripes = np.zeros((64, 64, 1), np.uint8)
     stripes[:, ::2] = 255
-    got = images.fit_picture(images.from_array(stripes), "a", images.ImageSpec(1, 16))
+    got = images.fit_picture(from_array(stripes), "a", images.ImageSpec(1, 16))
     assert np.abs(got.astype(int) - 127).max() < 12
 
 
@@ -208,7 +194,7 @@ def test_scaling_before_an_array_is_made_changes_nothing(
     noise = rng.integers(0, 256, (97, 110, 4 if mode in ("RGBA", "CMYK") else 3), dtype=np.uint8)
     image = Image.fromarray(noise, mode) if noise.shape[2] == 4 else Image.fromarray(noise).convert(mode)
     image.save(tmp_path / f"a.{suffix}", exif=exif)
-    whole = images.read_picture((tmp_path / f"a.{suffix}").read_bytes(), "a")
+    whole = read_picture((tmp_path / f"a.{suffix}").read_bytes(), "a")
     for size in (16, 53, 97):  # an average of whole boxes first; Lanczos alone; neither
         expected = images.fit_picture(whole, "a", images.ImageSpec(channels, size))
         got = images.load_image(tmp_path / f"a.{suffix}", channels, size)
@@ -341,6 +327,8 @@ def test_save_image(tmp_path: Path, rng: np.random.Generator) -> None:
         ((9, 7, 1), np.uint16, "a16.png"),
         ((9, 7, 3), np.uint16, "a16.tif"),
         ((9, 7, 6), np.uint16, "a6.tif"),
+        ((9, 7, 4), np.uint8, "rgba.tif"),
+        ((1, 7, 1), np.uint8, "row.tif"),
         ((9, 7, 6), np.uint8, "a6.npy"),
     ]:
         pixels = rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype)

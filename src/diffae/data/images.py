@@ -1,16 +1,18 @@
 """Images between files, arrays and tensors: the one place for value ranges.
 
 An image is uint8 [0, 255] or uint16 [0, 65535] in arrays, (h, w, c), and float32 [-1, 1] in tensors, (b, c, h, w).
-Files may hold values of other types and ranges; a window of values says what becomes -1 and 1 (see
+Files may hold values of other types and ranges; a window of values defines what becomes -1 and 1 (see
 `diffae.config.InputConfig`).
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from colorsys import hsv_to_rgb
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,24 +21,35 @@ from PIL import Image
 from torch import Tensor
 
 from diffae.config import WHITE, Crop, InputConfig, Window
-from diffae.data.formats.files import SUFFIXES, from_array, from_pillow, read_picture
+from diffae.data.fitting import ImageSpec, as_type, fit_picture, restore_window
+from diffae.data.formats.base import from_array
+from diffae.data.formats.files import SUFFIXES, metadata_of, read_picture, suffix_for, write_image
+from diffae.data.formats.metadata import ImageMetadata
+from diffae.data.formats.pictures import from_pillow
 from diffae.data.formats.stacks import TIFF, find_stack
-from diffae.data.formats.writing import Origin, origin_of, suffix_for, write_image
-from diffae.data.image_fitting import ImageSpec, as_type, fit_picture, restore_window
 from diffae.errors import DataError
 
 __all__ = [
-    "SUFFIXES", "WHITE", "Crop", "ImageLike", "ImageSpec", "Origin", "as_batch", "decode_image", "fit_picture", "grid",
-    "load_image", "origin_of", "read_ready", "save_image", "suffix_for", "to_float", "to_rgb", "to_samples",
+    "SUFFIXES", "WHITE", "Crop", "ImageLike", "ImageMetadata", "ImageSpec", "as_batch", "decode_image", "fit_picture",
+    "grid", "load_image", "metadata_of", "read_ready", "save_image", "suffix_for", "to_float", "to_rgb", "to_samples",
     "to_tensor", "to_uint8", "to_uint16", "to_unit",
 ]  # fmt: skip
 
 ImageLike = Image.Image | str | Path | np.ndarray | Tensor
 
 _COLOURS = {1: [(1, 1, 1)], 2: [(1, 0, 1), (0, 1, 0)]}
-_OUTSIDE = 1e-3  # how far beyond [-1, 1] a float image may lie: rounding of lower precisions
+_OUTSIDE = 1e-3  # how far a float image may lie outside [-1, 1]: rounding in lower precisions
+_RENAMED = {"Origin": "ImageMetadata", "origin_of": "metadata_of"}
 
 save_image = write_image
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    new = _RENAMED[name]
+    warnings.warn(f"{name} is now {new}; the old name will be removed in 0.3", DeprecationWarning, stacklevel=2)
+    return globals()[new]
 
 
 def load_image(
@@ -48,13 +61,14 @@ def load_image(
     background: tuple[int, int, int] = WHITE,
     window: Window | None = None,
 ) -> UInt[np.ndarray, "h w c"]:
-    """Read one image file upright, as uint8 or (from 16-bit files, or by a window) uint16; arguments as of ImageSpec.
+    """Read one image file upright, as uint8 or (from 16-bit files, or by a window) uint16.
 
     Args:
-        path: an image file; of a file of many images, FILE/k with k from 0.
+        path: an image file; in a file of many images FILE/k with k from 0.
+        channels, size, crop, background, window: see `ImageSpec`.
     Raises:
         DataError: a file that is missing, damaged, not an image, too large, of other channels, or outside the crop.
-        ConfigError: an argument its rule forbids, or a library that the file needs and is not installed.
+        ConfigError: an invalid argument, or a library that the file needs and is not installed.
     """
     return _load(path, ImageSpec(channels, size, crop, background, window))
 
@@ -62,12 +76,12 @@ def load_image(
 def _load(path: str | Path, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
     if found := find_stack(path, spec.channels):
         stack, index = found
+        tiff = stack.file.name.lower().endswith(TIFF)
         if index is None and len(stack) > 1:
             which = f"name one of them, {path}/0 to {path}/{len(stack) - 1}"
-            if stack.file.suffix.lower() in TIFF:
-                which += f", or set channels to {len(stack)} if that is what its pages are"
+            which += f", or set channels to {len(stack)} if that is what its pages are" if tiff else ""
             raise DataError(f"image {path}: holds {len(stack)} images; {which}")
-        if index is not None or stack.file.suffix.lower() not in TIFF:  # Pillow knows more compressions of TIFF
+        if index is not None or not tiff:  # Pillow knows more compressions of TIFF
             return fit_picture(stack.picture(index or 0), str(path), spec)
     try:
         data = Path(path).read_bytes()
@@ -77,8 +91,8 @@ def _load(path: str | Path, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
 
 
 def decode_image(data: bytes, name: str, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
-    """As `load_image`, from the bytes of a file that error messages call `name`."""
-    whole = spec.crop is not None or spec.window is not None  # they are of the full image, and come before scaling
+    """Like `load_image`, from the bytes of a file that error messages call `name`."""
+    whole = spec.crop is not None or spec.window is not None  # these apply to the full image, before scaling
     return fit_picture(read_picture(data, name, spec.channels, None if whole else spec.size), name, spec)
 
 
@@ -106,23 +120,28 @@ def to_unit(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def to_uint8(x: Float[Tensor, "b c h w"]) -> UInt[np.ndarray, "b h w c"]:
     """float [-1, 1] => uint8 [0, 255], clamped and rounded."""
-    return (to_unit(x.detach().float()) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return _rounded(x, torch.uint8)
 
 
 def to_uint16(x: Float[Tensor, "b c h w"]) -> UInt[np.ndarray, "b h w c"]:
     """float [-1, 1] => uint16 [0, 65535], clamped and rounded."""
-    return (to_unit(x.detach().float()) * 65535).round().to(torch.uint16).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return _rounded(x, torch.uint16)
+
+
+def _rounded(x: Float[Tensor, "b c h w"], dtype: torch.dtype) -> UInt[np.ndarray, "b h w c"]:
+    top = torch.iinfo(dtype).max
+    return (to_unit(x.detach().float()) * top).round().to(dtype).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def to_samples(
     x: Float[Tensor, "b c h w"], given: InputConfig, dtype: str | None = None
 ) -> Real[np.ndarray, "b h w c"]:
-    """float [-1, 1] => samples of the type and range that a model was trained on.
+    """float [-1, 1] => samples in the type and range that a model was trained on.
 
     Args:
         x: images; clamped.
-        given: what the model's images went through.
-        dtype: another type of samples; without a window each type has its own whole range, uint8 or uint16.
+        given: how the model's training images were prepared.
+        dtype: another type of samples; without a window the range is that of the type, uint8 or uint16.
     """
     unit = to_unit(x.detach().double()).permute(0, 2, 3, 1).cpu().numpy()
     dtype = dtype or given.dtype
@@ -132,9 +151,9 @@ def to_samples(
 
 
 def read_ready(read: Callable[[ImageSpec], np.ndarray], spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
-    """An image for a model, by a function that makes it to a specification.
+    """Read an image for a model, by a function that fits it to a specification.
 
-    One too small for the crop that has the model's size already is taken as it is: it has been cropped before.
+    An image of the model's size that is too small for the crop is used unchanged: it has been cropped before.
     """
     try:
         return read(spec)
@@ -153,17 +172,18 @@ def as_batch(
     background: tuple[int, int, int] = WHITE,
     window: Window | None = None,
 ) -> Float[Tensor, "b c h w"]:
-    """Whatever a user holds, as a batch in [-1, 1] for a model of that size and number of channels.
+    """Convert images of any kind to a batch in [-1, 1] for a model.
+
+    All but tensors are cropped, centre-cropped and scaled; gray and RGB are converted into each other, transparency is
+    blended with the background, and values are read by the window.
 
     Args:
         images: a Pillow image, a path, a uint8 or uint16 array (h, w), (h, w, c) or (b, h, w, c) (with a window: of
-            any type), a float tensor (c, h, w) or (b, c, h, w) in [-1, 1], or a list of these. All but tensors are
-            cropped, then centre-cropped and scaled, gray and RGB converted into each other, transparency put over
-            the background, and their values read by the window.
+            any type), a float tensor (c, h, w) or (b, c, h, w) in [-1, 1], or a list of these.
         size: side of the square in pixels.
-        channels: the model's channels.
-        crop, background, window: see ImageSpec; an image of the model's size that is too small for the crop is taken
-            as it is.
+        channels: number of channels of the model.
+        crop, background, window: see `ImageSpec`; an image of the model's size that is too small for the crop is used
+            unchanged.
     Returns:
         (b, channels, size, size) float32; tensors stay on their device, all else is on the CPU.
     Raises:
@@ -196,7 +216,7 @@ def _fit_given(image: Image.Image | np.ndarray, spec: ImageSpec) -> UInt[np.ndar
         picture = from_pillow(image) if isinstance(image, Image.Image) else from_array(image)
     except DataError as error:
         raise DataError(f"image given: {error}") from None
-    except OSError as error:  # a file that Pillow opened and reads only now
+    except OSError as error:  # a file that Pillow opened before, and reads only now
         raise DataError(f"image given: is damaged or truncated ({error}); replace it") from None
     return read_ready(lambda wanted: fit_picture(picture, "given", wanted), spec)
 
@@ -218,10 +238,10 @@ def _check_tensor(x: Tensor, size: int, channels: int) -> Float[Tensor, "b c h w
 
 
 def to_rgb(pixels: UInt[np.ndarray, "n h w c"]) -> UInt[np.ndarray, "n h w 3"]:
-    """Something to look at from images of any number of channels, black where all of them are low.
+    """Show images of any number of channels as RGB, black where all channels are low.
 
-    Each channel gets a colour, and they are laid over one another like lights: one is white, two are magenta and
-    green, three red, green and blue (so RGB stays what it is), more have hues evenly spaced.
+    Every channel gets a colour, and the colours are added like lights: one channel is white, two are magenta and green,
+    three are red, green and blue (RGB is returned unchanged), more get evenly spaced hues.
     """
     channels = pixels.shape[3]
     if channels == 3:
@@ -235,12 +255,10 @@ def to_rgb(pixels: UInt[np.ndarray, "n h w c"]) -> UInt[np.ndarray, "n h w 3"]:
 
 
 def grid(images: UInt[np.ndarray, "n h w c"], columns: int, gap: int = 2) -> UInt[np.ndarray, "h2 w2 c"]:
-    """Images of one size as one picture, row by row, `gap` white pixels apart; empty places stay white."""
+    """Arrange images of one size row by row, `gap` white pixels apart; empty places stay white."""
     n, h, w, c = images.shape
-    rows = -(-n // columns)
     white = np.iinfo(images.dtype).max
-    page = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, c), white, images.dtype)
+    page = np.full((-(-n // columns), h + gap, columns, w + gap, c), white, images.dtype)
     for i, image in enumerate(images):
-        top, left = i // columns * (h + gap), i % columns * (w + gap)
-        page[top : top + h, left : left + w] = image
-    return page
+        page[i // columns, :h, i % columns, :w] = image
+    return page.reshape(page.shape[0] * (h + gap), columns * (w + gap), c)[: -gap or None, : -gap or None]

@@ -18,7 +18,7 @@ from volumes import FORMATS, planes, write_dicom
 from diffae.data import images
 from diffae.data.formats.files import read_picture
 from diffae.data.formats.stacks import Stack, find_stack
-from diffae.data.sources.files import open_source
+from diffae.data.sources import open_listed
 from diffae.errors import ConfigError, DataError
 
 RAW = images.ImageSpec(channels=1, measured=True)
@@ -28,7 +28,7 @@ RAW = images.ImageSpec(channels=1, measured=True)
 def test_every_format_gives_the_values_and_types_put_in(tmp_path: Path, name: str) -> None:
     write, where = FORMATS[name]
     expected = write(tmp_path)
-    source = open_source(tmp_path / where, channels=1)
+    source = open_listed(tmp_path / where, channels=1)
     assert len(source.names) == 12
     for again in (source, pickle.loads(pickle.dumps(source))):
         got = np.stack([again.read(index, RAW)[..., 0] for index in range(12)])
@@ -116,7 +116,7 @@ def test_files_of_many_images_in_a_folder(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "in" / "c.tif", values[:2])
     zarr.create_array(tmp_path / "in" / "d.zarr", data=values)
     (tmp_path / "in" / "e.dcm").write_bytes(b"no dicom")
-    source = open_source(tmp_path / "in", channels=1)
+    source = open_listed(tmp_path / "in", channels=1)
     stacked = ["c.tif/0000", "c.tif/0001", "d.zarr/0000", "d.zarr/0001", "d.zarr/0002"]
     volume = [f"deep/a.nii.gz/000{k}" for k in range(3)]
     assert list(source.names) == ["b.tif", *stacked, *volume, "e.dcm"]
@@ -135,7 +135,7 @@ def test_damaged_files(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(b"nothing of the kind" * 40)
     path = tmp_path / f"a{suffix}"
     with pytest.raises(DataError, match=rf"a\{suffix}: is damaged or not a \{suffix} file \(.*; make it again"):
-        open_source(path)
+        open_listed(path)
 
 
 @pytest.mark.parametrize("layout", ["ImageJ", "pages"])
@@ -154,8 +154,8 @@ def test_a_tiff_that_is_cut_short(tmp_path: Path, layout: str, capfd: pytest.Cap
     with pytest.raises(
         DataError, match=r"a\.tif: is damaged or not a \.tif file \((ImageJ series metadata|invalid page offset)"
     ):
-        open_source(path)
-    source = open_source(path.parent, channels=1)
+        open_listed(path)
+    source = open_listed(path.parent, channels=1)
     with pytest.raises(DataError, match=r"image a\.tif: is damaged or truncated"):
         source.read(0, RAW)
     assert capfd.readouterr().err == ""
@@ -168,7 +168,7 @@ def test_pages_of_several_sizes_are_refused(tmp_path: Path) -> None:
             file.write(np.zeros((height, 10), np.uint16), metadata=None)
     rule = r"holds 2 kinds of pages \(uint16 of \(2, 8, 10\) and uint16 of \(6, 10\)\), they must be alike"
     with pytest.raises(DataError, match=rf"^images .*a\.tif: {rule}"):
-        open_source(path)
+        open_listed(path)
     with pytest.raises(DataError, match=rf"^image a: {rule}"):
         read_picture(path.read_bytes(), "a", 1)
 
@@ -187,7 +187,7 @@ def test_dicom_files_without_suffix(tmp_path: Path) -> None:
         write_dicom(tmp_path / f"IM{number:04d}", plane, intercept=0)
     (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
     (tmp_path / "LICENSE").write_text("no image")
-    source = open_source(tmp_path, channels=1)
+    source = open_listed(tmp_path, channels=1)
     assert list(source.names) == ["IM0000", "IM0001"]
     np.testing.assert_array_equal(np.stack([source.read(k, RAW)[..., 0] for k in range(2)]), values)
     np.testing.assert_array_equal(pixels_of(tmp_path / "IM0001")[..., 0], values[1:])
@@ -211,16 +211,16 @@ def test_what_holds_no_images(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"], file["y"] = np.zeros(4), np.zeros((2, 3, 4))
     with pytest.raises(DataError, match=r"a\.h5: has no array z; those of 3 or 4 dimensions are: y$"):
-        open_source(tmp_path / "a.h5" / "z")
+        open_listed(tmp_path / "a.h5" / "z")
     with pytest.raises(DataError, match=r"has shape \(4,\), it must be \(n, h, w\)"):
-        open_source(tmp_path / "a.h5" / "x")
+        open_listed(tmp_path / "a.h5" / "x")
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["x"] = np.zeros(4)
     with pytest.raises(DataError, match=r"b\.h5: has no array of shape \(n, h, w\)"):
-        open_source(tmp_path / "b.h5")
+        open_listed(tmp_path / "b.h5")
     nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 2, 2, 2)), np.eye(4)), tmp_path / "a.nii")
     with pytest.raises(DataError, match="has 5 dimensions, up to 4 are read"):
-        open_source(tmp_path / "a.nii")
+        open_listed(tmp_path / "a.nii")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_library_that_is_not_installed(
     path.mkdir() if suffix == ".zarr" else path.write_bytes(b"")
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ConfigError, match=rf"which is not installed; pip install 'diffae\[{extra}\]'"):
-        open_source(tmp_path)
+        open_listed(tmp_path)
 
 
 def test_few_files_stay_open_and_changed_ones_are_read_again(tmp_path: Path) -> None:

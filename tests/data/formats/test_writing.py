@@ -12,13 +12,12 @@ import tifffile
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from test_images import write_png16
-from volumes import planes, write_dicom
+from volumes import planes, write_dicom, write_png16
 
 from diffae.config import InputConfig
 from diffae.data import images
-from diffae.data.formats.writing import Origin
-from diffae.data.image_fitting import apply_window, restore_window
+from diffae.data.fitting import apply_window, restore_window
+from diffae.data.formats.metadata import ImageMetadata
 from diffae.errors import DataError
 
 
@@ -52,10 +51,10 @@ def test_a_file_is_read_by_the_window_and_written_as_it_was(tmp_path: Path, dtyp
     assert x.shape == (1, 1, 8, 8)
     expected = (values[:, :8].astype(float) - 100) / 3900 * 2 - 1
     np.testing.assert_allclose(x[0, 0].numpy(), expected, atol=2e-5)
-    origin = images.origin_of(tmp_path / "a.tif")
-    assert origin is not None
-    samples = images.to_samples(x, given, origin.dtype)[0]
-    images.save_image(tmp_path / "b.tif", samples, origin.fitted((0, 0, 8, 8), 8))
+    metadata = images.metadata_of(tmp_path / "a.tif")
+    assert metadata is not None
+    samples = images.to_samples(x, given, metadata.dtype)[0]
+    images.save_image(tmp_path / "b.tif", samples, metadata.fitted((0, 0, 8, 8), 8))
     back = tifffile.imread(tmp_path / "b.tif")
     assert back.dtype == dtype
     np.testing.assert_allclose(back, values[:, :8], atol=0.05 if dtype == "float32" else 0)
@@ -79,9 +78,9 @@ def test_tags_of_a_tiff_return(tmp_path: Path) -> None:
         tmp_path / "a.tif", planes(1, "uint16", 0, 9, shape=(12, 20))[0], resolution=(400.0, 300.0), metadata=None,
         resolutionunit=2, description="liver, section 7", software="a scanner", extratags=texts,
     )  # fmt: skip
-    origin = images.origin_of(tmp_path / "a.tif")
-    assert origin is not None
-    fitted = origin.fitted((4, 0, 16, 12), 6)  # 12 pixels become 6
+    metadata = images.metadata_of(tmp_path / "a.tif")
+    assert metadata is not None
+    fitted = metadata.fitted((4, 0, 16, 12), 6)  # 12 pixels become 6
     images.save_image(tmp_path / "b.tif", np.zeros((6, 6, 1), np.uint16), fitted)
     got = tags(tmp_path / "b.tif")
     assert (got[270], got[305], got[306], got[315]) == (
@@ -95,7 +94,7 @@ def test_texts_of_a_tiff_that_are_not_ascii_return(tmp_path: Path, encoding: str
     copyright_ = "© 2020 José"
     texts = [(33432, "s", 0, copyright_.encode(encoding), True)]
     tifffile.imwrite(tmp_path / "a.tif", planes(1, "uint16", 0, 9)[0], metadata=None, extratags=texts)
-    images.save_image(tmp_path / "b.tif", np.zeros((6, 6, 1), np.uint16), images.origin_of(tmp_path / "a.tif"))
+    images.save_image(tmp_path / "b.tif", np.zeros((6, 6, 1), np.uint16), images.metadata_of(tmp_path / "a.tif"))
     assert tags(tmp_path / "b.tif")[33432] == copyright_
 
 
@@ -108,10 +107,10 @@ def test_the_description_of_a_tiff_of_tifffile_returns_alone(tmp_path: Path, des
     tifffile.imwrite(tmp_path / "a.tif", values, description=told, photometric="minisblack")
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         assert file.is_shaped
-    origin = images.origin_of(tmp_path / "a.tif")
-    assert origin is not None
-    assert origin.description == description
-    images.save_image(tmp_path / "b.tif", np.zeros((6, 6, channels), np.uint16), origin.fitted(None, 6))
+    metadata = images.metadata_of(tmp_path / "a.tif")
+    assert metadata is not None
+    assert metadata.description == description
+    images.save_image(tmp_path / "b.tif", np.zeros((6, 6, channels), np.uint16), metadata.fitted(None, 6))
     with tifffile.TiffFile(tmp_path / "b.tif") as file:
         found = [tag.value for page in file.pages for tag in page.tags if tag.code == 270]  # pyright: ignore[reportAttributeAccessIssue]
     assert found == [description] * (description != "")
@@ -124,10 +123,10 @@ def test_an_imagej_stack_of_channels_returns_as_one(tmp_path: Path) -> None:
     notes = {"Info": "cell 7", "Labels": ["nucleus", "marker"], "Ranges": (0.0, 800.0, 10.0, 999.0)}
     about = {"axes": "CYX", "unit": "um", "ROI": b"Iout", **notes}
     tifffile.imwrite(tmp_path / "a.tif", values, imagej=True, resolution=(1.5, 1.5), metadata=about)
-    origin = images.origin_of(tmp_path / "a.tif")
-    assert origin is not None
+    metadata = images.metadata_of(tmp_path / "a.tif")
+    assert metadata is not None
     small = values.transpose(1, 2, 0)[:6, :6]
-    images.save_image(tmp_path / "b.tif", small, origin.fitted(None, 6))
+    images.save_image(tmp_path / "b.tif", small, metadata.fitted(None, 6))
     with tifffile.TiffFile(tmp_path / "b.tif") as file:
         assert file.series[0].axes == "CYX"
         assert file.is_imagej
@@ -143,10 +142,10 @@ def test_an_imagej_stack_of_channels_returns_as_one(tmp_path: Path) -> None:
 def test_the_pixel_size_of_an_ome_tiff_returns_without_its_layout(tmp_path: Path) -> None:
     about = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}
     tifffile.imwrite(tmp_path / "a.tif", planes(1, "uint16", 0, 9, shape=(2, 8, 8))[0], ome=True, metadata=about)
-    origin = images.origin_of(tmp_path / "a.tif")
-    assert origin is not None
-    assert origin.resolution == (20000.0, 40000.0)  # per centimetre
-    assert origin.description == ""
+    metadata = images.metadata_of(tmp_path / "a.tif")
+    assert metadata is not None
+    assert metadata.resolution == (20000.0, 40000.0)  # per centimetre
+    assert metadata.description == ""
 
 
 @pytest.mark.parametrize(
@@ -166,11 +165,11 @@ def test_the_unit_of_an_ome_tiff_is_read_and_none_is_invented(
     values = planes(1, "uint16", 0, 9, shape=(2, 8, 8))[0]
     about = {"axes": "CYX", **told}
     tifffile.imwrite(tmp_path / "a.tif", values, ome=True, metadata=about, resolution=(3, 5), resolutionunit="NONE")
-    origin = images.origin_of(tmp_path / "a.tif")
-    assert origin is not None
-    assert origin.resolution is not None
-    np.testing.assert_allclose(origin.resolution, expected[0])
-    assert origin.unit == expected[1]
+    metadata = images.metadata_of(tmp_path / "a.tif")
+    assert metadata is not None
+    assert metadata.resolution is not None
+    np.testing.assert_allclose(metadata.resolution, expected[0])
+    assert metadata.unit == expected[1]
 
 
 def test_texts_and_resolution_of_a_16_bit_png_return(tmp_path: Path) -> None:
@@ -180,9 +179,9 @@ def test_texts_and_resolution_of_a_16_bit_png_return(tmp_path: Path) -> None:
         chunks.add_text(name, text)
     values = planes(1, "uint16", 0, 9, shape=(8, 12))[0]
     Image.fromarray(values).save(tmp_path / "a.png", pnginfo=chunks, dpi=(300, 200))
-    origin = images.origin_of(tmp_path / "a.png")
-    assert origin is not None
-    fitted = origin.fitted(None, 4)  # 8 pixels become 4
+    metadata = images.metadata_of(tmp_path / "a.png")
+    assert metadata is not None
+    fitted = metadata.fitted(None, 4)  # 8 pixels become 4
     images.save_image(tmp_path / "b.png", np.zeros((4, 4, 1), np.uint16), fitted)
     with Image.open(tmp_path / "b.png") as image:
         assert image.info.pop("dpi") == pytest.approx((150, 100), abs=0.02)
@@ -199,9 +198,9 @@ def test_a_slice_returns_to_its_place_in_the_volume(tmp_path: Path) -> None:
     affine = np.array([[-0.5, 0, 0, 90], [0, 0.6, 0, -120], [0, 0, 2, -70], [0, 0, 0, 1]])
     values = planes(3, "int16", -900, 900, shape=(12, 20))
     nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), affine), tmp_path / "a.nii.gz")
-    origin = images.origin_of(tmp_path / "a.nii.gz/2")
-    assert origin is not None
-    fitted = origin.fitted(None, 6)  # the 12 x 12 square from column 4 on, halved
+    metadata = images.metadata_of(tmp_path / "a.nii.gz/2")
+    assert metadata is not None
+    fitted = metadata.fitted(None, 6)  # the 12 x 12 square from column 4 on, halved
     images.save_image(tmp_path / "b.nii.gz", np.ones((6, 6, 1), np.int16), fitted)
     image = nibabel.load(tmp_path / "b.nii.gz")
     assert image.shape == (6, 6, 1)  # pyright: ignore[reportAttributeAccessIssue]
@@ -223,9 +222,9 @@ def test_the_header_of_a_nifti_returns(tmp_path: Path, codes: tuple[int, int]) -
     given.header.set_xyzt_units("micron", "sec")
     given.header["descrip"] = "a scan"
     nibabel.save(given, tmp_path / "a.nii")
-    origin = images.origin_of(tmp_path / "a.nii/2")
-    assert origin is not None
-    images.save_image(tmp_path / "b.nii.gz", np.ones((4, 4, 1), np.int16), origin.fitted(None, 4))
+    metadata = images.metadata_of(tmp_path / "a.nii/2")
+    assert metadata is not None
+    images.save_image(tmp_path / "b.nii.gz", np.ones((4, 4, 1), np.int16), metadata.fitted(None, 4))
     image: Any = nibabel.load(tmp_path / "b.nii.gz")
     header = image.header
     assert header.get_xyzt_units() == ("micron", "sec")
@@ -240,38 +239,38 @@ def test_the_header_of_a_nifti_returns(tmp_path: Path, codes: tuple[int, int]) -
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp"])
 def test_a_picture_of_8_bits_is_known_as_one(tmp_path: Path, name: str) -> None:
     images.save_image(tmp_path / name, np.zeros((4, 6, 3), np.uint8))
-    assert images.origin_of(tmp_path / name) == Origin("png", "uint8", (4, 6))
+    assert images.metadata_of(tmp_path / name) == ImageMetadata("png", "uint8", (4, 6))
 
 
 def test_other_origins(tmp_path: Path) -> None:
     write_dicom(tmp_path / "a.dcm", planes(1, "uint16", 0, 9)[0])
-    assert images.origin_of(tmp_path / "a.dcm") == Origin("dicom", "int16", (8, 10), resolution=(40.0, 20.0))
+    assert images.metadata_of(tmp_path / "a.dcm") == ImageMetadata("dicom", "int16", (8, 10), resolution=(40.0, 20.0))
     write_png16(tmp_path / "a.png", planes(1, "uint16", 0, 9, shape=(8, 10, 3))[0])
-    assert images.origin_of(tmp_path / "a.png") == Origin("png", "uint16", (8, 10))
+    assert images.metadata_of(tmp_path / "a.png") == ImageMetadata("png", "uint16", (8, 10))
     (tmp_path / "bad.tif").write_bytes(b"no image")
     (tmp_path / "bad.png").write_bytes(b"no image")
     for name in ("bad.png", "bad.tif", "gone.tif", "gone.jpg", "a.zip/b.tif"):
-        assert images.origin_of(tmp_path / name) is None
+        assert images.metadata_of(tmp_path / name) is None
 
 
 @pytest.mark.parametrize(
-    ("channels", "dtype", "origin", "suffix"),
+    ("channels", "dtype", "metadata", "suffix"),
     [
         (1, "uint16", None, ".png"),
         (3, "uint8", None, ".png"),
-        (3, "uint16", Origin("png", "uint16", (4, 4)), ".tif"),
+        (3, "uint16", ImageMetadata("png", "uint16", (4, 4)), ".tif"),
         (2, "uint8", None, ".tif"),
         (1, "float32", None, ".tif"),
-        (1, "uint8", Origin("tiff", "uint8", (4, 4)), ".tif"),
-        (1, "int16", Origin("nifti", "int16", (4, 4)), ".nii.gz"),
+        (1, "uint8", ImageMetadata("tiff", "uint8", (4, 4)), ".tif"),
+        (1, "int16", ImageMetadata("nifti", "int16", (4, 4)), ".nii.gz"),
     ],
 )
 def test_every_image_finds_a_format_that_holds_it(
-    tmp_path: Path, channels: int, dtype: str, origin: Origin | None, suffix: str
+    tmp_path: Path, channels: int, dtype: str, metadata: ImageMetadata | None, suffix: str
 ) -> None:
-    assert images.suffix_for(channels, dtype, origin) == suffix
+    assert images.suffix_for(channels, dtype, metadata) == suffix
     pixels = planes(1, dtype, 0, 99, shape=(4, 4, channels))[0]
-    images.save_image(tmp_path / f"a{suffix}", pixels, origin)
+    images.save_image(tmp_path / f"a{suffix}", pixels, metadata)
     if suffix != ".nii.gz" and dtype.startswith("u"):
         np.testing.assert_array_equal(images.load_image(tmp_path / f"a{suffix}", channels=channels), pixels)
 

@@ -1,7 +1,7 @@
-"""Making a decoded image what a model takes: cropped, scaled, of the wanted channels, its values in the stated window.
+"""Fitting a decoded image to a model: cropping, scaling, matching channels, and applying a window of values.
 
-An image is uint8 [0, 255] or uint16 [0, 65535] when it is ready. Files may hold any other type of samples; then the
-window says which values become 0 and 65535.
+The result is uint8 [0, 255] or uint16 [0, 65535]. Files may hold any other type of samples; then a window defines which
+values become 0 and 65535.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from jaxtyping import Num, Real, UInt
 from PIL import Image
 
 from diffae.config import WHITE, Crop, InputConfig, ModelConfig, Window
-from diffae.data.formats.files import Picture, centre_square, lanczos
+from diffae.data.formats.base import Picture
+from diffae.data.formats.metadata import centre_square
+from diffae.data.formats.pictures import lanczos
 from diffae.errors import ConfigError, DataError
 
 _LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601, as Pillow and JPEG define gray
-_READY = (np.uint8, np.uint16)
 _TOP = 65535  # of uint16
 
 
@@ -41,26 +42,26 @@ class ImageSpec:
     window: Window | None = None
     """Values of each channel that become 0 and 65535, see `diffae.config.InputConfig`."""
     measured: bool = False
-    """Leave the samples as they are, of whatever type, to find a window among them."""
+    """Keep the samples and their type, to find a window among them."""
 
     def __post_init__(self) -> None:
         if self.channels < 1:
             raise ConfigError(f"channels is {self.channels}, it must be at least 1; use 1 for gray or 3 for RGB")
         if self.size is not None and self.size < 1:
             raise ConfigError(f"size is {self.size}, it must be at least 1 pixel; use for instance 64")
-        InputConfig(self.crop, self.background, self.window)  # has their rules
+        InputConfig(self.crop, self.background, self.window)  # checks them
         if self.window is not None and len(self.window) != self.channels:
             rule = f"it must have a low and a high value for each of {self.channels} channels"
             raise ConfigError(f"window is {self.window}, {rule}; state them or change channels")
 
     @classmethod
     def of_model(cls, config: ModelConfig) -> ImageSpec:
-        """What a model takes."""
-        network, given = config.network, config.input
-        return cls(network.image_channels, network.image_size, given.crop, given.background, given.window)
+        """The images that a model expects."""
+        given = config.input
+        return cls(config.image_channels, config.image_size, given.crop, given.background, given.window)
 
     def facts(self) -> dict[str, Any]:
-        """What tells packs apart, as JSON has it; a setting that is not used leaves the key of a pack as it was."""
+        """What distinguishes packs, as JSON has it; an unused window is left out, so the keys of older packs hold."""
         window = {} if self.window is None else {"window": self.window}
         return {"channels": self.channels, "size": self.size, "crop": self.box, "background": self.background, **window}
 
@@ -71,21 +72,27 @@ class ImageSpec:
 
 
 def fit_picture(picture: Picture, name: str, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
-    """Crop, put over the background, scale and convert to the wanted channels and to uint8 or uint16.
+    """Crop, blend with the background, scale, and convert to the wanted channels and to uint8 or uint16.
 
     Raises:
-        DataError: a crop that reaches outside the image, channels that cannot become the wanted ones, or samples that
-            are not uint8 or uint16 where no window is stated.
+        DataError: a crop that reaches outside the image, channels that cannot be converted, or samples that are not
+            uint8 or uint16 where no window is stated.
     """
     pixels, bands = picture
-    if spec.window is None and not spec.measured and pixels.dtype not in _READY:
+    if spec.window is None and not spec.measured and pixels.dtype not in (np.uint8, np.uint16):
         rule = "pixels must be uint8 or uint16 where no window of values is stated"
         remedy = "give --window auto, or scale them to 0..255 or 0..65535 and convert"
         raise DataError(f"image {name}: samples are {pixels.dtype}, {rule}; {remedy}")
     if spec.box is not None:
-        pixels = _cut(pixels, spec.box, name)
+        left, top, right, bottom = spec.box
+        height, width = pixels.shape[:2]
+        if right > width or bottom > height:
+            rule = f"the crop {spec.box} must lie inside"
+            raise DataError(f"image {name}: is {width}x{height}, {rule}; change or drop the crop")
+        pixels = pixels[top:bottom, left:right]
     if spec.size is not None:
-        pixels = _centre_square(pixels)
+        top, left, side = centre_square(*pixels.shape[:2])
+        pixels = pixels[top : top + side, left : left + side]
     if bands in ("LA", "RGBA") and pixels.shape[2] != spec.channels:
         pixels, bands = _flatten(pixels, spec.background), bands[:-1]
     if spec.window is not None:
@@ -95,49 +102,8 @@ def fit_picture(picture: Picture, name: str, spec: ImageSpec) -> Real[np.ndarray
     return np.ascontiguousarray(_match_channels(pixels, bands, name, spec.channels))
 
 
-def apply_window(pixels: Num[np.ndarray, "*n c"], window: Window, name: str) -> UInt[np.ndarray, "*n c"]:
-    """Values of any type => uint16 [0, 65535], low to 0 and high to 65535; what lies outside is clipped.
-
-    Raises:
-        DataError: values that are not finite.
-    """
-    low, high = np.array(window, np.float64).T
-    values = pixels.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise DataError(f"image {name}: has values that are not finite; replace them, for instance by the lowest")
-    return np.rint((values - low).clip(0, high - low) / (high - low) * _TOP).astype(np.uint16)
-
-
-def restore_window(pixels: Num[np.ndarray, "*n c"], window: Window, dtype: str) -> Num[np.ndarray, "*n c"]:
-    """[0, 65535] => the values they stand for, low to high, in a type of samples; the inverse of `apply_window`."""
-    low, high = np.array(window, np.float64).T
-    return as_type(low + pixels.astype(np.float64) / _TOP * (high - low), dtype)
-
-
-def as_type(values: Num[np.ndarray, "*n"], dtype: str) -> Num[np.ndarray, "*n"]:
-    """Numbers in a type of samples; integers rounded, and clipped to what the type holds."""
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        return values.astype(kind)
-    limits = np.iinfo(kind)
-    return np.rint(values).clip(limits.min, limits.max).astype(kind)
-
-
-def _cut(pixels: np.ndarray, box: tuple[int, int, int, int], name: str) -> np.ndarray:
-    left, top, right, bottom = box
-    height, width = pixels.shape[:2]
-    if right > width or bottom > height:
-        raise DataError(f"image {name}: is {width}x{height}, the crop {box} must lie inside; change or drop the crop")
-    return pixels[top:bottom, left:right]
-
-
-def _centre_square(pixels: np.ndarray) -> np.ndarray:
-    top, left, side = centre_square(*pixels.shape[:2])
-    return pixels[top : top + side, left : left + side]
-
-
 def _flatten(pixels: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
-    """(h, w, c + alpha) over the background => (h, w, c)."""
+    """Blend (h, w, c + alpha) with the background => (h, w, c)."""
     top = np.iinfo(pixels.dtype).max
     colours = pixels[..., :-1]
     if pixels[..., -1].min() == top:
@@ -165,8 +131,33 @@ def _resize(pixels: np.ndarray, size: int) -> np.ndarray:
         return pixels
     if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
         return np.asarray(lanczos(Image.fromarray(np.ascontiguousarray(pixels)), size))
-    planes = [pixels[..., channel] for channel in range(pixels.shape[2])]
-    if pixels.dtype != np.uint8:
-        planes = [plane.astype(np.float32) for plane in planes]
-    scaled = np.stack([np.asarray(lanczos(Image.fromarray(np.ascontiguousarray(p)), size)) for p in planes], axis=2)
-    return as_type(scaled, pixels.dtype.name)
+    planes = np.moveaxis(pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32), 2, 0)
+    scaled = [np.asarray(lanczos(Image.fromarray(np.ascontiguousarray(plane)), size)) for plane in planes]
+    return as_type(np.stack(scaled, axis=2), pixels.dtype.name)
+
+
+def apply_window(pixels: Num[np.ndarray, "*n c"], window: Window, name: str) -> UInt[np.ndarray, "*n c"]:
+    """Values of any type => uint16 [0, 65535], low to 0 and high to 65535; what lies outside is clipped.
+
+    Raises:
+        DataError: values that are not finite.
+    """
+    low, high = np.array(window, np.float64).T
+    values = pixels.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise DataError(f"image {name}: has values that are not finite; replace them, for instance by the lowest")
+    return np.rint((values - low).clip(0, high - low) / (high - low) * _TOP).astype(np.uint16)
+
+
+def restore_window(pixels: Num[np.ndarray, "*n c"], window: Window, dtype: str) -> Num[np.ndarray, "*n c"]:
+    """[0, 65535] => [low, high] in a type of samples; the inverse of `apply_window`."""
+    low, high = np.array(window, np.float64).T
+    return as_type(low + pixels.astype(np.float64) / _TOP * (high - low), dtype)
+
+
+def as_type(values: Num[np.ndarray, "*n"], dtype: str) -> Num[np.ndarray, "*n"]:
+    """Numbers in a type of samples; integers are rounded, and clipped to the range of the type."""
+    if np.dtype(dtype).kind == "f":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.rint(values).clip(limits.min, limits.max).astype(dtype)

@@ -1,0 +1,89 @@
+"""HDF5 files and Zarr stores: every row of an array (n, h, w) or (n, h, w, c) is an image; OME-Zarr names its axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffae.data.formats.base import Format, Planes, library
+from diffae.errors import DataError
+
+
+class Hdf5(Format):
+    """Files ending in .h5 or .hdf5."""
+
+    suffixes = (".h5", ".hdf5")
+    named_arrays = True
+
+    def open(self, path: Path, inner: str) -> Planes:
+        file = library("h5py", "hdf5", f"images {path}").File(path, "r")
+        arrays: dict[str, Any] = {}
+        file.visititems(lambda name, item: arrays.update({name: item} if hasattr(item, "shape") else {}))
+        return _numbered(_chosen(arrays, inner), file.close)
+
+
+class Zarr(Format):
+    """Folders ending in .zarr."""
+
+    suffixes = (".zarr",)
+    named_arrays = True
+
+    def matches(self, path: Path) -> bool:
+        return path.name.lower().endswith(self.suffixes) and path.is_dir()
+
+    def open(self, path: Path, inner: str) -> Planes:
+        root: Any = library("zarr", "zarr", f"images {path}").open(str(path), mode="r")
+        if hasattr(root, "shape"):
+            if inner:
+                raise DataError(f"is one array, it has no {inner}; leave that out")
+            return _numbered(root)
+        attributes: dict[str, Any] = dict(root.attrs)
+        scales: Any = (attributes.get("ome", attributes).get("multiscales") or [None])[0]  # from OME-Zarr 0.5; before
+        levels = [level["path"] for level in scales["datasets"]] if scales else []
+        arrays = {name: item for name, item in root.members(max_depth=None) if hasattr(item, "shape")}
+        if inner not in ("", *levels) or not levels:
+            return _numbered(_chosen(arrays, inner))
+        array = _chosen(arrays, inner or levels[0])
+        axes = [axis["name"] if isinstance(axis, dict) else axis for axis in scales.get("axes", "tczyx")]
+        return Planes("".join(axes).upper(), array.shape, _by_chunks(array))
+
+
+def _chosen(arrays: dict[str, Any], inner: str) -> Any:
+    """The array called `inner`; without a name "images", or else the first that may hold images."""
+    fitting = sorted(name for name, array in arrays.items() if len(array.shape) in (3, 4))
+    if inner and inner not in arrays:
+        known = ", ".join(fitting) or "none"
+        raise DataError(f"has no array {inner}; those of 3 or 4 dimensions are: {known}")
+    if not inner and not fitting:
+        raise DataError("has no array of shape (n, h, w) or (n, h, w, c); save one as images")
+    return arrays[inner or ("images" if "images" in fitting else fitting[0])]
+
+
+def _numbered(array: Any, close: Callable[[], object] = lambda: None) -> Planes:
+    """An array without names of its axes, laid out as in .npy files."""
+    shape = tuple(array.shape)
+    if len(shape) not in (3, 4):
+        raise DataError(f"has shape {shape}, it must be (n, h, w) or (n, h, w, c); reshape it")
+    return Planes("NYXC"[: len(shape)], shape, _by_chunks(array), "RGB", close)
+
+
+def _by_chunks(array: Any) -> Callable[[tuple[int | slice, ...]], np.ndarray]:
+    """Read whole chunks along the first axis and cache the latest two: images are mostly read in order."""
+    step = array.chunks[0] if array.chunks else 1
+
+    @lru_cache(maxsize=2)
+    def chunk(number: int, others: tuple[int | None, ...]) -> np.ndarray:
+        rest = (slice(None) if other is None else other for other in others)
+        return array[(slice(number * step, (number + 1) * step), *rest)]
+
+    def read(at: tuple[int | slice, ...]) -> np.ndarray:
+        if isinstance(at[0], slice):
+            return array[at]
+        others = tuple(None if isinstance(other, slice) else other for other in at[1:])  # slices have no hash
+        return chunk(at[0] // step, others)[at[0] % step]
+
+    return read
