@@ -1,19 +1,18 @@
-"""Pictures and tables from results: sheets of captioned tiles, error maps, animations, and a report in one HTML file.
+"""Pictures of images and numbers: sheets of captioned tiles, heat maps, animations and charts.
 
-A tile is a small picture with a caption. Sheets (PNG files) enlarge tiles by whole factors, without smoothing, so that
-the pixels of a 32x32 image can be seen for what they are; the HTML report leaves that to the browser.
+A tile is a small picture with a caption. Sheets enlarge tiles by whole factors, without smoothing, so that the pixels
+of a 32x32 image stay visible.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import io
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import cycle
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, UInt
@@ -25,15 +24,19 @@ from diffae.data.images import to_rgb, to_uint8, to_unit
 from diffae.errors import DataError
 
 LEAST_SIDE = 128
-"""Tiles of fewer pixels are enlarged to at least this many in sheets."""
+"""Smallest side of a tile in a sheet, in pixels: smaller tiles are enlarged."""
+STRIP_SIDE = 80
+"""The same for `labelled_rows`."""
 ERROR_GAIN = 10.0
-"""Error maps show |x - y| times this, images in [0, 1]: white is an error of 0.1 or more."""
+"""Error maps show |x - y| times this, for images in [0, 1]: white is an error of 0.1 or more."""
 ANIMATED = (".gif", ".webp")
 STILL = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 _GAP = 8  # pixels between tiles
-_LINE = 17  # pixels of one line of a caption
-_INK, _PAPER = (60, 60, 64), (255, 255, 255)
+_LINE = 17  # height in pixels of one line of a caption
+_INK, _PAPER = (60, 60, 64, 255), (255, 255, 255, 255)
+_GREY = "#80848c"  # readable on white and on black
+_COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#14b8a6", "#ec4899", "#84cc16")
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,22 @@ class Tile:
     pixels: UInt[np.ndarray, "h w 3"]
     """uint8 RGB."""
     caption: str = ""
-    """Stands below; may have several lines."""
+    """Drawn below the picture; may have several lines."""
+
+    @property
+    def caption_height(self) -> int:
+        """Pixels that the caption takes in a sheet."""
+        return len(self.caption.splitlines()) * _LINE + (3 if self.caption else 0)
 
 
 def tiles_of(x: Float[Tensor, "n c h w"], captions: Sequence[str] | str = "") -> list[Tile]:
-    """Images in [-1, 1] as tiles, with a caption each, or the same for all."""
+    """Convert images in [-1, 1] to tiles, with a caption each or one caption for all."""
     texts = [captions] * len(x) if isinstance(captions, str) else captions
     return [Tile(pixels, text) for pixels, text in zip(to_rgb(to_uint8(x)), texts, strict=True)]
 
 
 def heat_tile(values: Float[Tensor, "h w"], caption: str = "") -> Tile:
-    """A map of numbers in [0, 1] (clipped): black, purple, orange, pale yellow."""
+    """Draw a map of numbers, clipped to [0, 1], in matplotlib's colours "inferno": black to pale yellow."""
     from matplotlib import colormaps
 
     colours = colormaps["inferno"](values.detach().float().clamp(0, 1).cpu().numpy())
@@ -61,7 +69,7 @@ def heat_tile(values: Float[Tensor, "h w"], caption: str = "") -> Tile:
 
 
 def error_tile(x: Float[Tensor, "c h w"], y: Float[Tensor, "c h w"], caption: str | None = None) -> Tile:
-    """|x - y|, mean over the channels, times ERROR_GAIN; x and y in [-1, 1]."""
+    """Draw |x - y|, averaged over channels, times `ERROR_GAIN`; x and y are in [-1, 1]."""
     error = (to_unit(x.cpu()) - to_unit(y.cpu())).abs().mean(dim=0)
     return heat_tile(error * ERROR_GAIN, f"error ×{ERROR_GAIN:g}" if caption is None else caption)
 
@@ -70,49 +78,77 @@ def error_tile(x: Float[Tensor, "c h w"], y: Float[Tensor, "c h w"], caption: st
 
 
 def check_suffix(path: Path, allowed: Sequence[str]) -> None:
-    """Raise `DataError` unless the file's suffix is one of those allowed."""
+    """Raise `DataError` unless the file name ends in one of the allowed suffixes."""
     if path.suffix.lower() not in allowed:
         raise DataError(f"cannot write {path.name}: the suffix must be one of {', '.join(allowed)}; rename it")
 
 
 def enlarge(pixels: UInt[np.ndarray, "h w c"], least: int = LEAST_SIDE) -> UInt[np.ndarray, "h2 w2 c"]:
-    """Each pixel as a square of pixels, so many that the shorter side is at least `least`."""
+    """Repeat pixels by a whole factor until the shorter side is at least `least`."""
     factor = max(1, -(-least // min(pixels.shape[:2])))
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def sheet(rows: Sequence[Sequence[Tile]]) -> Image.Image:
-    """Rows of tiles on white paper, each with its caption below."""
-    rows = [[Tile(enlarge(tile.pixels), tile.caption) for tile in row] for row in rows]
-    widths = [sum(tile.pixels.shape[1] + _GAP for tile in row) for row in rows]
-    heights = [max(tile.pixels.shape[0] + _caption_height(tile) for tile in row) + _GAP for row in rows]
-    page = Image.new("RGB", (max(widths) + _GAP, sum(heights) + _GAP), _PAPER)
-    draw = ImageDraw.Draw(page)
-    top = _GAP
-    for row, height in zip(rows, heights, strict=True):
-        left = _GAP
-        for tile in row:
-            tall, wide = tile.pixels.shape[:2]
-            page.paste(Image.fromarray(tile.pixels), (left, top))
-            caption = "\n".join(_fitted(line, wide) for line in tile.caption.splitlines())
-            draw.text((left + wide / 2, top + tall + 3), caption, _INK, sheet_font(), "ma", align="center")
-            left += wide + _GAP
-        top += height
-    return page
-
-
 def in_rows(tiles: Sequence[Tile], columns: int) -> list[list[Tile]]:
-    """Tiles in rows of at most so many, as even as they can be."""
+    """Split tiles into rows of at most `columns`, as even as possible."""
     columns = -(-len(tiles) // -(-len(tiles) // columns))
     return [list(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
 
 
+def sheet(
+    rows: Sequence[Sequence[Tile]],
+    labels: Sequence[str] = (),
+    *,
+    side: int = LEAST_SIDE,
+    gap: int = _GAP,
+    transparent: bool = False,
+) -> Image.Image:
+    """Arrange rows of tiles as one picture, with captions below the tiles.
+
+    Args:
+        rows: tiles; rows may differ in length.
+        labels: one for each row, drawn to its left; or none.
+        side: tiles are enlarged to at least this many pixels.
+        gap: pixels between tiles.
+        transparent: no background, and text that is readable on white and on black; else black on white.
+    Returns:
+        RGB, or RGBA where it is transparent.
+    """
+    rows = [[replace(tile, pixels=enlarge(tile.pixels, side)) for tile in row] for row in rows]
+    labels = labels or [""] * len(rows)
+    font = _font()
+    margin = gap + max((int(font.getlength(line)) + gap for text in labels for line in text.splitlines()), default=0)
+    widths = [margin + sum(tile.pixels.shape[1] + gap for tile in row) for row in rows]
+    heights = [max(tile.pixels.shape[0] + tile.caption_height for tile in row) + gap for row in rows]
+    size = (max(widths), sum(heights) + gap)
+    page = Image.new("RGBA", size, (0, 0, 0, 0)) if transparent else Image.new("RGB", size, _PAPER[:3])
+    ink = _GREY if transparent else _INK
+    draw = ImageDraw.Draw(page)
+    top = gap
+    for row, label, height in zip(rows, labels, heights, strict=True):
+        draw.text((gap, top + max(tile.pixels.shape[0] for tile in row) / 2), label, ink, font, "lm")
+        left = margin
+        for tile in row:
+            tall, wide = tile.pixels.shape[:2]
+            page.paste(Image.fromarray(tile.pixels), (left, top))
+            caption = "\n".join(_fitted(line, wide) for line in tile.caption.splitlines())
+            draw.text((left + wide / 2, top + tall + 3), caption, ink, font, "ma", align="center")
+            left += wide + gap
+        top += height
+    return page
+
+
+def labelled_rows(rows: Sequence[tuple[str, Sequence[Tile]]], side: int = STRIP_SIDE) -> Image.Image:
+    """Arrange rows of tiles, given as (label, tiles), on a transparent background; see `sheet`."""
+    return sheet([tiles for _, tiles in rows], [label for label, _ in rows], side=side, transparent=True)
+
+
 def save_sheet(path: str | Path, page: Image.Image) -> None:
-    """Write a sheet, whole or not at all.
+    """Write a picture atomically.
 
     Raises:
-        DataError: a suffix that is not a still picture's.
-        TrainingError: the disk is full or the folder cannot be written.
+        DataError: the suffix is not one of `STILL`.
+        TrainingError: the disk is full, or the folder is not writable.
     """
     path = Path(path)
     check_suffix(path, STILL)
@@ -121,207 +157,134 @@ def save_sheet(path: str | Path, page: Image.Image) -> None:
 
 
 def save_animation(path: str | Path, frames: Sequence[Tile], *, milliseconds: int = 90) -> None:
-    """Write frames as a .gif or .webp that runs there and back for ever, resting at both ends; captions are left out.
+    """Write frames atomically as a .gif or .webp; see `animation`.
 
     Raises:
-        DataError: another suffix.
-        TrainingError: the disk is full or the folder cannot be written.
+        DataError: the suffix is not one of `ANIMATED`.
+        TrainingError: the disk is full, or the folder is not writable.
     """
     path = Path(path)
     check_suffix(path, ANIMATED)
     with written_beside(path) as temporary:
-        temporary.write_bytes(_animation(frames, path.suffix[1:].upper(), milliseconds))
+        temporary.write_bytes(animation(frames, path.suffix[1:].upper(), milliseconds))
 
 
-def _animation(frames: Sequence[Tile], kind: str, milliseconds: int) -> bytes:
+def animation(frames: Sequence[Tile], kind: str = "WEBP", milliseconds: int = 90) -> bytes:
+    """Encode frames as an endless animation that plays forwards and backwards; captions are not drawn.
+
+    Args:
+        frames: tiles of one size.
+        kind: "GIF" or "WEBP".
+        milliseconds: duration of a frame; the first and the last are shown six times as long.
+    """
     there_and_back = [*frames, *frames[-2:0:-1]]
     pictures = [Image.fromarray(enlarge(tile.pixels, 2 * LEAST_SIDE)) for tile in there_and_back]
     ends = (0, len(frames) - 1)
     durations = [6 * milliseconds if index in ends else milliseconds for index in range(len(pictures))]
+    options: dict[str, Any] = {"lossless": True}
     if kind == "GIF":
         pictures = [picture.quantize(256, dither=Image.Dither.NONE) for picture in pictures]
+        options = {"disposal": 1}
     buffer = io.BytesIO()
-    first, *others = pictures
-    first.save(
-        buffer, kind, save_all=True, append_images=others, duration=durations, loop=0, **_ANIMATION_OPTIONS[kind]
-    )
+    pictures[0].save(buffer, kind, save_all=True, append_images=pictures[1:], duration=durations, loop=0, **options)
     return buffer.getvalue()
 
 
-_ANIMATION_OPTIONS: dict[str, dict[str, object]] = {"GIF": {"disposal": 1}, "WEBP": {"lossless": True}}
-
-
-def _caption_height(tile: Tile) -> int:
-    return len(tile.caption.splitlines()) * _LINE + (3 if tile.caption else 0)
-
-
 def _fitted(line: str, width: int) -> str:
-    """A line of a caption, its middle left out where it is wider than its tile."""
+    """A line of a caption, its middle left out where it is wider than `width` pixels."""
     shown, half = line, len(line) // 2
-    while sheet_font().getlength(shown) > width and half > 1:
+    while _font().getlength(shown) > width and half > 1:
         half -= 1
         shown = f"{line[:half]}…{line[-half:]}"
     return shown
 
 
 @lru_cache
-def sheet_font() -> ImageFont.FreeTypeFont:
-    """The font of captions: DejaVu Sans, which has the symbols of captions and comes with matplotlib."""
+def _font() -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib and has the symbols that captions use."""
     from matplotlib import get_data_path
 
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 13)
 
 
-# ---------------------------------------------------------------------- one HTML file
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d2126; --soft: #646b75; --paper: #fff; --line: #e3e6ea; --code: #f3f4f6 }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8eb; --soft: #9aa1ab; --paper: #15181c; --line: #2c3138; --code: #20242a }
-}
-body { margin: 0 auto; padding: 3rem 1.25rem 5rem; max-width: 62rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif }
-h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .5rem; letter-spacing: -.02em }
-h2 { font-size: 1.3rem; margin: 3rem 0 .5rem; padding-top: 1.5rem; border-top: 1px solid var(--line) }
-p { max-width: 46rem; margin: .6rem 0 }
-.lead, figcaption { color: var(--soft) }
-.lead { font-size: 1.1rem }
-figure { margin: 1.4rem 0; overflow-x: auto }
-figcaption { font-size: .85rem; margin-top: .4rem }
-figure > img { display: block; max-width: 100%; height: auto }
-img.pixels { image-rendering: pixelated; border-radius: 4px }
-.tiles { display: grid; gap: 10px; width: max-content; max-width: 100% }
-.tiles div { font-size: .8rem; line-height: 1.3; text-align: center; color: var(--soft); white-space: pre-line;
-  font-variant-numeric: tabular-nums }
-.tiles .label { align-self: center; text-align: left; padding-right: .6rem }
-.tiles img { width: 100%; display: block; margin-bottom: 4px }
-table { border-collapse: collapse; margin: 1.2rem 0; font-variant-numeric: tabular-nums }
-th, td { padding: .35rem 1.2rem .35rem 0; text-align: right; border-bottom: 1px solid var(--line) }
-th { font-weight: 600; color: var(--soft) }
-th:first-child, td:first-child, .words th, .words td { text-align: left }
-.words td { vertical-align: top }
-.words td:nth-child(3) { white-space: nowrap }
-code, pre { font: .875em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: var(--code);
-  border-radius: 4px }
-code { padding: .1em .3em; overflow-wrap: anywhere }
-pre { padding: .8rem 1rem; overflow-x: auto }
-.note { color: var(--soft); font-size: .85rem; margin-top: -.6rem }
-.wide { overflow-x: auto }
-nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: 1.2rem 0 }
-a { color: inherit; text-decoration-color: var(--soft); text-underline-offset: .2em }
-@media print {
-  :root { --ink: #000; --soft: #555; --paper: #fff; --line: #bbb; --code: #f3f4f6 }
-  body { max-width: none; padding: 0; font-size: 10pt }
-  nav { display: none }
-  figure, tr { break-inside: avoid }
-  h2 { break-after: avoid; margin-top: 1.5rem }
-}
-"""
+# ---------------------------------------------------------------------- charts, on a transparent background
 
 
-class Report:
-    """An HTML page that needs no other file: headings, paragraphs, tables and pictures, in the order they are added.
+class Interval(Protocol):
+    """A number with its interval, such as `diffae.evaluation.statistics.Estimate`."""
 
-    Texts are plain; `words in backticks` are set as code, **words in stars** bold.
-    """
-
-    def __init__(self, title: str, lead: str = "") -> None:
-        self.title = title
-        self._parts = [f"<h1>{_inline(title)}</h1>", f'<p class="lead">{_inline(lead)}</p>' if lead else ""]
-
-    def section(self, heading: str, anchor: str = "") -> None:
-        """Begin a new part, which `contents` can point to by its anchor."""
-        name = f' id="{_attribute(anchor)}"' if anchor else ""
-        self._parts.append(f"<h2{name}>{_inline(heading)}</h2>")
-
-    def contents(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Add links to parts, given as (anchor, text)."""
-        links = "".join(f'<a href="#{_attribute(anchor)}">{_inline(text)}</a>' for anchor, text in entries)
-        self._parts.append(f"<nav>{links}</nav>")
-
-    def note(self, paragraph: str) -> None:
-        """Add a paragraph of smaller print."""
-        self._parts.append(f'<p class="note">{_inline(paragraph)}</p>')
-
-    def text(self, paragraph: str) -> None:
-        """Add a paragraph."""
-        self._parts.append(f"<p>{_inline(paragraph)}</p>")
-
-    def commands(self, *lines: str) -> None:
-        """Add commands to type."""
-        self._parts.append(f"<pre>{html.escape(chr(10).join(lines))}</pre>")
-
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> None:
-        """Add a table; the first column is set left, the others right, or with `words` left too."""
-        head = "".join(f"<th>{_inline(cell)}</th>" for cell in header)
-        body = "".join(f"<tr>{''.join(f'<td>{_inline(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        kind = ' class="words"' if words else ""
-        inner = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-        self._parts.append(f'<div class="wide"><table{kind}>{inner}</table></div>')
-
-    def tiles(self, rows: Sequence[Sequence[Tile]], *, labels: Sequence[str] = (), side: int = LEAST_SIDE) -> None:
-        """Add a grid of tiles, `side` pixels wide where there is room for them; `labels` stand before the rows."""
-        cells = []
-        columns = max(len(row) for row in rows)
-        for index, row in enumerate(rows):
-            cells += [f'<div class="label">{_inline(labels[index])}</div>'] if labels else []
-            cells += [f"<div>{_tile_image(tile)}{_inline(tile.caption)}</div>" for tile in row]
-            cells += ["<div></div>"] * (columns - len(row))
-        template = f"{'max-content ' if labels else ''}repeat({columns},minmax(0,{side}px))"
-        grid = f'<div class="tiles" style="grid-template-columns:{template}">{"".join(cells)}</div>'
-        self._parts.append(f"<figure>{grid}</figure>")
-
-    def picture(self, image: Image.Image, caption: str = "", *, width: int | None = None) -> None:
-        """Add a picture, `width` pixels wide (its own width when None) or as wide as the page."""
-        size = f' width="{width or image.width}"'
-        source = _data_url(_png(image), "image/png")
-        self._parts.append(
-            f'<figure><img src="{source}"{size} alt="{_attribute(caption)}">{_figcaption(caption)}</figure>'
-        )
-
-    def animation(self, frames: Sequence[Tile], caption: str = "") -> None:
-        """Add frames that run there and back."""
-        source = _data_url(_animation(frames, "WEBP", 90), "image/webp")
-        image = f'<img class="pixels" src="{source}" width="{2 * LEAST_SIDE}" alt="{_attribute(caption)}">'
-        self._parts.append(f"<figure>{image}{_figcaption(caption)}</figure>")
-
-    def write(self, path: str | Path) -> None:
-        """Write the page, whole or not at all.
-
-        Raises:
-            TrainingError: the disk is full or the folder cannot be written.
-        """
-        head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        head += f"<title>{html.escape(self.title)}</title><style>{_STYLE}</style>"
-        body = "\n".join(part for part in self._parts if part)
-        page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
-        with written_beside(Path(path)) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
 
 
-def _inline(text: str) -> str:
-    bold = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html.escape(text))
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", bold)
+Curve = tuple[Sequence[float], Sequence[float] | Sequence[Interval]]
+"""x, and y with or without intervals."""
 
 
-def _attribute(text: str) -> str:
-    return html.escape(" ".join(text.replace("`", "").split()))
+def curves(lines: Mapping[str, Curve], x_label: str, y_label: str, *, logarithmic: str = "") -> Image.Image:
+    """Plot curves, their intervals shaded; `logarithmic` names axes, for instance "y" or "xy"."""
+    figure, axes = _axes()
+    for (name, (x, y)), colour in zip(lines.items(), cycle(_COLOURS), strict=False):
+        values = [value if isinstance(value, (int, float)) else value.value for value in y]
+        axes.plot(x, values, label=name, color=colour, linewidth=1.8, marker="o" if len(x) < 12 else None, markersize=4)
+        bounds = [(value.low, value.high) for value in y if not isinstance(value, (int, float))]
+        if bounds:
+            axes.fill_between(x, *np.array(bounds).T, color=colour, alpha=0.18, linewidth=0)
+    for axis in logarithmic:
+        getattr(axes, f"set_{axis}scale")("log")
+    first = next(iter(lines.values()))[0]
+    if len(first) < 6:
+        axes.set_xticks(first, [f"{value:g}" for value in first])
+        if "x" in logarithmic:
+            axes.minorticks_off()
+    return _drawn(figure, axes, x_label, y_label, legend=len(lines) > 1)
 
 
-def _figcaption(caption: str) -> str:
-    return f"<figcaption>{_inline(caption)}</figcaption>" if caption else ""
+def dots(groups: Mapping[str, Mapping[str, Interval]], x_label: str) -> Image.Image:
+    """Plot a row of dots with intervals for each group; entries of the same name have the same colour."""
+    names = list(dict.fromkeys(name for entries in groups.values() for name in entries))
+    figure, axes = _axes(1.0 + 0.38 * len(groups))
+    for place, (name, colour) in enumerate(zip(names, cycle(_COLOURS), strict=False)):
+        rows = [row for row, entries in enumerate(groups.values()) if name in entries]
+        found = [entries[name] for entries in groups.values() if name in entries]
+        y = [row + 0.6 * ((place + 0.5) / len(names) - 0.5) for row in rows]
+        axes.hlines(y, [one.low for one in found], [one.high for one in found], color=colour, linewidth=1.2, alpha=0.7)
+        axes.plot([one.value for one in found], y, "o", color=colour, markersize=4.5, label=name)
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    return _drawn(figure, axes, x_label, "", legend=len(names) > 1)
 
 
-def _tile_image(tile: Tile) -> str:
-    source = _data_url(_png(Image.fromarray(tile.pixels)), "image/png")
-    return f'<img class="pixels" src="{source}" alt="{_attribute(tile.caption)}">'
+def histograms(samples: Mapping[str, Sequence[float]], x_label: str, bins: int = 30) -> Image.Image:
+    """Plot the distributions of several samples over the same bins."""
+    figure, axes = _axes(2.8)
+    edges = np.histogram_bin_edges(np.concatenate([np.asarray(values) for values in samples.values()]), bins).tolist()
+    for (name, values), colour in zip(samples.items(), cycle(_COLOURS), strict=False):
+        weights = np.full(len(values), 1 / len(values))
+        axes.hist(values, edges, weights=weights, histtype="stepfilled", alpha=0.35, color=colour, label=name)
+    return _drawn(figure, axes, x_label, "share of images", legend=len(samples) > 1)
 
 
-def _png(image: Image.Image) -> bytes:
+def _axes(height: float = 3.2):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, height), dpi=160, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _drawn(figure, axes, x_label: str, y_label: str, *, legend: bool) -> Image.Image:
+    axes.set_xlabel(x_label, color=_GREY)
+    axes.set_ylabel(y_label, color=_GREY)
+    axes.tick_params(which="both", colors=_GREY)
+    axes.grid(axis="both", color=_GREY, alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    if legend:
+        figure.legend(loc="outside upper center", ncols=4, frameon=False, labelcolor=_GREY, fontsize=8)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def _data_url(data: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    figure.savefig(buffer, format="png", transparent=True)
+    return Image.open(buffer)

@@ -8,7 +8,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from diffae.errors import DataError
-from diffae.evaluation.statistics import Estimate, areas, auroc, jackknife, mean
+from diffae.evaluation.statistics import RESAMPLES, Estimate, areas, auroc, bootstrap_interval, jackknife, mean
 
 
 def test_the_interval_of_a_mean_is_that_of_the_central_limit_theorem() -> None:
@@ -23,6 +23,20 @@ def test_the_interval_of_a_mean_is_that_of_the_central_limit_theorem() -> None:
 def test_a_mean_of_nothing_or_of_what_is_not_finite_is_refused(values: np.ndarray) -> None:
     with pytest.raises(DataError, match="mean needs"):
         mean(values)
+
+
+def test_the_mean_of_one_value_has_an_empty_interval() -> None:
+    assert mean(np.array([0.25])) == Estimate(0.25, 0.25, 0.25, 1)
+
+
+def test_undefined_resamples_are_left_out_of_an_interval() -> None:
+    def statistic(rows: np.ndarray) -> np.ndarray:
+        assert rows.shape == (RESAMPLES, 50)
+        means = rows.mean(axis=1)
+        return np.where(means < 24, np.nan, means)
+
+    low, high = bootstrap_interval(statistic, 50)
+    assert 24 <= low < high < 35
 
 
 def test_auroc_is_that_of_scikit_learn_ties_included() -> None:

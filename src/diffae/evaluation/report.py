@@ -1,84 +1,196 @@
-"""The report: results as one HTML page that needs no other file."""
+"""HTML pages that need no other file: a page of headings, tables and pictures, and the report of an evaluation."""
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from diffae.evaluation.paper import CLAIMED, PAPER
-from diffae.evaluation.results import CLAIMS, Cell, Claim, Outcome, Table, Verdict, text
-from diffae.evaluation.runner import TASKS, with_pictures
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup, escape
+from PIL import Image
+
+from diffae.checkpoint import written_beside
+from diffae.evaluation.paper import CLAIMED, tables_of
+from diffae.evaluation.results import Cell, Claim, Outcome, Table, Verdict, picture_path, text
 from diffae.evaluation.statistics import Estimate
-from diffae.plotting import Report
+from diffae.evaluation.task import Task
+from diffae.evaluation.tasks import built_in
+from diffae.plotting import LEAST_SIDE, Tile, animation
 
 PAGE = "index.html"
+QUICK_WARNING = "Counts are small, so that it takes minutes: intervals are wide, and distances of distributions biased."
+ABOUT_CLAIMS = (
+    "Whether this run, with this model and these images, shows what the paper claims, and if not, why. The paper's own "
+    "numbers are of larger networks, trained on 48 to 130 million images of 64 to 256 pixels (Table 5)."
+)
+CLAIM_HEADER = ("", "claim", "this run", "evidence", "in the paper")
 
 _CHART_WIDTH = 720
 
 
-def write_page(out: Path, title: str, lead: str, facts: Sequence[tuple[str, str]], outcomes: Mapping[str, Outcome],
-               *, quick: bool) -> None:  # fmt: skip
-    """Write index.html from what was found.
+class Report:
+    """An HTML page in one file: headings, paragraphs, tables and pictures, in the order they are added.
+
+    Text is plain and is escaped; `words in backticks` are set as code, **words between stars** in bold.
+    """
+
+    def __init__(self, title: str, lead: str = "") -> None:
+        self.title, self.lead = title, lead
+        self._blocks: list[dict[str, Any]] = []
+
+    def _add(self, kind: str, **values: Any) -> None:
+        self._blocks.append({"kind": kind, **values})
+
+    def section(self, heading: str, anchor: str = "") -> None:
+        """Add a heading, with an anchor that `contents` can link to."""
+        self._add("section", heading=heading, anchor=anchor)
+
+    def contents(self, entries: Sequence[tuple[str, str]]) -> None:
+        """Add links to sections, given as (anchor, text)."""
+        self._add("contents", entries=entries)
+
+    def text(self, paragraph: str, *, small: bool = False) -> None:
+        """Add a paragraph, in small print where `small`."""
+        self._add("text", text=paragraph, small=small)
+
+    def commands(self, *lines: str) -> None:
+        """Add lines to type into a terminal."""
+        self._add("commands", text="\n".join(lines))
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> None:
+        """Add a table; columns are aligned right except the first, or all left where `words`."""
+        self._add("table", header=header, rows=rows, words=words)
+
+    def tiles(self, rows: Sequence[Sequence[Tile]], *, labels: Sequence[str] = (), side: int = LEAST_SIDE) -> None:
+        """Add a grid of tiles, each at most `side` pixels wide, with an optional label before each row."""
+        drawn = [
+            [{"source": _data_url(_png(Image.fromarray(tile.pixels)), "png"), "caption": tile.caption} for tile in row]
+            for row in rows
+        ]
+        self._add("tiles", rows=drawn, labels=labels, side=side, columns=max(map(len, rows)))
+
+    def picture(self, image: Image.Image, caption: str = "", *, width: int | None = None) -> None:
+        """Add a picture, `width` pixels wide (its own width when None), or as wide as the page if that is less."""
+        self._add("picture", source=_data_url(_png(image), "png"), caption=caption, width=width or image.width)
+
+    def animation(self, frames: Sequence[Tile], caption: str = "") -> None:
+        """Add an animation; see `diffae.plotting.animation`."""
+        source = _data_url(animation(frames), "webp")
+        self._add("picture", source=source, caption=caption, width=2 * LEAST_SIDE, pixels=True)
+
+    def write(self, path: str | Path) -> None:
+        """Write the page atomically.
+
+        Raises:
+            TrainingError: the disk is full, or the folder is not writable.
+        """
+        page = _environment().get_template("report.html.j2")
+        html = page.render(title=self.title, lead=self.lead, blocks=self._blocks)
+        with written_beside(Path(path)) as temporary:
+            temporary.write_text(html, encoding="utf-8")
+
+
+@lru_cache
+def _environment() -> Environment:
+    loader = PackageLoader("diffae.evaluation")
+    environment = Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters.update(inline=_inline, plain=lambda text: " ".join(text.replace("`", "").split()))
+    return environment
+
+
+def _inline(text: str) -> Markup:
+    bold = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", str(escape(text)))
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", bold))
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _data_url(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+# ---------------------------------------------------------------------- the report of an evaluation
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What a report says about its evaluation, besides the outcomes."""
+
+    title: str
+    lead: str
+    """First paragraph."""
+    facts: Sequence[tuple[str, str]]
+    """What was measured on what, as (name, value)."""
+    quick: bool
+    """Whether counts were small; stated at the top and below every table."""
+
+
+def write_page(
+    out: Path, heading: Heading, outcomes: Mapping[str, Outcome], tasks: Mapping[str, Task] | None = None
+) -> None:
+    """Write the report of an evaluation, index.html.
 
     Args:
-        out: the report's folder, with the pictures.
-        title, lead: what stands at its top.
-        facts: what was measured on what, as (name, value).
-        outcomes: of each task.
-        quick: whether counts were small: said at the top and on every table.
+        out: the report's folder, which holds the pictures.
+        heading: title, first paragraph and facts.
+        outcomes: by the name of their task.
+        tasks: by name; the built-in ones when None.
     """
-    page = Report(title, lead)
-    if quick:
+    tasks = tasks or built_in()
+    page = Report(heading.title, heading.lead)
+    if heading.quick:
         page.text(f"**Quick run.** {QUICK_WARNING}")
-    page.contents([(name, TASKS[name].title) for name in outcomes])
+    page.contents([(name, tasks[name].title) for name in outcomes])
     page.section("The paper's claims", "claims")
     page.text(ABOUT_CLAIMS)
-    page.table(CLAIM_HEADER, claim_rows(outcomes), words=True)
-    for outcome in outcomes.values():
-        _task(page, with_pictures(out, outcome), quick=quick)
+    page.table(CLAIM_HEADER, claim_rows(outcomes, tasks), words=True)
+    for name, outcome in outcomes.items():
+        page.section(f"{tasks[name].title} ({tasks[name].place})", name)
+        _outcome(page, out, outcome, quick=heading.quick)
     page.section("How this was made", "how")
-    page.table(("", ""), facts, words=True)
+    page.table(("", ""), heading.facts, words=True)
     page.write(out / PAGE)
 
 
-QUICK_WARNING = "Counts are small, so that it takes minutes: intervals are wide, and distances of distributions biased."
-
-
-ABOUT_CLAIMS = (
-    "Whether this run, with this model and these images, shows what the paper says, and if not, why. The paper's own "
-    "numbers are of larger networks, which have seen 72 to 200 million images of 64 to 256 pixels."
-)
-CLAIM_HEADER = ("", "claim", "this run", "by", "in the paper")
-_MEASURED_BY = {
-    1: "variation", 2: "interpolation", 3: "reconstruction", 4: "attributes", 5: "generation", 6: "manipulation",
-    7: "memorisation", 8: "out-of-distribution", 9: "detection",
-}  # fmt: skip
-
-
-def claim_rows(outcomes: Mapping[str, Outcome]) -> list[tuple[str, str, str, str, str]]:
-    """For each claim what `CLAIM_HEADER` names."""
-    made: dict[int, list[Claim]] = {number: [] for number in CLAIMS}
-    for outcome in outcomes.values():
-        for claim in outcome.result.claims:
-            made[claim.number].append(claim)
+def claim_rows(
+    outcomes: Mapping[str, Outcome], tasks: Mapping[str, Task] | None = None
+) -> list[tuple[str, str, str, str, str]]:
+    """One row for each claim of the tasks (the built-in ones when None), in the columns of `CLAIM_HEADER`."""
+    tasks = tasks or built_in()
+    statements = {number: said for task in tasks.values() for number, said in task.claims.items()}
     rows = []
-    for number, claims in made.items():
-        said = _together([claim.verdict for claim in claims])
-        by = " ".join(map(_by, claims)) or _why_not_measured(_MEASURED_BY[number], outcomes)
-        rows.append((str(number), CLAIMS[number], said, by, CLAIMED[number]))
+    for number in sorted(statements):
+        claims = [claim for one in outcomes.values() for claim in one.result.claims if claim.number == number]
+        deciding = [name for name, task in tasks.items() if number in task.claims]
+        evidence = " ".join(map(_evidence, claims)) or _why_not_measured(deciding, outcomes)
+        verdict = _together([claim.verdict for claim in claims])
+        rows.append((str(number), statements[number], verdict, evidence, CLAIMED.get(number, "")))
     return rows
 
 
-def _why_not_measured(task: str, outcomes: Mapping[str, Outcome]) -> str:
-    if task not in outcomes:
-        return f"The task {task} was not run."
-    if outcomes[task].skipped:
-        return f"The task {task} was left out."
+def _why_not_measured(tasks: Sequence[str], outcomes: Mapping[str, Outcome]) -> str:
+    run = [name for name in tasks if name in outcomes]
+    if not run:
+        return f"The task {tasks[-1]} was not run."
+    if all(outcomes[name].skipped for name in run):
+        return f"The task {run[-1]} was left out."
     return "There was no DDIM baseline (--ddim) to compare with, or no latent prior."
 
 
 def _together(verdicts: Sequence[Verdict]) -> str:
-    """What several tasks say of one claim."""
+    """The verdict of several tasks on one claim."""
     if not verdicts:
         return "not measured"
     if len(set(verdicts)) == 1:
@@ -86,13 +198,11 @@ def _together(verdicts: Sequence[Verdict]) -> str:
     return "partly shown" if {"shown", "partly shown"} & set(verdicts) else "not decided"
 
 
-def _by(claim: Claim) -> str:
+def _evidence(claim: Claim) -> str:
     return f"{claim.evidence}. Why not: {claim.reason}." if claim.reason else f"{claim.evidence}."
 
 
-def _task(page: Report, outcome: Outcome, *, quick: bool) -> None:
-    task = TASKS[outcome.task]
-    page.section(f"{task.title} ({task.place})", outcome.task)
+def _outcome(page: Report, out: Path, outcome: Outcome, *, quick: bool) -> None:
     if outcome.skipped:
         page.text(f"Left out: {outcome.skipped}.")
         return
@@ -101,18 +211,17 @@ def _task(page: Report, outcome: Outcome, *, quick: bool) -> None:
     for table in outcome.result.tables:
         _table(page, table, quick=quick)
     for picture in outcome.result.pictures:
-        assert picture.image is not None
-        page.picture(picture.image, picture.caption, width=_CHART_WIDTH if picture.chart else None)
-    if outcome.task in PAPER:
-        _table(page, PAPER[outcome.task], quick=False)
-    page.note(f"Took {duration([outcome])}.")
+        with Image.open(picture_path(out, outcome.task, picture.name)) as image:
+            page.picture(image, picture.caption, width=_CHART_WIDTH if picture.chart else None)
+    for table in tables_of(outcome.task):
+        _table(page, table, quick=False)
+    page.text(f"Took {duration([outcome])}.", small=True)
 
 
 def _table(page: Report, table: Table, *, quick: bool) -> None:
     page.text(f"**{table.title}**")
     page.table(table.header, [[_unbroken(cell) for cell in row] for row in table.rows])
-    small = "Quick run: small counts. " if quick else ""
-    page.note(f"{small}{table.note}")
+    page.text(f"{'Quick run: small counts. ' if quick else ''}{table.note}", small=True)
 
 
 def _unbroken(cell: Cell) -> str:
@@ -122,7 +231,7 @@ def _unbroken(cell: Cell) -> str:
 
 
 def duration(outcomes: Sequence[Outcome]) -> str:
-    """How long tasks took, by the clock and of the processor."""
+    """Wall-clock and processor time of tasks, in words."""
     seconds, cpu_seconds = (sum(getattr(one, name) for one in outcomes) for name in ("seconds", "cpu_seconds"))
     return f"{_in_words(seconds)}, {_in_words(cpu_seconds)} of processor time"
 
