@@ -36,7 +36,7 @@ from rich.console import Console
 
 from diffae.data.build import prepare_pack
 from diffae.data.images import ImageSpec
-from diffae.data.sources.streams import open_images
+from diffae.data.sources import open_source
 
 SIZE = 64
 FEW = 1000
@@ -68,7 +68,7 @@ def bare(path: Path, *, fast: bool) -> np.ndarray:
 
 
 def prepared(source: Path, out: Path) -> None:
-    prepare_pack(open_images(source), out, ImageSpec(size=SIZE), source="benchmark")
+    prepare_pack(open_source(source), out, ImageSpec(size=SIZE), source="benchmark")
 
 
 def speed(kind: str, count: int, rounds: int, folder: Path) -> dict[str, float]:

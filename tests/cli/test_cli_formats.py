@@ -94,7 +94,7 @@ def test_a_window_is_found_once_and_kept_when_a_run_goes_on(run: Run, monkeypatc
     FORMATS["tiffs"][0](Path())
     words = ("in", "--channels", "1", *TINY_TRAINING, "--cache", "packs")
     assert run("train", *words, "--out", "run", "--window", "percentile")[0] == 0
-    monkeypatch.setattr("diffae.data.windows._measured", None)
+    monkeypatch.setattr("diffae.data.build.windows._measure", None)
     assert run("train", *words, "--out", "other", "--window", "percentile")[0] == 0
     code, _, err = run("train", "in", "--out", "run", "--resume", "--images", "12", "--cache", "packs")
     assert code == 0, err

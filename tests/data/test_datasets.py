@@ -15,6 +15,7 @@ import pytest
 from layouts import CELEBA_ATTRIBUTES, number_of
 
 from diffae.data import datasets as prepare_module
+from diffae.data.build import Building
 from diffae.data.datasets import DATA_SETS, prepare
 from diffae.data.labels import LabelTable
 from diffae.data.pack import Pack
@@ -186,7 +187,7 @@ def test_missing_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rule):
         prepare("ffhq", source, tmp_path / "a.pack", size=8)
     assert not (tmp_path / "a.pack").exists()
-    assert len(prepare("ffhq", source, tmp_path / "a.pack", size=8, incomplete=True)) == 11
+    assert len(prepare("ffhq", source, tmp_path / "a.pack", size=8, building=Building(strict=False))) == 11
 
 
 def test_a_key_missing_from_an_lmdb(tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_a_key_missing_from_an_lmdb(tmp_path: Path) -> None:
     source = layouts.write_lmdb(tmp_path / "ffhq256.lmdb", entries)
     with pytest.raises(DataError, match=r"00003\.png: is missing from the LMDB \(key 256-00003\)"):
         prepare("ffhq", source, tmp_path / "a.pack", size=8)
-    pack = prepare("ffhq", source, tmp_path / "a.pack", size=8, incomplete=True)
+    pack = prepare("ffhq", source, tmp_path / "a.pack", size=8, building=Building(strict=False))
     assert numbers(pack) == [0, 1, 2, *range(4, COUNT)]
     assert [name for name, _ in pack.skipped] == ["00000/00003.png"]
 
@@ -205,7 +206,7 @@ def test_labels_are_not_guessed_where_numbers_may_have_moved(tmp_path: Path) -> 
     layouts.write(
         tmp_path / "in", {"list_attr_celeba.txt": layouts.attributes([f"{i + 1:06d}.jpg" for i in range(12)])}
     )
-    assert prepare("celeba", source, tmp_path / "a.pack", size=8, incomplete=True).labels is None
+    assert prepare("celeba", source, tmp_path / "a.pack", size=8, building=Building(strict=False)).labels is None
 
 
 def test_the_resolution_that_fits(tmp_path: Path) -> None:
@@ -242,16 +243,16 @@ def test_sums_of_ffhq_are_compared(tmp_path: Path) -> None:
 
 
 def test_a_damaged_image_stops_it_and_mended_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffae.data.parallel._CHUNK", 2)
+    monkeypatch.setattr("diffae.data.build.parallel._CHUNK", 2)
     source = layouts.ffhq(tmp_path / "in", COUNT)
     bad = source / "images1024x1024/00000/00009.png"
     bad.write_bytes(layouts.encoded(9)[:-30])
     with pytest.raises(DataError, match=r"00009\.png: is damaged or truncated"):
-        prepare("ffhq", source, tmp_path / "a.pack", size=8, workers=1)
+        prepare("ffhq", source, tmp_path / "a.pack", size=8, building=Building(1, strict=True))
     assert not (tmp_path / "a.pack").exists()
     bad.write_bytes(layouts.encoded(9))
     read = count_reads(monkeypatch)
-    pack = prepare("ffhq", source, tmp_path / "a.pack", size=8, workers=1)
+    pack = prepare("ffhq", source, tmp_path / "a.pack", size=8, building=Building(1, strict=True))
     assert numbers(pack) == list(range(COUNT))
     assert read == ["00000/00008.png", "00000/00009.png", "00000/00010.png", "00000/00011.png"]
     assert prepare("ffhq", source, tmp_path / "a.pack", size=8).path == pack.path  # complete: nothing is read

@@ -80,11 +80,11 @@ def test_celeba(tmp_path: Path) -> None:
     [
         ("", "no labels found"),
         ("file,Male\n", "no labels found"),
-        ("file,Male\na.png,1,2\n", r"row of 'a\.png' has 3 values, the first line asks for 2"),
+        ("file,Male\na.png,1,2\n", r"row of 'a\.png' has 3 values, the first line requires 2"),
         ("file,Male,Male\na.png,1,0\n", "column 'Male' twice"),
         ("file,Male\na.png,1\na.png,0\n", r"image 'a\.png' twice"),
         ("3\nMale\na.png 1\nb.png 1\n", "first line says 3 rows, there are 2"),
-        ("1\nMale Bald\na.png 1\n", "has 2 values, the second line asks for 3"),
+        ("1\nMale Bald\na.png 1\n", "has 2 values, the second line requires 3"),
         ('file,Male\n"a.png,1\n', "is not a CSV"),
     ],
 )
@@ -178,5 +178,5 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     )  # fmt: skip
     assert np.array_equal(again.values, table.values, equal_nan=True)
     with pytest.raises(DataError, match="cannot be written"):
-        table.write_csv(tmp_path / "no folder" / "a.csv")
+        table.write_csv(tmp_path / "labels.csv" / "a.csv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.csv", "labels.csv"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import pickle
@@ -20,7 +21,6 @@ import pytest
 from PIL import Image
 
 from diffae.data import build
-from diffae.data import pack as pack_module
 from diffae.data.build import build_pack
 from diffae.data.pack import Pack
 from diffae.errors import ConfigError, DataError
@@ -149,7 +149,7 @@ def test_zip_and_array_give_the_same_pack(folder: Path, images: np.ndarray, tmp_
 
 def test_not_enough_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type(shutil.disk_usage("/"))(10**6, 10**6 - 1000, 1000)
-    monkeypatch.setattr(build.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DataError, match=r"cannot write .*0.00 GB free of the 0.00 GB needed; free some"):
         build_pack(folder, folder.parent / "cache", size=8)
     assert listing(folder.parent / "cache") == []
@@ -314,7 +314,7 @@ def test_a_folder_that_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.Monk
     def refused(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(pack_module.fcntl, "flock", refused)
+    monkeypatch.setattr(fcntl, "flock", refused)
     with pytest.raises(DataError, match=r"folder .*: cannot be used \(No locks available\); choose another"):
         Pack.from_arrays([np.zeros((2, 8, 8, 3), np.uint8)], tmp_path / "p.pack")
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import layouts
 import numpy as np
 import pytest
-from layouts import encoded, number_of
+from layouts import encoded, number_of, sample, tar
 
-from diffae.data import pack as packs
-from diffae.data import resume
-from diffae.data.build import prepare_pack
+from diffae.data import arrays
+from diffae.data.build import Building, prepare_pack
 from diffae.data.images import ImageSpec
-from diffae.data.pack import Pack, PackWriter
+from diffae.data.pack import Pack, writer
+from diffae.data.pack.writer import PackWriter
+from diffae.data.sources import open_source
 from diffae.data.sources.files import FolderSource
-from diffae.data.sources.streams import open_images
 from diffae.errors import DataError
 
 SPEC = ImageSpec(channels=3, size=8)
@@ -31,12 +31,14 @@ COUNT = 20
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("diffae.data.parallel._CHUNK", 2)
+    monkeypatch.setattr("diffae.data.build.parallel._CHUNK", 2)
     return layouts.write(tmp_path / "in", {f"{i:02d}.png": encoded(i) for i in range(COUNT)})
 
 
 def prepared(folder: Path, spec: ImageSpec = SPEC, *, strict: bool = True) -> Pack:
-    return prepare_pack(open_images(folder), folder.parent / "a.pack", spec, source="in", strict=strict, workers=1)
+    return prepare_pack(
+        open_source(folder), folder.parent / "a.pack", spec, source="in", building=Building(1, strict=strict)
+    )
 
 
 def interrupted(folder: Path, at: str, *, strict: bool = True) -> None:
@@ -101,7 +103,7 @@ def test_it_goes_on_where_writing_was_interrupted(folder: Path, monkeypatch: pyt
     """Between the pictures of some images and their names: the next run writes both again."""
     written = []
 
-    encode = packs.encode_name
+    encode = arrays.encode_name
 
     def encode_or_stop(name: str) -> bytes:
         written.append(name)
@@ -110,7 +112,7 @@ def test_it_goes_on_where_writing_was_interrupted(folder: Path, monkeypatch: pyt
         return encode(name)
 
     with monkeypatch.context() as patched:
-        patched.setattr(packs, "encode_name", encode_or_stop)
+        patched.setattr(writer, "encode_name", encode_or_stop)
         with pytest.raises(KeyboardInterrupt):
             prepared(folder)
     check(prepared(folder), list(range(COUNT)))
@@ -120,12 +122,12 @@ def test_it_goes_on_after_being_killed(folder: Path, monkeypatch: pytest.MonkeyP
     script = """
         import os, signal, sys
         from pathlib import Path
-        from diffae.data import parallel, resume
-        from diffae.data.build import prepare_pack
+        from diffae.data.build import Building, parallel, prepare_pack
+        from diffae.data.pack import writer
         from diffae.data.sources.files import FolderSource
         from diffae.data.images import ImageSpec
 
-        parallel._CHUNK, resume._EVERY, reading = 2, 0, FolderSource.read
+        parallel._CHUNK, writer._SAVE_EVERY, reading = 2, 0, FolderSource.read
 
         def read(self, index, spec):
             if index == 15:
@@ -133,8 +135,8 @@ def test_it_goes_on_after_being_killed(folder: Path, monkeypatch: pytest.MonkeyP
             return reading(self, index, spec)
 
         FolderSource.read = read
-        spec = ImageSpec(channels=3, size=8)
-        prepare_pack(FolderSource(Path(sys.argv[1]), 3), sys.argv[2], spec, source="in", workers=1)
+        spec, building = ImageSpec(channels=3, size=8), Building(1, strict=True)
+        prepare_pack(FolderSource(Path(sys.argv[1]), 3), sys.argv[2], spec, source="in", building=building)
     """
     command = [sys.executable, "-c", textwrap.dedent(script), folder, folder.parent / "a.pack"]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
@@ -152,7 +154,7 @@ def touch(folder: Path) -> None:
 
 
 def spoil(folder: Path) -> None:
-    (folder.parent / ".a.pack.partial" / resume._PROGRESS).write_text('{"done": 8')
+    (folder.parent / ".a.pack.partial" / writer.PROGRESS).write_text('{"done": 8')
 
 
 def shorten(folder: Path) -> None:
@@ -200,21 +202,19 @@ def test_images_added_at_the_end_do_not_disturb_it(folder: Path, monkeypatch: py
 
 
 def test_labels_go_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_streams import sample, tar
-
-    monkeypatch.setattr("diffae.data.parallel._CHUNK", 2)
+    monkeypatch.setattr("diffae.data.build.parallel._CHUNK", 2)
     good = {key: data for i in range(8) for key, data in sample(i, cls=b"%d" % i).items()}
     path = tar(tmp_path / "a.tar", {**good, "000005.png": b"no image"})
     stamp = path.stat()
     with pytest.raises(DataError, match=r"000005\.png"):
-        prepare_pack(open_images(path), tmp_path / "a.pack", SPEC, source="a", workers=1)
-    done = json.loads((tmp_path / ".a.pack.partial" / resume._PROGRESS).read_text())["done"]
+        prepare_pack(open_source(path), tmp_path / "a.pack", SPEC, source="a", building=Building(1, strict=True))
+    done = json.loads((tmp_path / ".a.pack.partial" / writer.PROGRESS).read_text())["done"]
     assert done == 4
     tar(path, {**good, "000005.png": encoded(5)})
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # an archive is one file: changed, it is read again
     size = path.stat().st_size
     assert size == stamp.st_size
-    pack = prepare_pack(open_images(path), tmp_path / "a.pack", SPEC, source="a", workers=1)
+    pack = prepare_pack(open_source(path), tmp_path / "a.pack", SPEC, source="a", building=Building(1, strict=True))
     assert pack.labels is not None
     assert pack.labels.column("class").tolist() == list(range(8))
 

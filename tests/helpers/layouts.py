@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -97,3 +98,18 @@ def published(path: Path, count: int, prefix: str, digits: int, kind: str, width
     images = {f"{prefix}{i:0{digits}d}": encoded(i, kind, width, height) for i in range(count)}
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_lmdb(path, {**images, "length": str(count).encode()})
+
+
+def tar(path: Path, files: Mapping[str, bytes], mode: str = "w") -> Path:
+    """A tar archive of these files."""
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def sample(number: int, **more: bytes) -> dict[str, bytes]:
+    """The files of a WebDataset sample: an image, and others by suffix."""
+    return {f"{number:06d}.{suffix}": data for suffix, data in {"png": encoded(number), **more}.items()}

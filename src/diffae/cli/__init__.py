@@ -18,7 +18,7 @@ DESCRIPTION = """Diffusion autoencoders: a representation of your images that is
 Start with `diffae train PHOTOS --out runs/photos`, or see it work with `diffae demo --out demo`."""
 
 
-_TOLD = ("diffae.data.labels", "diffae.data.sources.webdataset")  # whose warnings no command prints by itself
+_TOLD = ("diffae.data.labels", "diffae.data.sources")  # whose warnings no command prints by itself
 
 
 class _Warnings(logging.Handler):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
 
@@ -66,36 +65,29 @@ class Prepare:
         return 0
 
     def _data_set(self) -> Pack:
+        from diffae.data.build import Building
         from diffae.data.datasets import prepare
 
         for name in ("crop", "window"):
             if (given := getattr(self, name)) is not None:
                 rule = f"must be left out for {self.name}, which is read as in the paper"
                 raise ConfigError(f"{name} is {given!r}: {rule}; drop it, or prepare images")
-        return prepare(
-            self.name,
-            self.source,
-            self.out,
-            size=self.size,
-            channels=self.channels,
-            incomplete=self.incomplete,
-            workers=self.workers,
-            progress=True,
-        )
+        building = Building(self.workers, True, strict=not self.incomplete)
+        return prepare(self.name, self.source, self.out, size=self.size, channels=self.channels, building=building)
 
     def _images(self) -> Pack:
-        from diffae.data.build import prepare_pack
+        from diffae.data.build import Building, prepare_pack
+        from diffae.data.build.windows import find_window
         from diffae.data.images import ImageSpec
-        from diffae.data.sources.streams import open_images
-        from diffae.data.windows import found_window
+        from diffae.data.sources import open_source
 
         spec = ImageSpec(self.channels, self.size, crop_of(self.crop))
-        window, found = window_of(self.window, self.channels), open_images(self.source, self.channels)
-        decoding: dict[str, Any] = {"workers": self.workers or os.cpu_count() or 1, "progress": True}
+        window, found = window_of(self.window, self.channels), open_source(self.source, self.channels)
+        building = Building(self.workers, True, strict=not self.incomplete)
         if isinstance(window, str):
-            window = found_window(found, spec, window, cache_folder(), **decoding)
-        spec, source = replace(spec, window=window), str(self.source.name)
-        return prepare_pack(found, self.out, spec, source=source, strict=not self.incomplete, **decoding)
+            window = find_window(found, spec, window, cache_folder(), building)
+        spec = replace(spec, window=window)
+        return prepare_pack(found, self.out, spec, source=self.source.name, building=building)
 
 
 @dataclass(frozen=True)

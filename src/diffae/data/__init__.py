@@ -1,4 +1,4 @@
-"""Where images and labels come from. Names are imported on first use, so that `import diffae` stays quick."""
+"""Images and labels. Names are imported on first use, so that `import diffae` stays quick."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffae.data.batches import Batch, BatchStream
     from diffae.data.build import build_pack
+    from diffae.data.dataset_images import DatasetImages
+    from diffae.data.image_set import ImageSet
     from diffae.data.labels import LabelTable
     from diffae.data.pack import Pack
-    from diffae.data.sources.files import open_source
-
-__all__ = ["Batch", "BatchStream", "LabelTable", "Pack", "build_pack", "open_source"]
+    from diffae.data.sources import open_source
 
 _HOME = {
     "Batch": "batches",
     "BatchStream": "batches",
+    "DatasetImages": "dataset_images",
+    "ImageSet": "image_set",
     "LabelTable": "labels",
     "Pack": "pack",
     "build_pack": "build",
-    "open_source": "sources.files",
+    "open_source": "sources",
 }
+
+__all__ = ["Batch", "BatchStream", "DatasetImages", "ImageSet", "LabelTable", "Pack", "build_pack", "open_source"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
-"""Endless training batches from a pack.
+"""Endless training batches.
 
-Batch number k depends on (seed, k) alone: a run resumes at any step without replaying, and several processes see
-together exactly what one process sees.
+Batch number k depends on (seed, k) alone: a run resumes at any step without replaying, and several processes together
+see exactly what one process sees.
 """
 
 from __future__ import annotations
@@ -16,45 +16,45 @@ import torch
 from jaxtyping import Int64, Integer, UInt
 from torch import Tensor
 
-from diffae.data.pack import Pack
+from diffae.data.image_set import ImageSet
 from diffae.errors import ConfigError, DataError
 
 _AHEAD = 2  # batches read in advance
-_ORDER, _FLIP = 0, 1  # what a random stream is for
+_ORDER, _FLIP = 0, 1  # purposes of random streams
 
 
 class Batch(NamedTuple):
     """One process's part of a global batch."""
 
     images: UInt[Tensor, "b c h w"]
-    """uint8 or uint16, contiguous, on the CPU; `diffae.data.images.to_float` makes them [-1, 1] on any device."""
+    """uint8 or uint16, contiguous, on the CPU; `diffae.data.images.to_float` converts them to [-1, 1] on any device."""
     rows: Int64[np.ndarray, " b"]
-    """Their positions in the global batch, 0..batch_size - 1: take the same rows of noise drawn for all of it."""
+    """Positions in the global batch, 0..batch_size - 1: take the same rows of noise drawn for the global batch."""
     indices: Int64[np.ndarray, " b"]
-    """Their indices in the pack."""
+    """Indices in the ImageSet."""
 
 
 class BatchStream:
     """Shuffled batches without end.
 
-    Each epoch is a permutation of `indices` drawn from (seed, epoch); the stream of all epochs one after another is
-    cut into batches, so a batch may roll over into the next epoch, or through several when the data are few.
+    Each epoch is a permutation of `indices` drawn from (seed, epoch). The concatenated epochs are cut into batches, so
+    a batch may run over into the next epoch, or through several if there are few images.
 
     Args:
-        pack: where the images are.
-        indices: those to draw from, for instance `pack.split()[0]`.
+        images: a `Pack`, a `DatasetImages`, or any other ImageSet.
+        indices: those to draw from, for instance `images.split()[0]`.
         batch_size: images of the global batch, over all processes.
         seed: not negative.
         flip: mirror each image left to right with probability 1/2.
         rank, world_size: this process takes rows rank, rank + world_size, rank + 2 world_size, ... of each batch.
     Raises:
-        ConfigError: a batch size, seed, rank or world size its rule forbids.
+        ConfigError: an invalid batch size, seed, rank or world size.
         DataError: no indices.
     """
 
     def __init__(
         self,
-        pack: Pack,
+        images: ImageSet,
         indices: Integer[np.ndarray, " n"],
         batch_size: int,
         seed: int,
@@ -73,7 +73,7 @@ class BatchStream:
             raise ConfigError(f"seed is {seed}, it must not be negative; use 0")
         if len(indices) == 0:
             raise DataError("no images to draw batches from, at least one is needed; hold fewer out or add some")
-        self.pack = pack
+        self.images = images
         self.indices = indices
         self.batch_size = batch_size
         self.seed = seed
@@ -89,7 +89,7 @@ class BatchStream:
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
             indices[here] = self.indices[self._order(epoch)[places[here]]]
-        images = self.pack.fetch(indices)
+        images = self.images.fetch(indices)
         if self.flip:
             mirrored = self._random(_FLIP, k).random(self.batch_size)[self.rows] < 0.5
             images[mirrored] = images[mirrored, :, ::-1]
@@ -98,7 +98,7 @@ class BatchStream:
         return Batch(x, self.rows, indices)
 
     def iterate(self, start: int) -> Generator[Batch]:
-        """Batches start, start + 1, ... read ahead by a thread, which ends when the iterator is closed or fails."""
+        """Batches start, start + 1, ..., read ahead by a thread that ends when the iterator is closed or fails."""
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
             ahead = deque(pool.submit(self.batch, start + offset) for offset in range(_AHEAD))
             k = start + _AHEAD

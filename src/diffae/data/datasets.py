@@ -1,10 +1,9 @@
-"""The paper's data sets, from the layouts in which their makers, or the published repository, distribute them."""
+"""The paper's data sets, in the layouts in which their makers or the published repository distribute them."""
 
 from __future__ import annotations
 
 import posixpath
 import re
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Real
 
-from diffae.data.build import prepare_pack
+from diffae.data.build import Building, prepare_pack
 from diffae.data.images import Crop, ImageSpec
 from diffae.data.labels import LabelTable
-from diffae.data.pack import Pack
-from diffae.data.sources.files import FolderSource, Source, is_pack
+from diffae.data.pack import Pack, is_pack
+from diffae.data.sources import ListedSource, Source, open_source
+from diffae.data.sources.base import Labelled
+from diffae.data.sources.files import FolderSource
 from diffae.data.sources.lmdb_files import NumberedLmdb, is_lmdb, open_lmdb
-from diffae.data.sources.streams import Labelled, Stream, count_of, open_images
 from diffae.errors import DataError
 
 _FFHQ_FACTS = "ffhq-dataset-v2.json"
@@ -33,15 +33,15 @@ class DataSet:
     """A data set as it is distributed."""
 
     count: int
-    """How many images it has."""
+    """Number of images."""
     places: tuple[str, ...]
-    """Where the images may lie below the folder given, best first; the folder itself is the last resort."""
+    """Where the images may be below the given folder, best first; the folder itself is the last resort."""
     name: Callable[[int], str] | None = None
-    """Names of the images, counted from 0, where they are numbered."""
+    """Name of each image by its number from 0, if they are numbered."""
     within: str = ""
     """The folder of the images inside larger archives."""
     labels: tuple[tuple[str, ...], ...] = ()
-    """Label files, of which several may be there, each with the places where it may lie."""
+    """Label files, each as a list of places where it may be."""
     crop: Crop | None = None
     """What is cut out of each image."""
 
@@ -90,76 +90,66 @@ def prepare(
     *,
     size: int,
     channels: int = 3,
-    incomplete: bool = False,
-    workers: int | None = None,
-    progress: bool = False,
+    building: Building | None = None,
 ) -> Pack:
-    """The pack of one of the paper's data sets, with the labels that come with it.
+    """Return the pack of one of the paper's data sets, with the labels that come with it.
 
-    Counts are checked before anything is decoded where they are known by then, and the names of numbered images;
-    every image must decode, and those of FFHQ must have the MD5 sums of ffhq-dataset-v2.json where that file is there.
+    The number of images is checked before anything is decoded if it is known by then, and so are the names of numbered
+    images. Every image must decode, and those of FFHQ must match the MD5 sums of ffhq-dataset-v2.json if that file is
+    there.
 
     Args:
         name: one of `DATA_SETS`.
-        source: the folder it was unpacked in, the folder, archive or LMDB of its images, or anything that
-            `open_images` takes.
-        out: the pack's folder; see `prepare_pack` for how it is continued.
-        size, channels: see ImageSpec.
-        incomplete: take what there is where images are missing or damaged.
-        workers, progress: see `build_pack`.
+        source: the folder in which it was unpacked, or the folder, archive or LMDB of its images, or anything else that
+            `open_source` takes.
+        out: the pack's folder; see `prepare_pack` for how it is resumed.
+        size, channels: see ImageSpec; the crop is the data set's.
+        building: by default strict. If not strict, missing and damaged images are left out.
     Raises:
-        DataError: nothing there, images missing or damaged, labels that are damaged, another pack at `out`.
+        DataError: nothing there, images missing or damaged, damaged labels, or another pack at `out`.
     """
-    data, source = DATA_SETS[name], Path(source)
+    data, source, building = DATA_SETS[name], Path(source), building or Building(strict=True)
     place = next((source / place for place in data.places if (source / place).exists()), source)
     images = _open(data, place, size)
-    _check_count(name, data, images, place, incomplete)
+    if building.strict:
+        _check_count(name, data, images, place)
+        building = replace(building, at_least=data.count)
     table = _labels(data, images, source, place)
     if table is not None:
         images = Labelled(images, table, _stem)
-    return prepare_pack(
-        images,
-        out,
-        ImageSpec(channels, size, data.crop),
-        source=f"{name}: {place.name}",
-        about=[name],
-        strict=not incomplete,
-        at_least=1 if incomplete else data.count,
-        workers=workers,
-        progress=progress,
-    )
+    spec, made_of = ImageSpec(channels, size, data.crop), f"{name}: {place.name}"
+    return prepare_pack(images, out, spec, source=made_of, about=[name], building=building)
 
 
-def _open(data: DataSet, place: Path, size: int) -> Source | Stream:
-    images = open_lmdb(place, size) if is_lmdb(place) else open_images(place)
+def _open(data: DataSet, place: Path, size: int) -> Source:
+    images = open_lmdb(place, size) if is_lmdb(place) else open_source(place)
     if isinstance(images, NumberedLmdb):
         images.name = data.name or images.name
     elif isinstance(images, FolderSource) and (sums := _md5_sums(place)):
-        return Summed(images, sums)
-    elif data.within and not isinstance(images, Stream):
+        return SummedFolder(place, sums)
+    elif data.within and isinstance(images, ListedSource):
         inside = [row for row, name in enumerate(images.names) if data.within in name.split("/")]
         return Selection(images, inside) if inside else images
     return images
 
 
-def _check_count(name: str, data: DataSet, images: Source | Stream, place: Path, incomplete: bool) -> None:
-    count = count_of(images)
-    if incomplete or count is None:
+def _check_count(name: str, data: DataSet, images: Source, place: Path) -> None:
+    if images.count is None:
         return
     missing = ""
-    if data.name is not None and not isinstance(images, Stream):
+    if data.name is not None and isinstance(images, ListedSource):
         there = set(map(_stem, images.names))
         lost = next((wanted for i in range(data.count) if _stem(wanted := data.name(i)) not in there), None)
         missing = f", the first missing is {lost}" if lost else ""
-    if count != data.count or missing:
-        have = f"holds {count:,} images where {name} has {data.count:,}{missing}"
+    if images.count != data.count or missing:
+        have = f"holds {images.count:,} images where {name} has {data.count:,}{missing}"
         raise DataError(f"images {place}: {have}; get the rest, or take what there is with --incomplete")
 
 
-def _labels(data: DataSet, images: Source | Stream, source: Path, place: Path) -> LabelTable | None:
-    """What the label files beside the images say, all in one table; None where there are none."""
+def _labels(data: DataSet, images: Source, source: Path, place: Path) -> LabelTable | None:
+    """The label files beside the images as one table; None if there are none."""
     if isinstance(images, NumberedLmdb) and images.prefix == b"None-" and images.count != data.count:
-        return None  # its numbers are places in the sorted list of all files: of other files, if some are missing
+        return None  # its numbers are positions in the sorted list of all files, which shift if some are missing
     tables = []
     folders = list(dict.fromkeys([source, *islice(place.parents, 3)])) if not is_pack(place) else []
     for places in data.labels:
@@ -172,17 +162,13 @@ def _labels(data: DataSet, images: Source | Stream, source: Path, place: Path) -
 def _labels_in_zip(place: Path, name: str) -> LabelTable | None:
     if place.suffix.lower() != ".zip":
         return None
-    with zipfile.ZipFile(place) as archive, tempfile.TemporaryDirectory() as folder:
+    with zipfile.ZipFile(place) as archive:
         inside = next((item for item in archive.namelist() if posixpath.basename(item) == name), None)
-        if inside is None:
-            return None
-        copy = Path(folder) / name
-        copy.write_bytes(archive.read(inside))
-        return LabelTable.read(copy)
+        return LabelTable.parse(archive.read(inside), place / inside) if inside else None
 
 
 def _joined(tables: Sequence[LabelTable]) -> LabelTable:
-    """Tables of different columns as one, with the rows of the first."""
+    """Join tables of different columns, with the rows of the first."""
     first, *others = tables
     values = [first.values]
     for table in others:
@@ -195,9 +181,9 @@ def _joined(tables: Sequence[LabelTable]) -> LabelTable:
 
 
 def _md5_sums(place: Path) -> dict[str, bytes]:
-    """MD5 sums of FFHQ's images by path below `place`, from its makers' JSON; none where there is no such file.
+    """MD5 sums of FFHQ's images by path below `place`; empty if its makers' JSON file is not there.
 
-    The file has a quarter of a gigabyte, so it is searched piece by piece rather than parsed.
+    The file has 250 MB, so it is searched piece by piece rather than parsed.
     """
     file = next((path / _FFHQ_FACTS for path in (place, place.parent) if (path / _FFHQ_FACTS).is_file()), None)
     sums: dict[str, bytes] = {}
@@ -217,42 +203,37 @@ def _md5_sums(place: Path) -> dict[str, bytes]:
     return sums
 
 
-class Summed:
+class SummedFolder(FolderSource):
     """Files of a folder that must have known MD5 sums."""
 
-    def __init__(self, images: FolderSource, sums: dict[str, bytes]) -> None:
-        self.path = images.path
-        self.names: Sequence[str] = images.names
-        self._images, self._sums = images, sums
+    def __init__(self, path: Path, sums: dict[str, bytes]) -> None:
+        super().__init__(path, 3)
+        self._sums = sums
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
-        """See Source."""
+        """See ListedSource."""
         name = self.names[index]
-        pixels = self._images.read(index, spec)
+        pixels = super().read(index, spec)
         wanted = self._sums.get(name)
-        if wanted and md5((self._images.path / name).read_bytes(), usedforsecurity=False).digest() != wanted:
+        if wanted and md5((self.path / name).read_bytes(), usedforsecurity=False).digest() != wanted:
             raise DataError(f"image {name}: has another MD5 sum than {_FFHQ_FACTS} states; get it again")
         return pixels
 
-    def fingerprint(self) -> Iterator[tuple]:
-        """See Source."""
-        return self._images.fingerprint()
 
+class Selection(ListedSource):
+    """Some of the images of a source whose fingerprint has one entry per image."""
 
-class Selection:
-    """Some of the images of a source."""
-
-    def __init__(self, images: Source, rows: Sequence[int]) -> None:
+    def __init__(self, images: ListedSource, rows: Sequence[int]) -> None:
         self.path = images.path
-        self.names: Sequence[str] = [images.names[row] for row in rows]
+        self.names = [images.names[row] for row in rows]
         self._images, self._rows = images, rows
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
-        """See Source."""
+        """See ListedSource."""
         return self._images.read(self._rows[index], spec)
 
     def fingerprint(self) -> Iterator[tuple]:
-        """Those of the images selected, of a source that has one for each image."""
+        """The entries of the images selected."""
         rows = set(self._rows)
         return (entry for row, entry in enumerate(self._images.fingerprint()) if row in rows)
 

@@ -1,41 +1,78 @@
-"""z_sem of a whole set of images: encoded once, kept beside the run, read from disk as it is needed."""
+"""Vectors of the images of a pack, made once and read from disk: z_sem, and the features of other networks."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float32, Integer
+from jaxtyping import Float, Float32, Integer
+from torch import Tensor
 
 from diffae.checkpoint import written_beside
+from diffae.data.arrays import write_chunks
 from diffae.data.images import to_tensor
-from diffae.data.pack import Pack, locked
+from diffae.data.locks import locked
+from diffae.data.pack import Pack
+from diffae.data.pack.writer import IMAGES
 from diffae.errors import DataError
-from diffae.model import DiffusionAutoencoder
 
-_BATCH = 256  # images read at once; the encoder takes them in parts of its own
+_BATCH = 256  # images read at once; a network may take them in smaller parts
+
+Callback = Callable[[int], None]
+"""Called with the number of images done so far."""
+
+
+class SemanticEncoder(Protocol):
+    """A model that encodes images; `diffae.DiffusionAutoencoder` is one."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of its images."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A hash of settings and weights."""
+        ...
+
+    def encode_semantic(self, images: Tensor) -> Tensor:
+        """(b, c, h, w) in [-1, 1] => (b, d)."""
+        ...
+
+
+class VectorNetwork(Protocol):
+    """A network that gives a vector per image; `diffae.evaluation.features.FeatureNetwork` is one."""
+
+    @property
+    def key(self) -> str:
+        """Identifies the network and its weights."""
+        ...
+
+    def vectors(self, images: Tensor) -> np.ndarray:
+        """(b, c, h, w) in [-1, 1] => (b, d)."""
+        ...
 
 
 def encode_pack(
-    model: DiffusionAutoencoder,
+    model: SemanticEncoder,
     pack: Pack,
     rows: Integer[np.ndarray, " n"],
     folder: str | Path,
-    progress: Callable[[int], None] | None = None,
+    progress: Callback | None = None,
 ) -> Float32[np.ndarray, "n d"]:
-    """z_sem of these rows of a pack, in their order; encoded the first time, then found in the folder.
+    """Return z_sem of some images of a pack, encoded the first time and then read from a cache.
 
-    The file is named by a hash of the model's fingerprint, of the pack and of the rows, so that none is taken for
-    another's; the folder may be deleted at any time. Processes that ask at the same time wait for one of them.
+    The file is named by a hash of the model's fingerprint, the pack and the rows, and may be deleted at any time.
+    Processes that ask for the same file wait for the one that makes it.
 
     Args:
-        model: encodes; as read from a run folder, with the averaged (EMA) weights.
+        model: with the averaged (EMA) weights, as read from a run folder.
         pack: images of the model's size and channels.
-        rows: which of them, 0..len(pack) - 1.
+        rows: which of them, 0..len(pack) - 1, in the order wanted.
         folder: where the file is kept, for instance RUN/cache; made if needed.
-        progress: called with the number of images encoded so far, where there is something to encode.
+        progress: called with the number of images encoded so far, unless the file exists.
     Returns:
         A read-only memory map of `folder/z_sem-KEY.npy`, (n, d) float32.
     Raises:
@@ -49,37 +86,55 @@ def encode_pack(
         raise DataError(f"images are {pack.channels} x {pack.size} pixels: {made}")
     if not len(rows):
         raise DataError("no images to encode: at least one is needed; name some rows of the pack")
-    path = Path(folder) / f"z_sem-{_key(model, pack, rows)}.npy"
+    digest = hashlib.sha256(f"{model.fingerprint()} {_key(pack)}".encode())
+    digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
+    path = Path(folder) / f"z_sem-{digest.hexdigest()[:16]}.npy"
     if not path.is_file():
-        with locked(path.parent):  # all of them would write the same temporary file
-            if not path.is_file():  # another process may have made it meanwhile
-                with written_beside(path) as temporary:
-                    _encode(model, pack, rows, temporary, progress)
+        with locked(path.parent):
+            _write(path, pack, rows, lambda x: model.encode_semantic(x).float().cpu().numpy(), progress)
     return np.load(path, mmap_mode="r")
 
 
-def _encode(
-    model: DiffusionAutoencoder,
+def vectors_file(pack: Pack, network: VectorNetwork, progress: Callback | None = None) -> Path:
+    """Return a .npy file in the pack's folder with the network's vector of each image, written if needed.
+
+    Args:
+        pack: images that the network takes, gray or RGB.
+        network: gives the vectors.
+        progress: called with the number of images done so far, unless the file exists.
+    Returns:
+        The file: (n, d) float32, in the order of the pack.
+    Raises:
+        DataError: the network does not take such images, or gives no vectors.
+        TrainingError: the disk is full, or the pack's folder cannot be written.
+    """
+    path = pack.path / f"vectors-{hashlib.blake2b(network.key.encode(), digest_size=6).hexdigest()}.npy"
+    with locked(pack.path.parent):
+        _write(path, pack, np.arange(len(pack)), network.vectors, progress)
+    return path
+
+
+def _write(
+    path: Path,
     pack: Pack,
     rows: Integer[np.ndarray, " n"],
-    path: Path,
-    progress: Callable[[int], None] | None,
+    encode: Callable[[Float[Tensor, "b c h w"]], np.ndarray],
+    progress: Callback | None,
 ) -> None:
-    shape = (len(rows), model.config.network.z_sem_channels)
-    with path.open("wb") as file:
-        header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
+    """Write encode(images) of these rows, unless another process has meanwhile."""
+
+    def vectors() -> Iterator[Float32[np.ndarray, "b d"]]:
         for start in range(0, len(rows), _BATCH):
-            z_sem = model.encode_semantic(to_tensor(pack.fetch(rows[start : start + _BATCH])))
-            file.write(z_sem.float().cpu().numpy().tobytes())
+            yield encode(to_tensor(pack.fetch(rows[start : start + _BATCH]))).astype("<f4")
             if progress:
                 progress(min(start + _BATCH, len(rows)))
 
+    if not path.is_file():
+        with written_beside(path) as temporary:
+            write_chunks(temporary, vectors())
 
-def _key(model: DiffusionAutoencoder, pack: Pack, rows: Integer[np.ndarray, " n"]) -> str:
-    """A hash of all that decides what is in the file; a pack without a key is known by its file's size and time."""
-    facts = (pack.path / "images.npy").stat()
-    images = pack.index["key"] or f"{pack.path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
-    digest = hashlib.sha256(f"{model.fingerprint()} {images}".encode())
-    digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
-    return digest.hexdigest()[:16]
+
+def _key(pack: Pack) -> str:
+    """Identifies the images of a pack; by path, size and time of its file if it has no key of its own."""
+    facts = (pack.path / IMAGES).stat()
+    return pack.index["key"] or f"{pack.path.resolve()} {facts.st_size} {facts.st_mtime_ns}"

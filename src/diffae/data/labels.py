@@ -1,4 +1,4 @@
-"""What is known about images: one table, from a CSV or from CelebA's text files."""
+"""Labels of images: one table, read from a CSV or from CelebA's text files."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import difflib
 import io
 import logging
 import math
-import os
 import posixpath
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from diffae.errors import DataError
+from diffae.checkpoint import written_beside
+from diffae.errors import DataError, TrainingError
 
 _log = logging.getLogger(__name__)
 
@@ -28,15 +29,15 @@ _FILE_COLUMNS = ("file", "filename", "file_name", "image", "name", "path")
 _UNKNOWN = ("", "nan", "na", "n/a", "null", "none", "?")
 _WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 _LISTED = 3  # names given in an error
-_SEVERAL = -2  # where an image is, when several are called the same
+_SEVERAL = -2  # position of an image if several have the same name
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """One row for each labelled image, one column for each thing known about it.
+    """A table of labels: one row for each labelled image, one column for each label.
 
     Raises:
-        DataError: shapes that do not agree, an unknown kind, or a name or column given twice.
+        DataError: shapes that do not agree, an unknown kind, or a repeated name or column.
     """
 
     names: tuple[str, ...]
@@ -44,7 +45,7 @@ class LabelTable:
     columns: tuple[str, ...]
     """Names of the columns."""
     values: Float64[np.ndarray, "n columns"]
-    """NaN where unknown; binary columns hold 0 and 1, class columns the position in `classes`."""
+    """NaN if unknown. Binary columns hold 0 and 1, class columns the position in `classes`."""
     kinds: dict[str, str]
     """"binary", "number" or "class" for each column."""
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -67,13 +68,13 @@ class LabelTable:
 
     @classmethod
     def read(cls, path: str | Path) -> LabelTable:
-        """Read a table.
+        """Read a table from a file.
 
-        A CSV (separated by commas, semicolons or tabs) has a first line with the names of the columns. The column
-        called file, filename, file_name, image, name or path holds the files, else the first one does. 0/1, -1/1,
-        true/false and yes/no are binary, numbers are numbers, other words classes; nothing, NA, NaN or ? is unknown.
-        Numbers among words are words too, and a column of more than 100 different words, which tells nothing about
-        classes, is left out; either is said in a log line.
+        A CSV (separated by commas, semicolons or tabs) has the names of the columns on the first line. The files are in
+        the column called file, filename, file_name, image, name or path, or else in the first. 0/1, -1/1, true/false
+        and yes/no are binary, numbers are numbers, other words are classes; an empty cell, NA, NaN or ? is unknown.
+        Numbers among words are words as well, and a column of more than 100 different words is left out; both are
+        logged as warnings.
 
         CelebA's text files (list_attr_celeba.txt and CelebA-HQ's) have the number of rows on the first line, the
         names of the columns on the second, then a row for each image.
@@ -82,11 +83,18 @@ class LabelTable:
             DataError: a file that cannot be read, rows of differing length, a wrong count, or repeated images or
                 columns.
         """
-        path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"labels {path}: cannot be read as text ({error}); give a CSV in UTF-8") from None
+            return cls.parse(Path(path).read_bytes(), path)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+
+    @classmethod
+    def parse(cls, data: bytes, path: str | Path) -> LabelTable:
+        """Parse the content of a file, called `path` in messages; see `read`."""
+        try:
+            text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
+        except UnicodeDecodeError as error:
+            raise _unreadable(path, error) from None
         first = text.lstrip().partition("\n")[0].strip()
         columns, rows = _split_celeba(text, path) if first.isdecimal() else _split_csv(text, path)
         if not rows:
@@ -103,7 +111,7 @@ class LabelTable:
         )
 
     def column(self, name: str) -> Float64[np.ndarray, " n"]:
-        """The values of one column, NaN where unknown.
+        """The values of one column, NaN if unknown.
 
         Raises:
             DataError: no such column.
@@ -115,13 +123,13 @@ class LabelTable:
         return self.values[:, self.columns.index(name)]
 
     def align(self, names: Sequence[str], absent: Collection[str] = ()) -> Float64[np.ndarray, "images columns"]:
-        """The values in the order of these images; NaN for images without labels.
+        """The values in the order of the given images, NaN for images without labels.
 
-        Labels find their image by its relative path, else by its file name, else by its file name without suffix.
+        Labels are matched to images by relative path, else by file name, else by file name without suffix.
 
         Args:
             names: the images, for instance `Pack.names`.
-            absent: images that labels may name though they are not among them, for instance those a pack skipped.
+            absent: files that labels may name although they are not among the images, for instance skipped ones.
         Raises:
             DataError: labels for files that are in neither, or a file name that several images have.
         """
@@ -137,16 +145,16 @@ class LabelTable:
             some = ", ".join(missing[:_LISTED]) + (", ..." if len(missing) > _LISTED else "")
             count = f"{len(missing)} of {len(self)} labels name files"
             raise DataError(f"{count} that are not among the {len(names)} images: {some}; correct or remove them")
-        self._refuse_confusion(places)
+        self._refuse_ambiguity(places)
         values = np.full((len(names), len(self.columns)), np.nan)
         values[places[places >= 0]] = self.values[places >= 0]
         return values
 
     def for_images(self, names: Sequence[str]) -> LabelTable:
-        """The table with one row for each of these images, in their order; what is said of other files is left out.
+        """The table with one row for each of these images, in their order; labels of other files are dropped.
 
         Raises:
-            DataError: none of the labels is of one of them, or a file name that several images have.
+            DataError: no label is for one of them, or a file name that several images have.
         """
         strangers = self.strangers(names)
         if len(strangers) == len(self):
@@ -159,8 +167,8 @@ class LabelTable:
         known = {_stem(name) for name in names}
         return [name for name in self.names if _stem(name) not in known]
 
-    def _refuse_confusion(self, places: Int64[np.ndarray, " n"]) -> None:
-        """One label for several images, or several labels for one."""
+    def _refuse_ambiguity(self, places: Int64[np.ndarray, " n"]) -> None:
+        """Raise if one label fits several images, or several labels one image."""
         used, counts = np.unique(places[places >= 0], return_counts=True)
         unclear = (places == _SEVERAL) | np.isin(places, used[counts > 1])
         if unclear.any():
@@ -168,28 +176,21 @@ class LabelTable:
             raise DataError(f"labels name {name!r}, which fits several images or rows; name images by relative path")
 
     def write_csv(self, path: str | Path) -> None:
-        """Write what `read` reads back as the same table. Written beside and renamed.
+        """Write the table atomically, in a form that `read` reads back.
 
         Raises:
-            DataError: a place that cannot be written.
+            DataError: the file cannot be written.
         """
-        path = Path(path)
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["file", *self.columns])
-        for name, row in zip(self.names, self.values.tolist(), strict=True):
-            writer.writerow([name, *self.cells(row)])
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        rows = [["file", *self.columns]]
+        rows += [[name, *self.cells(row)] for name, row in zip(self.names, self.values.tolist(), strict=True)]
         try:
-            beside.write_text(buffer.getvalue(), encoding="utf-8")
-            os.replace(beside, path)
-        except OSError as error:
-            raise DataError(f"labels {path}: cannot be written ({error.strerror}); choose another folder") from None
-        finally:
-            beside.unlink(missing_ok=True)
+            with written_beside(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
+        except TrainingError as error:
+            raise DataError(f"labels {path}: cannot be written ({error.__cause__}); choose another folder") from None
 
     def cells(self, row: Sequence[float]) -> tuple[str, ...]:
-        """One row of values as the cells of a CSV; nothing where unknown."""
+        """One row of values as the cells of a CSV, "" if unknown."""
         return tuple(map(self._format, self.columns, row))
 
     def _format(self, column: str, value: float) -> str:
@@ -200,15 +201,18 @@ class LabelTable:
         return str(int(value)) if value.is_integer() else repr(value)
 
 
-@dataclass(frozen=True)
-class _Column:
+class _Column(NamedTuple):
     values: Float64[np.ndarray, " n"]
     kind: str
     classes: tuple[str, ...] = ()
 
 
-def _split_csv(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
-    """Columns without that of the files, and rows with the file first."""
+def _unreadable(path: str | Path, error: Exception) -> DataError:
+    return DataError(f"labels {path}: cannot be read as text ({error}); give a CSV in UTF-8")
+
+
+def _split_csv(text: str, path: str | Path) -> tuple[list[str], list[list[str]]]:
+    """Names of the columns except that of the files, and the rows with the file first."""
     separator = max(",;\t", key=text.partition("\n")[0].count)
     lines = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
     try:
@@ -217,16 +221,15 @@ def _split_csv(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
         raise DataError(f"labels {path}: is not a CSV ({error} near line {lines.line_num}); correct it") from None
     if not table:
         return [], []
-    header = table[0]
-    _check_lengths(table, len(header), path, "the first line")
-    lowered = [name.lower() for name in header]
+    lowered = [name.lower() for name in table[0]]
     place = next((lowered.index(name) for name in _FILE_COLUMNS if name in lowered), 0)
-    rows = [[row[place], *row[:place], *row[place + 1 :]] for row in table]
-    _refuse_repeats(rows[0][1:], "have the column", "rename one")
-    return rows[0][1:], rows[1:]
+    _check_lengths(table, len(lowered), path, "the first line")
+    (_, *columns), *rows = [[row[place], *row[:place], *row[place + 1 :]] for row in table]
+    _refuse_repeats(columns, "have the column", "rename one")
+    return columns, rows
 
 
-def _split_celeba(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
+def _split_celeba(text: str, path: str | Path) -> tuple[list[str], list[list[str]]]:
     table = [[sys.intern(cell) for cell in line.split()] for line in text.splitlines() if line.strip()]
     count, columns, rows = int(table[0][0]), table[1] if len(table) > 1 else [], table[2:]
     if len(rows) != count:
@@ -236,15 +239,15 @@ def _split_celeba(text: str, path: Path) -> tuple[list[str], list[list[str]]]:
     return columns, rows
 
 
-def _check_lengths(rows: list[list[str]], length: int, path: Path, where: str) -> None:
+def _check_lengths(rows: list[list[str]], length: int, path: str | Path, where: str) -> None:
     for row in rows:
         if len(row) != length:
-            rule = f"{where} asks for {length}"
+            rule = f"{where} requires {length}"
             raise DataError(f"labels {path}: the row of {row[0]!r} has {len(row)} values, {rule}; correct it")
 
 
-def _parse(name: str, cells: list[str], path: Path) -> _Column | None:
-    """The kind follows from the different values of a column, each of which is looked at once; None if of no kind."""
+def _parse(name: str, cells: list[str], path: str | Path) -> _Column | None:
+    """Infer the kind of a column from its distinct values; None if it has too many words."""
     distinct = sorted(set(cells))
     known = [cell for cell in distinct if cell.lower() not in _UNKNOWN]
     numbers = {cell: _number(cell) for cell in known}
@@ -269,7 +272,7 @@ def _parse(name: str, cells: list[str], path: Path) -> _Column | None:
 
 @cache
 def _warn_once(text: str) -> None:
-    """A table may be read several times by one command."""
+    """Log a warning once, since one command may read a table several times."""
     _log.warning("%s", text)
 
 
@@ -284,7 +287,7 @@ def _number(cell: str) -> float | None:
 
 
 def _places(names: Iterable[str], key: Callable[[str], str]) -> dict[str, int]:
-    """Where each key is, or _SEVERAL."""
+    """The position of each key, or _SEVERAL."""
     places: dict[str, int] = {}
     for place, name in enumerate(names):
         short = key(name)

@@ -17,7 +17,8 @@ from PIL import Image
 from diffae.data.build import build_pack
 from diffae.data.images import ImageSpec
 from diffae.data.pack import Pack
-from diffae.data.sources.files import Source, ZipSource, open_source
+from diffae.data.sources import ListedSource, open_listed
+from diffae.data.sources.files import ZipSource
 from diffae.errors import DataError
 
 SPEC = ImageSpec(channels=3)
@@ -61,13 +62,13 @@ def archive(tmp_path: Path) -> Path:
     return tmp_path / "photos.zip"
 
 
-def values(source: Source) -> list[int]:
+def values(source: ListedSource) -> list[int]:
     return [int(source.read(index, SPEC)[0, 0, 0]) for index in range(len(source.names))]
 
 
 @pytest.mark.parametrize("kind", ["folder", "archive"])
 def test_files_are_listed_in_order_without_hidden_ones(kind: str, request: pytest.FixtureRequest) -> None:
-    source = open_source(request.getfixturevalue(kind))
+    source = open_listed(request.getfixturevalue(kind))
     assert list(source.names) == SORTED
     assert values(source) == [0, 1, 2, 3, 4, 5]
     assert values(pickle.loads(pickle.dumps(source))) == values(source)
@@ -78,7 +79,7 @@ def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> 
     (tmp_path / "elsewhere" / "l.png").write_bytes(png(7))
     os.symlink(tmp_path / "elsewhere", folder / "linked")
     os.symlink(folder, folder / "a" / "circle")
-    assert list(open_source(folder).names) == sorted([*SORTED, "linked/l.png"])
+    assert list(open_listed(folder).names) == sorted([*SORTED, "linked/l.png"])
 
 
 def test_each_process_opens_an_archive_for_itself(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +103,7 @@ def test_arrays(tmp_path: Path, shape: tuple[int, ...], dtype: type, kind: str) 
         np.savez_compressed(path, array)
     else:
         np.savez(path, labels=np.zeros(4), images=array)
-    source = open_source(path)
+    source = open_listed(path)
     assert list(source.names) == ["00000000", "00000001", "00000002", "00000003"]
     got = source.read(2, ImageSpec(channels=1 if len(shape) == 3 else shape[3]))
     assert got.dtype == dtype
@@ -112,37 +113,37 @@ def test_arrays(tmp_path: Path, shape: tuple[int, ...], dtype: type, kind: str) 
 
 def test_a_pack_is_a_source(tmp_path: Path) -> None:
     Pack.from_arrays([np.stack([picture(3), picture(8)])], tmp_path / "p.pack", ["x/three.png", "eight.png"])
-    source = open_source(tmp_path / "p.pack")
+    source = open_listed(tmp_path / "p.pack")
     assert list(source.names) == ["x/three.png", "eight.png"]
     assert values(source) == [3, 8]
 
 
 def test_a_pack_inside_a_folder_is_passed_over(folder: Path) -> None:
     Pack.from_arrays([np.stack([picture(3), picture(8)])], folder / "p.pack")
-    assert list(open_source(folder).names) == SORTED
+    assert list(open_listed(folder).names) == SORTED
 
 
 def test_fingerprints_tell_contents_apart(folder: Path, archive: Path, tmp_path: Path) -> None:
     for path in (folder, archive):
-        before = list(open_source(path).fingerprint())
-        assert list(open_source(path).fingerprint()) == before
+        before = list(open_listed(path).fingerprint())
+        assert list(open_listed(path).fingerprint()) == before
         assert len(before) == 6
-    before = list(open_source(folder).fingerprint())
+    before = list(open_listed(folder).fingerprint())
     (folder / "b.png").write_bytes(png(200))
     os.utime(folder / "b.png", ns=(1, 1))
-    assert list(open_source(folder).fingerprint()) != before
+    assert list(open_listed(folder).fingerprint()) != before
     np.save(tmp_path / "a.npy", np.zeros((4, 4, 4), np.uint8))
-    before = list(open_source(tmp_path / "a.npy").fingerprint())
+    before = list(open_listed(tmp_path / "a.npy").fingerprint())
     np.save(tmp_path / "a.npy", np.zeros((5, 4, 4), np.uint8))
-    assert list(open_source(tmp_path / "a.npy").fingerprint()) != before
+    assert list(open_listed(tmp_path / "a.npy").fingerprint()) != before
 
 
 def test_a_changed_zarr_store_in_a_folder_is_noticed(folder: Path) -> None:
     store = zarr.create_array(folder / "s.zarr", data=np.ones((3, 4, 4), np.uint8), chunks=(1, 4, 4))
-    before = list(open_source(folder).fingerprint())
+    before = list(open_listed(folder).fingerprint())
     assert len(before) == 7  # one entry for each file
     store[1] = 7
-    assert list(open_source(folder).fingerprint()) != before
+    assert list(open_listed(folder).fingerprint()) != before
 
 
 def test_stacks_in_an_archive_are_to_be_unpacked(tmp_path: Path) -> None:
@@ -157,16 +158,16 @@ def test_stacks_in_an_archive_are_to_be_unpacked(tmp_path: Path) -> None:
             for inside, content in data.items():
                 file.writestr(inside, content)
     with pytest.raises(DataError, match=r"scans\.zip: holds a/0\.dcm, which is not read inside a \.zip; unpack it"):
-        open_source(tmp_path / "scans.zip")
+        open_listed(tmp_path / "scans.zip")
     with pytest.raises(DataError, match=r"texts\.zip: no images found, .* \.jpg .* \.npy; check the path"):
-        open_source(tmp_path / "texts.zip")
+        open_listed(tmp_path / "texts.zip")
     with pytest.raises(DataError, match=r"a\.tif: holds 12 images \(axes TYX\), .*; unpack it and give the folder"):
-        open_source(tmp_path / "pages.zip").read(0, SPEC)
+        open_listed(tmp_path / "pages.zip").read(0, SPEC)
 
 
 def test_truth_values_are_black_and_white(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.eye(4, dtype=bool)[None])
-    got = open_source(tmp_path / "a.npy").read(0, ImageSpec(channels=1))
+    got = open_listed(tmp_path / "a.npy").read(0, ImageSpec(channels=1))
     assert got.dtype == np.uint8
     np.testing.assert_array_equal(got[..., 0], 255 * np.eye(4))
 
@@ -179,7 +180,7 @@ def test_a_broken_image_in_an_archive(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[data.index(b"lost.png") + 40] ^= 255  # inside the stored file
     path.write_bytes(data)
-    source = open_source(path)
+    source = open_listed(path)
     assert source.read(0, SPEC)[0, 0, 0] == 1
     with pytest.raises(DataError, match=r"lost\.png: cannot be unpacked \(Bad CRC-32"):
         source.read(1, SPEC)
@@ -213,11 +214,11 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         "cut.npy": "is not a whole .npy file",
     }.items():
         with pytest.raises(DataError, match=rf"{name}: .*{message}.*"):
-            open_source(tmp_path / name)
+            open_listed(tmp_path / name)
 
 
 def test_a_file_that_vanishes(folder: Path) -> None:
-    source = open_source(folder)
+    source = open_listed(folder)
     (folder / "b.png").unlink()
     with pytest.raises(DataError, match=r"b\.png: cannot be opened"):
         source.read(2, SPEC)
@@ -226,7 +227,7 @@ def test_a_file_that_vanishes(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["gone.png", "gone.tif", "gone.nii.gz"])
 def test_a_link_to_nothing_is_left_out(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).symlink_to(tmp_path / "nowhere")
-    source = open_source(folder)
+    source = open_listed(folder)
     assert (name, -1, -1) in source.fingerprint()
     with pytest.raises(DataError, match=name):
         source.read(source.names.index(name), SPEC)

@@ -14,36 +14,22 @@ import layouts
 import lmdb
 import numpy as np
 import pytest
-from layouts import encoded, number_of, picture
+from layouts import encoded, number_of, picture, sample, tar
 
-from diffae.data.build import build_pack, prepare_pack
+from diffae.data.build import Building, build_pack, prepare_pack
 from diffae.data.images import ImageSpec
 from diffae.data.pack import Pack
-from diffae.data.sources import hub, lmdb_files, webdataset
-from diffae.data.sources.hub import HubStream
-from diffae.data.sources.streams import Source, Stream, open_images, open_listed
+from diffae.data.sources import Source, hub, lmdb_files, open_listed, open_source, webdataset
+from diffae.data.sources.hub import HubSource
 from diffae.errors import ConfigError, DataError
 
 SPEC = ImageSpec(channels=3, size=8)
 
 
-def told(stream: Source | Stream, start: int = 0) -> list[tuple[str, int, tuple[str, ...]]]:
+def told(stream: Source, start: int = 0) -> list[tuple[str, int, tuple[str, ...]]]:
     """Name, number and labels of each image."""
-    assert isinstance(stream, Stream)
+    assert isinstance(stream, Source)
     return [(item.name, number_of(item.read(SPEC)), item.labels) for item in stream.items(start)]
-
-
-def tar(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return path
-
-
-def sample(number: int, **more: bytes) -> dict[str, bytes]:
-    return {f"{number:06d}.{suffix}": data for suffix, data in {"png": encoded(number), **more}.items()}
 
 
 # ---------------------------------------------------------------------- LMDB
@@ -55,43 +41,43 @@ def test_any_lmdb_of_images(tmp_path: Path, mapped: int, monkeypatch: pytest.Mon
     path = layouts.write_lmdb(
         tmp_path / "any", {**{f"k{i}": encoded(i) for i in range(5)}, "length": b"5", "__keys__": b"x"}
     )
-    stream = open_images(path)
+    stream = open_source(path)
     wanted = [(f"k{i}", i, ()) for i in range(5)]
-    assert isinstance(stream, Stream)
+    assert isinstance(stream, Source)
     assert stream.count == 5
     assert told(stream) == wanted
     assert [told(stream, start) for start in range(7)] == [wanted[start:] for start in range(7)]
-    assert told(open_images((path / "data.mdb").rename(tmp_path / "one.lmdb"))) == wanted
+    assert told(open_source((path / "data.mdb").rename(tmp_path / "one.lmdb"))) == wanted
 
 
 @pytest.mark.parametrize("mapped", [2, 4096])
 def test_a_numbered_lmdb_from_any_place_on(tmp_path: Path, mapped: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lmdb_files, "_MAPPED", mapped)
-    stream = open_images(layouts.published(tmp_path / "a.lmdb", 5, "None-", 7, "PNG"))
+    stream = open_source(layouts.published(tmp_path / "a.lmdb", 5, "None-", 7, "PNG"))
     wanted = [(f"None-{i:07d}", i, ()) for i in range(5)]
     assert [told(stream, start) for start in range(6)] == [wanted[start:] for start in range(6)]
 
 
 def test_generated_images_of_the_published_repository(tmp_path: Path) -> None:
     """Its image writer leaves the resolution out of the keys."""
-    assert told(open_images(layouts.published(tmp_path / "a", 3, "", 7, "WEBP"))) == [
+    assert told(open_source(layouts.published(tmp_path / "a", 3, "", 7, "WEBP"))) == [
         (f"{i:07d}", i, ()) for i in range(3)
     ]
 
 
 def test_keys_that_cannot_be_printed_are_named_in_hexadecimal(tmp_path: Path) -> None:
-    assert told(open_images(layouts.write_lmdb(tmp_path / "a", {"a\nb": encoded(3)}))) == [("610a62", 3, ())]
+    assert told(open_source(layouts.write_lmdb(tmp_path / "a", {"a\nb": encoded(3)}))) == [("610a62", 3, ())]
 
 
 def test_what_is_no_lmdb(tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "data.mdb").write_bytes(b"hello" * 2000)
     with pytest.raises(DataError, match=r"images .*bad: is not a whole LMDB \(.*\); get it again"):
-        open_images(tmp_path / "bad")
+        open_source(tmp_path / "bad")
     with pytest.raises(DataError, match="the LMDB holds no images"):
-        open_images(layouts.write_lmdb(tmp_path / "empty", {"length": b"0"}))
+        open_source(layouts.write_lmdb(tmp_path / "empty", {"length": b"0"}))
     with pytest.raises(DataError, match="its length is b'many', it must be a number"):
-        open_images(layouts.write_lmdb(tmp_path / "odd", {"256-00000": encoded(1), "length": b"many"}))
+        open_source(layouts.write_lmdb(tmp_path / "odd", {"256-00000": encoded(1), "length": b"many"}))
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.9])
@@ -101,7 +87,7 @@ def test_a_truncated_lmdb_is_refused(tmp_path: Path, kept: float) -> None:
     size = (path / "data.mdb").stat().st_size
     os.truncate(path / "data.mdb", int(kept * size))
     with pytest.raises(DataError, match=r"a: is not a whole LMDB \(it has \d+ of \d+ pages\); get it again"):
-        open_images(path)
+        open_source(path)
 
 
 def test_an_lmdb_whose_last_pages_were_never_written_is_whole(tmp_path: Path) -> None:
@@ -116,17 +102,17 @@ def test_an_lmdb_whose_last_pages_were_never_written_is_whole(tmp_path: Path) ->
     with lmdb.open(str(path), readonly=True) as environment:
         pages, page = environment.info()["last_pgno"] + 1, environment.stat()["psize"]
     assert (path / "data.mdb").stat().st_size < pages * page
-    assert [number for _, number, _ in told(open_images(path))] == [7, *range(1, 20)]
+    assert [number for _, number, _ in told(open_source(path))] == [7, *range(1, 20)]
     os.truncate(path / "data.mdb", 10 * page)
     with pytest.raises(DataError, match="is not a whole LMDB"):
-        open_images(path)
+        open_source(path)
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "lmdb", None)
     layouts.write(tmp_path, {"data.mdb": b""})
     with pytest.raises(ConfigError, match=r"needs lmdb, which is not installed; pip install 'diffae\[lmdb\]'"):
-        open_images(tmp_path)
+        open_source(tmp_path)
 
 
 # ---------------------------------------------------------------------- WebDataset
@@ -139,8 +125,8 @@ def test_shards_with_labels(tmp_path: Path) -> None:
 
     tar(tmp_path / "shard-00.tar", {**of(0), **of(1), "000002.txt": b"no image"})
     tar(tmp_path / "shard-01.tar", {**of(3), "000004.png": encoded(4)})
-    stream = open_images(tmp_path / "shard-{00..01}.tar")
-    assert isinstance(stream, Stream)
+    stream = open_source(tmp_path / "shard-{00..01}.tar")
+    assert isinstance(stream, Source)
     assert stream.columns == ("class", "age", "smiling", "count")
     wanted = [
         ("shard-00.tar/000000.png", 0, ("0", "0.0", "0", "0")),
@@ -150,7 +136,7 @@ def test_shards_with_labels(tmp_path: Path) -> None:
     ]
     assert told(stream) == wanted
     assert told(stream, 2) == wanted[2:]
-    assert told(open_images(tmp_path)) == wanted
+    assert told(open_source(tmp_path)) == wanted
     pack = prepare_pack(stream, tmp_path / "a.pack", SPEC, source="shards")
     assert pack.labels is not None
     assert pack.labels.kinds == {"class": "binary", "age": "number", "smiling": "binary", "count": "number"}
@@ -166,13 +152,13 @@ def test_one_archive(tmp_path: Path, suffix: str) -> None:
         "b/0.jpg": encoded(7, "JPEG"),
     }
     path = tar(tmp_path / f"one.{suffix}", files, "w" if suffix == "tar" else "w:gz")
-    assert told(open_images(path)) == [("a/0.left.png", 2, ()), ("b/0.jpg", 7, ())]  # one image of each sample
+    assert told(open_source(path)) == [("a/0.left.png", 2, ()), ("b/0.jpg", 7, ())]  # one image of each sample
 
 
 def test_a_folder_of_images_is_no_set_of_shards(tmp_path: Path) -> None:
     layouts.write(tmp_path, {"a.png": encoded(1), "b.png": encoded(2)})
     tar(tmp_path / "backup.tar", sample(3))
-    assert isinstance(open_images(tmp_path), Source)
+    assert isinstance(open_source(tmp_path), Source)
 
 
 def test_images_below_make_a_folder_no_set_of_shards(tmp_path: Path) -> None:
@@ -184,7 +170,7 @@ def test_images_below_make_a_folder_no_set_of_shards(tmp_path: Path) -> None:
 def test_a_pack_below_shards_does_not_hide_them(tmp_path: Path) -> None:
     tar(tmp_path / "a.tar", sample(3))
     Pack.from_arrays([picture(1)[None]], tmp_path / "b.pack")
-    assert told(open_images(tmp_path)) == [("000003.png", 3, ())]
+    assert told(open_source(tmp_path)) == [("000003.png", 3, ())]
 
 
 def test_labels_that_the_first_sample_lacks(
@@ -192,8 +178,8 @@ def test_labels_that_the_first_sample_lacks(
 ) -> None:
     monkeypatch.setattr(webdataset, "_LOOKED_AT", 3)
     path = tar(tmp_path / "a.tar", {**sample(0), **sample(1, cls=b"cat"), **sample(2), **sample(3, json=b'{"age": 4}')})
-    stream = open_images(path)
-    assert isinstance(stream, Stream)
+    stream = open_source(path)
+    assert isinstance(stream, Source)
     assert stream.columns == ("class",)
     assert [labels for _, _, labels in told(stream)] == [("",), ("cat",), ("",), ("",)]
     assert (
@@ -207,7 +193,7 @@ def test_labels_of_any_content_make_a_pack_that_can_be_read(tmp_path: Path) -> N
     for number in range(1, 120):
         more = {"cls": f"kind{number}".encode(), "json": b"[1, 2]" if number % 2 else b"null"}
         files |= {f"{number:06d}.{suffix}": data for suffix, data in {"png": encoded(1), **more}.items()}
-    pack = prepare_pack(open_images(tar(tmp_path / "a.tar", files)), tmp_path / "a.pack", SPEC, source="a")
+    pack = prepare_pack(open_source(tar(tmp_path / "a.tar", files)), tmp_path / "a.pack", SPEC, source="a")
     assert pack.labels is not None
     assert pack.labels.columns == ("a", "a 2", "b c", "file", "no end", "huge")  # not the 120 classes
     assert np.array_equal(pack.labels.values[0], [1, 2, 3, 4, np.nan, np.nan], equal_nan=True)
@@ -227,15 +213,15 @@ def test_shards_that_end_too_early(tmp_path: Path, damage: str, packed: bool) ->
     }[damage]
     path = tmp_path / ("cut.tar.gz" if packed else "cut.tar")
     path.write_bytes(gzip.compress(data) if packed else data)
-    stream = open_images(path)
+    stream = open_source(path)
     reason = r"images .*cut\.tar.*: is not a whole tar archive \(.*\); get it again"
     with pytest.raises(DataError, match=rf"^{reason} \(left out with --incomplete"):
         prepare_pack(stream, tmp_path / "a.pack", SPEC, source="cut")
-    pack = prepare_pack(stream, tmp_path / "a.pack", SPEC, source="cut", strict=False)
+    pack = prepare_pack(stream, tmp_path / "a.pack", SPEC, source="cut", building=Building(strict=False))
     assert list(pack.names) == ["000001.png", "000002.png"]
     assert [name for name, _ in pack.skipped] == [path.name]
     with pytest.raises(DataError, match=rf"^{reason}$"):
-        told(open_images(path))
+        told(open_source(path))
 
 
 def test_a_packed_shard_that_is_damaged_inside(tmp_path: Path) -> None:
@@ -248,7 +234,7 @@ def test_a_packed_shard_that_is_damaged_inside(tmp_path: Path) -> None:
     data[-400:-300] = bytes(100)
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"a\.tgz: is not a whole tar archive"):
-        told(open_images(path))
+        told(open_source(path))
 
 
 def test_damaged_shards(tmp_path: Path) -> None:
@@ -256,15 +242,15 @@ def test_damaged_shards(tmp_path: Path) -> None:
     (tmp_path / "cut.tar").write_bytes(whole[:1800])  # inside the second image
     (tmp_path / "bad.tar").write_bytes(b"hello" * 1000)
     with pytest.raises(DataError, match=r"cut\.tar: is not a whole tar archive"):
-        told(open_images(tmp_path / "cut.tar"))
+        told(open_source(tmp_path / "cut.tar"))
     with pytest.raises(DataError, match=r"bad\.tar: is not a whole tar archive \(.*\); get it again$"):  # in one line
-        open_images(tmp_path / "bad.tar")
+        open_source(tmp_path / "bad.tar")
     with pytest.raises(DataError, match=r"there is no .*whole-2\.tar; check the path"):
-        open_images(tmp_path / "whole-{2..3}.tar")
+        open_source(tmp_path / "whole-{2..3}.tar")
     with pytest.raises(DataError, match=r"texts\.tar: no images found"):
-        open_images(tar(tmp_path / "texts.tar", {"a.txt": b"hello"}))
+        open_source(tar(tmp_path / "texts.tar", {"a.txt": b"hello"}))
     with pytest.raises(DataError, match=r"labels of a sample are damaged"):
-        open_images(tar(tmp_path / "labels.tar", sample(1, json=b"{")))
+        open_source(tar(tmp_path / "labels.tar", sample(1, json=b"{")))
 
 
 # ---------------------------------------------------------------------- the Hugging Face Hub
@@ -314,14 +300,14 @@ def test_a_published_data_set(repository: Path, streamed: bool, monkeypatch: pyt
             return builder
 
         monkeypatch.setattr(datasets, "load_dataset_builder", stated)
-    stream = open_images("hf://owner/name")
-    assert isinstance(stream, HubStream)
+    stream = open_source("hf://owner/name")
+    assert isinstance(stream, HubSource)
     assert isinstance(stream._rows, datasets.IterableDataset if streamed else datasets.Dataset)
     assert stream.columns == ("kind", "age", "seen")
     assert told(stream) == WANTED
     assert told(stream, 4) == WANTED[4:]
-    assert [number for _, number, _ in told(open_images("hf://owner/name?split=test"))] == [6, 7, 8, 9]
-    assert [number for _, number, _ in told(open_images("hf://owner/name?image=other"))] == [25, 24, 23, 22, 21, 20]
+    assert [number for _, number, _ in told(open_source("hf://owner/name?split=test"))] == [6, 7, 8, 9]
+    assert [number for _, number, _ in told(open_source("hf://owner/name?image=other"))] == [25, 24, 23, 22, 21, 20]
 
 
 def test_a_published_data_set_becomes_a_pack_that_is_found_again(repository: Path, tmp_path: Path) -> None:
@@ -346,11 +332,11 @@ def test_classes_of_any_number_and_name(repository: Path, tmp_path: Path, names:
     ]
     rows[0]["v"] = float("inf")
     datasets.Dataset.from_list(rows, datasets.Features(features)).to_parquet("owner/many/train.parquet")
-    pack = prepare_pack(open_images("hf://owner/many"), tmp_path / "a.pack", SPEC, source="many")
+    pack = prepare_pack(open_source("hf://owner/many"), tmp_path / "a.pack", SPEC, source="many")
     assert pack.labels is not None
     assert pack.labels.classes == ({"kind": classes} if classes else {})
     assert pack.labels.kinds["v"] == "number"
-    assert len(list(open_images(pack.path).items())) == len(names)  # type: ignore[union-attr]
+    assert len(list(open_source(pack.path).items())) == len(names)  # type: ignore[union-attr]
 
 
 def test_images_that_a_data_set_only_names(repository: Path) -> None:
@@ -373,7 +359,7 @@ def test_addresses_that_lead_nowhere(repository: Path) -> None:
         "hf://": "must be hf://owner/name",
     }.items():
         with pytest.raises(DataError, match=message) as caught:
-            open_images(address)
+            open_source(address)
         assert "\n" not in str(caught.value)
 
 
@@ -381,7 +367,7 @@ def test_a_data_set_without_images(repository: Path) -> None:
     Path("owner/texts").mkdir()
     datasets.Dataset.from_dict({"text": ["a"]}).to_parquet("owner/texts/train.parquet")
     with pytest.raises(DataError, match=r"has no column of images, its columns are text"):
-        open_images("hf://owner/texts")
+        open_source("hf://owner/texts")
 
 
 # ---------------------------------------------------------------------- packs
@@ -389,7 +375,7 @@ def test_a_data_set_without_images(repository: Path) -> None:
 
 def test_labels_follow_a_pack_into_another(tmp_path: Path) -> None:
     tar(tmp_path / "a.tar", {**sample(1, cls=b"0"), **sample(2, cls=b"1")})
-    first = prepare_pack(open_images(tmp_path / "a.tar"), tmp_path / "a.pack", SPEC, source="a")
+    first = prepare_pack(open_source(tmp_path / "a.tar"), tmp_path / "a.pack", SPEC, source="a")
     small = build_pack(first.path, tmp_path / "packs", size=4)
     assert small.labels is not None
     assert small.labels.column("class").tolist() == [0, 1]
@@ -401,7 +387,7 @@ def test_sixteen_bit_images_in_a_stream(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     np.save(buffer, np.full((8, 8), 12345, np.uint16))
     entries = {f"{i:03d}": encoded(i % 20) for i in range(40)} | {"040": buffer.getvalue()}
-    stream = open_images(layouts.write_lmdb(tmp_path / "a", entries))
+    stream = open_source(layouts.write_lmdb(tmp_path / "a", entries))
     pack = prepare_pack(stream, tmp_path / "a.pack", SPEC, source="a")
     assert (pack.dtype, pack.fetch(np.array([40])).max()) == (np.uint16, 12345)
     assert number_of(pack.fetch(np.array([7]))[0] / 257) == 7

@@ -1,0 +1,64 @@
+"""Sources of images. Each kind is one module with a function `find(path, channels)`; see `base.Source`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffae.data.formats.stacks import STACK_SUFFIXES, is_stack
+from diffae.data.sources import arrays, files, hub, lmdb_files, stacks, webdataset
+from diffae.data.sources.base import Item, ListedSource, Source
+from diffae.data.sources.objects import ObjectSource
+from diffae.errors import DataError
+
+__all__ = ["Item", "ListedSource", "Source", "is_there", "open_listed", "open_source"]
+
+KINDS = (hub, lmdb_files, webdataset, stacks, arrays, files)
+"""Modules in the order in which they are tried."""
+
+
+def open_source(source: Any, channels: int = 3) -> Source:
+    """Open a path, or an object of the user's own, as a source of images.
+
+    Args:
+        source: a folder (with the folders in it), a .zip, a .npy or .npz array, a file of many images (see
+            `diffae.data.formats`; an array in an HDF5 file or Zarr store is FILE/ARRAY), a pack, an LMDB, WebDataset
+            shards, or hf://owner/name. Or else a `Source`, or an iterable with a `key` (see `objects.ObjectSource`).
+        channels: if the unnamed pages of a TIFF are as many as this, they are the channels of one image.
+    Raises:
+        DataError: nothing there, of an unknown kind, or no images in it.
+        ConfigError: a library that reads it is not installed.
+    """
+    if not isinstance(source, (str, Path)):
+        return source if isinstance(source, Source) else ObjectSource(source)
+    path = Path(source)
+    for kind in KINDS:
+        if (found := kind.find(path, channels)) is not None:
+            return found
+    if not path.is_file():
+        raise DataError(f"images {path}: there is no such file or folder; check the path")
+    suffixes = f".zip, .npy, .npz, {', '.join(STACK_SUFFIXES)} or .pack"
+    raise DataError(f"images {path}: must be a folder, {suffixes}; give the folder the file is in")
+
+
+def open_listed(path: str | Path, channels: int = 3) -> ListedSource:
+    """Like `open_source`, for callers that read images in any order.
+
+    Raises:
+        DataError: also for sources that can only be read in sequence.
+    """
+    source = open_source(path, channels)
+    if not isinstance(source, ListedSource):
+        remedy = f"make a pack of it first: diffae data prepare images {path} --size N --out PACK"
+        raise DataError(f"images {path}: can only be read one after another, here they must be listed; {remedy}")
+    return source
+
+
+def is_there(path: Path) -> bool:
+    """Whether `open_source` would find something at a path; the Hub is not asked."""
+    if path.exists() or hub.is_address(path) or any(map(is_stack, path.parents)):  # FILE/ARRAY
+        return True
+    try:
+        return bool(webdataset.find_shards(path))
+    except DataError:
+        return False

@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 import re
-import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from diffae.data.formats.stacks import library
-from diffae.data.sources.items import Item, encoded, failed
+from diffae.data.formats.base import library
+from diffae.data.sources.base import Item, encoded, failed, stamp
 from diffae.errors import DataError
 
 _NUMBERED = re.compile(rb"(None|\d+)-(\d+)")  # resolution ("None": the original's) and number, with leading zeros
 _LENGTH = b"length"
 _NOT_IMAGES = (_LENGTH, b"num-samples", b"__len__", b"__keys__")
-_HEADER, _BRANCH, _BIG = 16, 1, 1  # of a page: bytes of its header, flag of its kind; flag of a long value
-_MAPPED = 4096  # entries read before the file is opened anew: touched pages of its map count as this process's memory
+_MAPPED = 4096  # entries read before the file is reopened: touched pages of its map count as this process's memory
+
+_READ_ALL = """
+import lmdb, sys
+with lmdb.open(sys.argv[1], subdir=sys.argv[2] == "True", readonly=True, lock=False) as environment:
+    with environment.begin(buffers=True) as transaction:
+        for _, value in transaction.cursor():
+            bytes(value[-1:])
+"""
+"""A program that touches the end of every entry, and is killed by the system where the file is cut short."""
+
+
+def find(path: Path, channels: int) -> LmdbSource | None:
+    """The images of an LMDB: a folder with data.mdb, or a file with the suffix .lmdb or .mdb."""
+    return open_lmdb(path) if is_lmdb(path) else None
 
 
 def is_lmdb(path: Path) -> bool:
-    """Whether a folder holds an LMDB, or a file is called one."""
+    """Whether a folder holds an LMDB, or a file has the suffix of one."""
     return (path / "data.mdb").is_file() or (path.suffix.lower() in (".lmdb", ".mdb") and path.is_file())
 
 
-def open_lmdb(path: Path, size: int | None = None) -> LmdbStream:
-    """The images of an LMDB, whose values are image files, whatever the keys.
+def open_lmdb(path: Path, size: int | None = None) -> LmdbSource:
+    """Open an LMDB whose values are image files, with any keys.
 
-    The published repository's have keys `RESOLUTION-NUMBER`, as in "256-00000", and their count under "length". Where
+    The published repository uses keys `RESOLUTION-NUMBER`, as in "256-00000", and stores the count under "length". If
     there are several resolutions, the smallest that has `size` pixels is read, or else the largest.
 
     Raises:
@@ -44,7 +59,7 @@ def open_lmdb(path: Path, size: int | None = None) -> LmdbStream:
     if count < 1:
         raise DataError(f"images {path}: the LMDB holds no images; check the path")
     if not found:
-        return LmdbStream(path, count)
+        return LmdbSource(path, count)
     if length is None or not length.isdigit():
         raise DataError(f"images {path}: its length is {length!r}, it must be a number; make the LMDB again")
     enough = [side for side in found if side >= (size or 0)]
@@ -52,8 +67,8 @@ def open_lmdb(path: Path, size: int | None = None) -> LmdbStream:
     return NumberedLmdb(path, int(length), *found[resolution])
 
 
-class LmdbStream:
-    """Entries of an LMDB in the order of their keys."""
+class LmdbSource:
+    """Entries of an LMDB in the order of their keys, which are the names; in hexadecimal if not printable."""
 
     columns: tuple[str, ...] = ()
 
@@ -62,8 +77,8 @@ class LmdbStream:
         self.count: int | None = count
 
     def items(self, start: int = 0) -> Iterator[Item]:
-        """See Stream. Names are the keys, in hexadecimal digits where a key is not printable."""
-        last, before = None, start
+        """See Source."""
+        last, to_skip = None, start
         while True:
             with _reading(self.path) as transaction:
                 cursor = transaction.cursor()
@@ -73,53 +88,49 @@ class LmdbStream:
                     last = key
                     if key in _NOT_IMAGES:
                         continue
-                    if before:
-                        before -= 1
+                    if to_skip:
+                        to_skip -= 1
                     else:
                         yield encoded(cursor.value(), _printable(key))
 
     def fingerprint(self) -> Iterator[tuple]:
-        """Size and modification time in nanoseconds of the file."""
-        file = self.path / "data.mdb" if self.path.is_dir() else self.path
-        facts = file.stat()
-        yield self.path.name, facts.st_size, facts.st_mtime_ns
+        """Name, size and modification time of the file."""
+        yield self.path.name, *stamp(_file(self.path))
 
 
-class NumberedLmdb(LmdbStream):
+class NumberedLmdb(LmdbSource):
     """An LMDB of the published repository.
 
     Args:
         path: folder or file.
-        count: how many images it says it has.
-        prefix: what stands before the number in a key, for instance b"256-".
-        digits: how many the number has.
+        count: number of images that it states.
+        prefix: what precedes the number in a key, for instance b"256-".
+        digits: of the number.
     """
 
     def __init__(self, path: Path, count: int, prefix: bytes, digits: int) -> None:
         super().__init__(path, count)
         self.prefix, self.digits = prefix, digits
         self.name: Callable[[int], str] = lambda number: self._key(number).decode()
-        """The name of an image by its number; its key, where the data set is not known."""
+        """The name of an image by its number; its key unless the data set is known."""
 
     def _key(self, number: int) -> bytes:
         return self.prefix + str(number).zfill(self.digits).encode()
 
     def items(self, start: int = 0) -> Iterator[Item]:
-        """See Stream."""
+        """See Source."""
         assert self.count is not None
         for first in range(start, self.count, _MAPPED):
             with _reading(self.path) as transaction:
                 for number in range(first, min(first + _MAPPED, self.count)):
-                    key = self._key(number)
+                    key, name = self._key(number), self.name(number)
                     data = transaction.get(key)
-                    if data is None:
-                        yield failed(self.name(number), f"is missing from the LMDB (key {key.decode()}); get it whole")
-                    else:
-                        yield encoded(data, self.name(number))
+                    missing = f"image {name}: is missing from the LMDB (key {key.decode()}); get the whole file"
+                    yield failed(name, missing) if data is None else encoded(data, name)
 
 
 def _resolutions(transaction: Any) -> dict[int, tuple[bytes, int]]:
-    """Prefix and digits of the numbered keys by resolution, the original's being 0; nothing where others are among."""
+    """Prefix and digits of the numbered keys by resolution, 0 for the original; empty if there are other keys."""
     found: dict[int, tuple[bytes, int]] = {}
     cursor = transaction.cursor()
     more = cursor.first()
@@ -130,7 +141,7 @@ def _resolutions(transaction: Any) -> dict[int, tuple[bytes, int]]:
         elif parts := _NUMBERED.fullmatch(key):
             resolution, number = parts.groups()
             found[int(resolution) if resolution != b"None" else 0] = (resolution + b"-", len(number))
-            more = cursor.set_range(resolution + b".")  # "." follows "-": the first key after this resolution's
+            more = cursor.set_range(resolution + b".")  # "." follows "-": the first key after this resolution
         else:
             return {}
     return found
@@ -141,69 +152,31 @@ def _printable(key: bytes) -> str:
     return text if text.isascii() and text.isprintable() else key.hex()
 
 
+def _file(path: Path) -> Path:
+    return path / "data.mdb" if path.is_dir() else path
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
-    """A transaction that reads an LMDB, which is open only meanwhile."""
+    """Open an LMDB for a transaction that reads it."""
     lmdb = library("lmdb", "lmdb", f"images {path}")
+    options = {"subdir": path.is_dir(), "readonly": True, "lock": False, "readahead": False, "max_readers": 1}
     try:
-        environment = lmdb.open(
-            str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, max_readers=1
-        )
-        with environment:
-            _check_length(environment, path)
+        with lmdb.open(str(path), **options) as environment:
+            page, pages = environment.stat()["psize"], environment.info()["last_pgno"] + 1
+            size, time = stamp(_file(path))
+            # the last pages need not be in the file: some are taken and given back without being written
+            if size < pages * page and not _can_be_read(path, size, time):
+                have = f"it has {size // page} of {pages} pages"
+                raise DataError(f"images {path}: is not a whole LMDB ({have}); get it again")
             with environment.begin() as transaction:
                 yield transaction
     except lmdb.Error as error:
         raise DataError(f"images {path}: is not a whole LMDB ({error}); get it again") from None
 
 
-def _check_length(environment: Any, path: Path) -> None:
-    """Raise `DataError` where pages in use lie beyond the end of the file: touching one would end the process."""
-    file = path / "data.mdb" if path.is_dir() else path
-    page, pages = environment.stat()["psize"], environment.info()["last_pgno"] + 1
-    there = file.stat().st_size // page
-    if there >= pages:
-        return
-    try:  # pages that were taken and given back at once are never written
-        whole = sum(number >= there for number in _free_pages(file, page)) == pages - there
-    except (EOFError, struct.error):
-        whole = False
-    if not whole:
-        raise DataError(f"images {path}: is not a whole LMDB (it has {there} of {pages} pages); get it again")
-
-
-def _free_pages(file: Path, size: int) -> Iterator[int]:
-    """Numbers of the pages that an LMDB does not use: the values of a tree of its own, which LMDB shows to nobody.
-
-    Args:
-        file: the data file.
-        size: bytes of a page.
-    Raises:
-        EOFError: the tree is not all in the file.
-    """
-    with file.open("rb") as data:
-
-        def read(number: int, length: int = size) -> bytes:
-            data.seek(number * size)
-            found = data.read(length)
-            if len(found) < length:
-                raise EOFError
-            return found
-
-        newest = max(read(0), read(1), key=lambda meta: struct.unpack_from("=Q", meta, 144))  # by transaction
-        (root,) = struct.unpack_from("=Q", newest, 80)
-        trees = [root] if root != 2**64 - 1 else []
-        while trees:
-            page = read(trees.pop())
-            flags, lower = struct.unpack_from("=HH", page, 10)
-            for at in struct.unpack_from(f"={(lower - _HEADER) // 2}H", page, _HEADER):
-                low, high, kind, key = struct.unpack_from("=4H", page, at)
-                if flags & _BRANCH:
-                    trees.append(low | high << 16 | kind << 32)
-                    continue
-                value = page[at + 8 + key :]
-                if kind & _BIG:  # on pages of its own, after their header
-                    (number,) = struct.unpack_from("=Q", value)
-                    value = read(number, _HEADER + (low | high << 16))[_HEADER:]
-                (count,) = struct.unpack_from("=Q", value)
-                yield from struct.unpack_from(f"={count}Q", value, 8)
+@lru_cache
+def _can_be_read(path: Path, size: int, time: int) -> bool:
+    """Whether another process reads all entries; touching a page beyond the end of the file kills it."""
+    command = [sys.executable, "-c", _READ_ALL, str(path), str(path.is_dir())]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0

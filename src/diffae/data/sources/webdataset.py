@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import json
-import logging
 import lzma
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
-from diffae.data.images import SUFFIXES, ImageSpec
+from diffae.data.images import SUFFIXES
+from diffae.data.sources.base import Item, LabelCells, cell_of, encoded, failed, stamp
 from diffae.data.sources.files import images_below
-from diffae.data.sources.items import Item, cell_of, columns_of, encoded
 from diffae.errors import DataError
-
-_log = logging.getLogger(__name__)
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_CLASS, _FACTS = "cls", "json"  # labels among the files of a sample
+_CLASS, _FACTS = "cls", "json"  # suffixes of the files that hold labels
 _MOST_BYTES = 2**30  # of one file
 _LOOKED_AT = 100  # samples, whose labels are the columns
 
 
-def find_shards(path: Path) -> list[Path]:
-    """The archives that a path means, in order; none where it means something else.
+def find(path: Path, channels: int) -> TarSource | None:
+    """The samples of a .tar (.tar.gz, .tgz), of a folder of them, or of a pattern like shard-{000..012}.tar."""
+    shards = find_shards(path)
+    return TarSource(path, shards) if shards else None
 
-    A .tar (or .tar.gz, .tgz), a folder with such archives and no images in it or below, or a pattern:
-    shard-{000..012}.tar.
+
+def find_shards(path: Path) -> list[Path]:
+    """The archives that a path names, in order; none if it names something else, such as a folder with images.
 
     Raises:
-        DataError: one that a pattern names is not there.
+        DataError: an archive named by a pattern is missing.
     """
     if path.is_dir():
         files = sorted(item for item in path.iterdir() if not item.name.startswith("."))
@@ -53,7 +50,7 @@ def find_shards(path: Path) -> list[Path]:
 
 
 def _expand(pattern: str) -> Iterator[Path]:
-    """Paths with each {first..last} replaced by the numbers in between, as wide as the first."""
+    """Replace each {first..last} by the numbers in between, padded to the width of the first."""
     found = _RANGE.search(pattern)
     if not found:
         yield Path(pattern)
@@ -63,12 +60,14 @@ def _expand(pattern: str) -> Iterator[Path]:
         yield from _expand(pattern[: found.start()] + str(number).zfill(len(first)) + pattern[found.end() :])
 
 
-class TarStream:
-    """Samples of shards, one after another.
+class TarSource:
+    """The samples of shards, in order.
 
     The image of a sample is its first file with the suffix of an image. Its labels are the content of its .cls file
-    (column "class") and the numbers in its .json file; which there are is seen from the first 100 samples. A damaged
-    archive gives what comes before the damage, and then an item that cannot be read.
+    (column "class") and the numbers in its .json file; the columns are those of the first 100 samples. A damaged
+    archive yields the samples before the damage and then an item that cannot be read.
+
+    The webdataset library is not used because it ends silently where an archive is damaged.
 
     Raises:
         DataError: damage before the first image, or no images.
@@ -78,93 +77,57 @@ class TarStream:
 
     def __init__(self, path: Path, shards: Sequence[Path]) -> None:
         self.path, self.shards = path, shards
-        keys: dict[str, None] = {}
-        empty = DataError(f"images {path}: no images found, at least one file must end in {' '.join(SUFFIXES)}")
-        reason: DataError | None = empty
-        for _, files in islice(self._samples(), _LOOKED_AT):
-            if not isinstance(files, DataError):
-                keys |= dict.fromkeys(_facts(files, path))
-                reason = None
-            elif reason is empty:
-                reason = files
-        if reason is not None:
-            raise reason
-        self._columns = columns_of(keys)
-        self.columns: tuple[str, ...] = tuple(self._columns.values())
-        self._lost = False
-        """Whether it was said that later samples have other labels."""
+        first = [
+            content if isinstance(content, DataError) else _labels(content, path)
+            for _, content in islice(self._samples(), _LOOKED_AT)
+        ]
+        labels = [content for content in first if not isinstance(content, DataError)]
+        if not labels:
+            nothing = DataError(f"images {path}: no images found, at least one file must end in {' '.join(SUFFIXES)}")
+            raise next((error for error in first if isinstance(error, DataError)), nothing)
+        self._cells = LabelCells(path, labels)
+        self.columns = self._cells.columns
 
     def items(self, start: int = 0) -> Iterator[Item]:
-        """See Stream."""
-        for number, (name, files) in enumerate(self._samples()):
-            if number < start:
-                continue
+        """See Source."""
+        for name, content in islice(self._samples(), start, None):
             try:
-                yield self._item(name, files)
+                if isinstance(content, DataError):
+                    raise content
+                yield encoded(content["image"], name, self._cells.of(name, _labels(content, self.path)))
             except DataError as error:
-                yield Item(name, partial(_refuse, str(error)))
-
-    def _item(self, name: str, files: dict[str, bytes] | DataError) -> Item:
-        if isinstance(files, DataError):
-            raise files
-        facts = _facts(files, self.path)
-        self._tell_lost(name, facts)
-        return encoded(files["image"], name, tuple(facts.get(key, "") for key in self._columns))
-
-    def _tell_lost(self, name: str, facts: dict[str, str]) -> None:
-        others = [key for key in facts if key not in self._columns]
-        if others and not self._lost:
-            what = f"label {others[0]!r}, which none of the first {_LOOKED_AT} samples has"
-            _log.warning("images %s: %s has the %s; such labels are left out", self.path, name, what)
-            self._lost = True
+                yield failed(name, str(error))
 
     def fingerprint(self) -> Iterator[tuple]:
-        """Name, size and modification time in nanoseconds of each shard."""
-        for shard in self.shards:
-            facts = shard.stat()
-            yield shard.name, facts.st_size, facts.st_mtime_ns
+        """Name, size and modification time of each shard."""
+        return ((shard.name, *stamp(shard)) for shard in self.shards)
 
     def _samples(self) -> Iterator[tuple[str, dict[str, bytes] | DataError]]:
-        """Name of the image, and the content of the files that matter; a damaged shard's own name, and its damage."""
+        """The name of each image and the files of its sample ("image", "cls", "json"), or a shard and its damage."""
         for shard in self.shards:
             before = f"{shard.name}/" if len(self.shards) > 1 else ""
-            try:
-                for member, files in _grouped(_members(shard)):
-                    yield before + member, files
-            except DataError as error:
-                yield shard.name, error
+            for key, group in groupby(_members(shard), lambda member: _sample_of(*member)):
+                name, files = "", {}
+                for member, data in group:
+                    suffix = member.rpartition("/")[2].partition(".")[2]
+                    if isinstance(data, DataError):
+                        yield shard.name, data
+                    elif suffix in (_CLASS, _FACTS):
+                        files[suffix] = data
+                    elif "image" not in files:
+                        name, files["image"] = member, data
+                if key is not None and "image" in files:
+                    yield before + name, files
 
 
-def _grouped(members: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """The samples of one archive: the image's name, and the contents by "image", "cls" and "json"."""
-    key, name, files = None, "", {}
-    damage = None
-    try:
-        for member, data in members:
-            folder, _, base = member.rpartition("/")
-            stem, _, suffix = base.partition(".")
-            if (folder, stem) != key:
-                if "image" in files:
-                    yield name, files
-                key, files = (folder, stem), {}
-            if suffix in (_CLASS, _FACTS):
-                files[suffix] = data
-            elif "image" not in files:
-                name, files["image"] = member, data
-    except DataError as error:
-        damage = error
-    if "image" in files:
-        yield name, files
-    if damage:
-        raise damage
-
-
-def _refuse(reason: str, _: ImageSpec) -> np.ndarray:
-    raise DataError(reason)
+def _sample_of(member: str, data: bytes | DataError) -> tuple[str, str] | None:
+    """The folder and the stem that the files of a sample share; None for damage."""
+    folder, _, base = member.rpartition("/")
+    return None if isinstance(data, DataError) else (folder, base.partition(".")[0])
 
 
 class _Header(tarfile.TarInfo):
-    """A header of which only zeros may end the archive: others would end it silently where it is damaged or cut."""
+    """A header that only zeros may end the archive with; by default any damaged header ends it silently."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -177,21 +140,21 @@ class _Header(tarfile.TarInfo):
             raise tarfile.ReadError(f"{error}") from None
 
 
-def _members(shard: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the images and labels in an archive, hidden ones passed over."""
+def _members(shard: Path) -> Iterator[tuple[str, bytes | DataError]]:
+    """Name and content of the images and labels in an archive, without hidden ones; at the end any damage."""
     try:
         with tarfile.open(shard, "r:*", tarinfo=_Header) as archive:
             while (member := archive.next()) is not None:
-                vars(archive)["members"].clear()  # else the archive remembers every file
+                archive.members = []  # type: ignore[attr-defined]  # or the archive remembers every file
                 base = member.name.rpartition("/")[2]
                 wanted = base.endswith((f".{_CLASS}", f".{_FACTS}")) or Path(base).suffix.lower() in SUFFIXES
                 if member.isfile() and wanted and not base.startswith("."):
                     yield member.name, _content(archive, member)
-            while archive.fileobj and archive.fileobj.read(2**20):  # to the checksum of a packed archive
+            while archive.fileobj and archive.fileobj.read(2**20):  # up to the checksum of a compressed archive
                 pass
     except (tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"images {shard}: is not a whole tar archive ({reason}); get it again") from None
+        yield shard.name, DataError(f"images {shard}: is not a whole tar archive ({reason}); get it again")
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -204,12 +167,12 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return data
 
 
-def _facts(files: dict[str, bytes], path: Path) -> dict[str, str]:
-    """Labels as cells: the class, and the numbers of the JSON."""
+def _labels(files: dict[str, bytes], path: Path) -> dict[str, str]:
+    """The class, and the numbers of the JSON, as cells."""
     try:
-        facts = {"class": files[_CLASS].decode().strip()} if _CLASS in files else {}
+        labels = {"class": files[_CLASS].decode().strip()} if _CLASS in files else {}
         stated: Any = json.loads(files[_FACTS]) if _FACTS in files else {}
     except ValueError as error:
         raise DataError(f"images {path}: labels of a sample are damaged ({error}); make the shards again") from None
     named = stated if isinstance(stated, dict) else {}  # lists have no names
-    return facts | {key: cell_of(value) for key, value in named.items() if isinstance(value, (int, float))}
+    return labels | {key: cell_of(value) for key, value in named.items() if isinstance(value, (int, float))}

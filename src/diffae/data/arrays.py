@@ -1,10 +1,10 @@
-"""Reading single rows of large files: arrays in .npy files, and lists of names."""
+"""Large .npy files and lists of names, read and written row by row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import IO, overload
 
 import numpy as np
 from jaxtyping import Integer
@@ -13,12 +13,11 @@ from diffae.errors import DataError
 
 
 class ArrayFile:
-    """Rows of a .npy file, in any order.
+    """Rows of a .npy file, read in any order.
 
-    Rows are read by seek and read, not through a memory map: pages of a map that were touched count as this
-    process's memory, which for random rows of a pack of 1,000,000 images of 32x32x3 grew by the whole 3 GB in one
-    epoch, where reading leaves it flat (measured; the operating system caches the file either way). It costs about
-    2 microseconds per row. No file stays open, so threads, forked processes and pickles share one safely.
+    Rows are read by seek and read, not through a memory map: touched pages of a map count as this process's memory,
+    which for random rows of a 3 GB pack grew by all 3 GB in one epoch, where reading leaves it flat (measured). It
+    costs about 2 microseconds per row. No file stays open, so threads, forked processes and pickles can share one.
 
     Raises:
         DataError: not a .npy file, a truncated one, or one that does not hold rows of numbers in C order.
@@ -45,10 +44,10 @@ class ArrayFile:
         return self.fetch(np.array([index]))[0]
 
     def fetch(self, indices: Integer[np.ndarray, " k"]) -> np.ndarray:
-        """The rows at these indices, 0..len - 1, as an array (k, ...) of their own.
+        """Copy the rows at these indices, 0..len - 1, into a new array (k, ...).
 
         Raises:
-            DataError: the file became shorter.
+            DataError: the file has become shorter.
             IndexError: an index outside the array.
         """
         if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
@@ -63,8 +62,28 @@ class ArrayFile:
         return rows
 
 
+def write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Write the header of a .npy file. Its length does not depend on the number of rows, so it can be rewritten."""
+    facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, facts)  # pads the header so that the first axis can grow
+
+
+def write_chunks(path: Path, chunks: Iterable[np.ndarray]) -> None:
+    """Write arrays (k, ...) of one type as a single .npy file, holding one of them in memory at a time."""
+    count, row, dtype = 0, (), np.dtype(np.float32)
+    with path.open("wb") as file:
+        for chunk in chunks:
+            if not count:
+                row, dtype = chunk.shape[1:], chunk.dtype
+                write_header(file, (0, *row), dtype)
+            file.write(np.ascontiguousarray(chunk).data)
+            count += len(chunk)
+        file.seek(0)
+        write_header(file, (count, *row), dtype)
+
+
 class NameList(Sequence[str]):
-    """Names in a text file, one per line; only where each line begins is kept in memory, from the first use on."""
+    """Names in a text file, one per line. Only the start of each line is kept in memory, from the first access on."""
 
     def __init__(self, path: Path, count: int) -> None:
         self.path = path
@@ -97,7 +116,7 @@ class NameList(Sequence[str]):
 
 
 def encode_name(name: str) -> bytes:
-    """A name as one line; bytes that are not UTF-8 in file names survive.
+    """Encode a name as one line; bytes of file names that are not UTF-8 survive.
 
     Raises:
         DataError: a line break in the name.

@@ -1,0 +1,84 @@
+"""Images in arrays: .npy and .npz files, and packs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Real
+
+from diffae.data.arrays import ArrayFile
+from diffae.data.fitting import restore_window
+from diffae.data.formats.base import from_array
+from diffae.data.images import ImageSpec, fit_picture
+from diffae.data.pack import Pack, is_pack
+from diffae.data.pack.writer import IMAGES
+from diffae.data.sources.base import Item, ListedSource, labelled, stamp, table_facts
+from diffae.errors import DataError
+
+
+def find(path: Path, channels: int) -> ListedSource | None:
+    """The rows of a .npy file, of the array "images" of an .npz, or else its first, or of a pack."""
+    suffix = path.suffix.lower() if path.is_file() else ""
+    if suffix == ".npy":
+        return ArraySource(path, ArrayFile(path))
+    if suffix == ".npz":
+        return ArraySource(path, _unpack(path))
+    return PackSource(Pack.open(path)) if is_pack(path) else None
+
+
+class ArraySource(ListedSource):
+    """Rows of an array (n, h, w) or (n, h, w, c), on disk or in memory."""
+
+    def __init__(self, path: Path, rows: ArrayFile | np.ndarray) -> None:
+        if len(rows.shape) not in (3, 4):
+            raise DataError(f"images {path}: has shape {rows.shape}, it must be (n, h, w) or (n, h, w, c); reshape it")
+        self.path = path
+        self._rows = rows
+        self.names: Sequence[str] = [f"{index:08d}" for index in range(len(rows))]
+
+    def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
+        """See ListedSource."""
+        return fit_picture(from_array(self._rows[index]), self.names[index], spec)
+
+    def fingerprint(self) -> Iterator[tuple]:
+        """Name, size and modification time of the file."""
+        yield self.path.name, *stamp(self.path)
+
+
+class PackSource(ListedSource):
+    """The images of a pack and their labels. If it was made with a window, the original values are restored."""
+
+    def __init__(self, pack: Pack) -> None:
+        self.path, self.names = pack.path, pack.names
+        self._pack, self._table = pack, pack.labels
+        self.columns = self._table.columns if self._table else ()
+
+    def items(self, start: int = 0) -> Iterator[Item]:
+        """See Source."""
+        items = super().items(start)
+        return items if self._table is None else labelled(items, self._table)
+
+    def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
+        """See ListedSource."""
+        row = self._pack.fetch(np.array([index]))[0]
+        if self._pack.window is not None:
+            row = restore_window(row, self._pack.window, self._pack.samples)
+        return fit_picture(from_array(row), self.names[index], spec)
+
+    def fingerprint(self) -> Iterator[tuple]:
+        """Digests of the labels, if there are any, then name, size and modification time of the file of images."""
+        if self._table is not None:
+            yield table_facts(self._table)
+        yield self.path.name, *stamp(self.path / IMAGES)
+
+
+def _unpack(path: Path) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["images" if "images" in arrays.files else arrays.files[0]]
+    except IndexError:
+        raise DataError(f"images {path}: holds no array; save one with numpy.savez(path, images=array)") from None
+    except Exception as error:  # numpy and zipfile raise many kinds on damage
+        raise DataError(f"images {path}: is not a whole .npz ({error}); make it again") from error

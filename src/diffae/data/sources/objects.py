@@ -1,0 +1,76 @@
+"""Images of an object of the user's own: `build_pack(MySource(), ...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Real
+from PIL import Image
+
+from diffae.data.formats.base import from_array
+from diffae.data.formats.pictures import from_pillow
+from diffae.data.images import ImageSpec, decode_image, fit_picture
+from diffae.data.sources.base import Item, LabelCells, cell_of
+from diffae.errors import DataError
+
+
+class ObjectSource:
+    """Wraps an iterable of (name, image) or (name, image, labels) with an attribute `key`.
+
+    Args:
+        images: iterated anew for each pass. `key` is a string that changes when the images change; `len` gives their
+            number if it is known. An image is a Pillow image, an array (h, w) or (h, w, c), the bytes of an image
+            file, or its path. Labels map names to numbers, truth values, words or None; the names are those of the
+            first item.
+    Raises:
+        DataError: no string `key`, not an iterable, or a first item of another form.
+    """
+
+    def __init__(self, images: Any) -> None:
+        kind = type(images).__name__
+        if not isinstance(getattr(images, "key", None), str) or not isinstance(images, Iterable):
+            rule = "must be a path or an object with a string `key` that yields (name, image, labels)"
+            raise DataError(f"images are a {kind}, they {rule}; add what is missing")
+        self.path = Path(str(getattr(images, "name", kind)))
+        self.count = len(images) if hasattr(images, "__len__") else None  # type: ignore[arg-type]
+        self._images: Any = images
+        self._cells = LabelCells(self.path, (labels for *_, labels in self._entries(0, 1)))
+        self.columns = self._cells.columns
+
+    def items(self, start: int = 0) -> Iterator[Item]:
+        """See Source."""
+        for name, image, labels in self._entries(start, None):
+            yield Item(name, partial(_read, image, name), self._cells.of(name, labels))
+
+    def fingerprint(self) -> Iterator[tuple]:
+        """The object's key."""
+        yield (self._images.key,)
+
+    def _entries(self, start: int, stop: int | None) -> Iterator[tuple[str, Any, dict[str, str]]]:
+        for number, entry in enumerate(islice(self._images, start, stop), start):
+            name, image, labels = (*entry, {})[:3] if isinstance(entry, tuple) and len(entry) in (2, 3) else (None,) * 3
+            if not isinstance(name, str) or not isinstance(labels, Mapping):
+                what = f"item {number} is a {type(entry).__name__}"
+                raise DataError(f"images {self.path}: {what}, it must be (name, image) or (name, image, labels)")
+            yield name, image, {key: cell_of(value) for key, value in labels.items()}
+
+
+def _read(image: Any, name: str, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
+    try:
+        if isinstance(image, (str, Path)):
+            image = Path(image).read_bytes()
+        if isinstance(image, bytes):
+            return decode_image(image, name, spec)
+        if isinstance(image, Image.Image):
+            return fit_picture(from_pillow(image), name, spec)
+        if isinstance(image, np.ndarray):
+            return fit_picture(from_array(image), name, spec)
+    except OSError as error:
+        raise DataError(f"image {name}: cannot be opened ({error}); mend or remove it") from None
+    rule = "must be a Pillow image, an array, the bytes of an image file or its path"
+    raise DataError(f"image {name}: is a {type(image).__name__}, it {rule}; convert it")
