@@ -1,6 +1,6 @@
-"""diffae: a meaningful and decodable representation of your images (diffusion autoencoders, CVPR 2022).
+"""diffae: diffusion autoencoders (CVPR 2022), a meaningful and decodable representation of your images.
 
-Names are imported on first use, so that `import diffae` is quick.
+Names are imported on first use, so that `import diffae` is fast.
 """
 
 from __future__ import annotations
@@ -8,35 +8,41 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from diffae.config import DiffusionConfig as DiffusionConfig
     from diffae.config import InputConfig as InputConfig
     from diffae.config import ModelConfig as ModelConfig
-    from diffae.config import NetworkConfig as NetworkConfig
     from diffae.config import PriorConfig as PriorConfig
     from diffae.config import Sampling as Sampling
-    from diffae.config import TrainingConfig as TrainingConfig
+    from diffae.config import UNetConfig as UNetConfig
+    from diffae.config import UNetEncoderConfig as UNetEncoderConfig
+    from diffae.deprecation import NetworkConfig as NetworkConfig
     from diffae.latent.attributes import AttributeDirections as AttributeDirections
+    from diffae.latent.codes import Code as Code
     from diffae.latent.prior import LatentPrior as LatentPrior
-    from diffae.model import Code as Code
     from diffae.model import DiffusionAutoencoder as DiffusionAutoencoder
     from diffae.presets import presets as presets
+    from diffae.training.autoencoder import train_autoencoder as train_autoencoder
+    from diffae.training.settings import TrainingConfig as TrainingConfig
 
 _HOMES = {
     "AttributeDirections": "diffae.latent.attributes",
-    "Code": "diffae.model",
+    "Code": "diffae.latent.codes",
     "DiffusionAutoencoder": "diffae.model",
     "DiffusionConfig": "diffae.config",
     "InputConfig": "diffae.config",
-    "ModelConfig": "diffae.config",
     "LatentPrior": "diffae.latent.prior",
-    "NetworkConfig": "diffae.config",
+    "ModelConfig": "diffae.config",
+    "NetworkConfig": "diffae.deprecation",
     "PriorConfig": "diffae.config",
     "Sampling": "diffae.config",
-    "TrainingConfig": "diffae.config",
+    "TrainingConfig": "diffae.training.settings",
+    "UNetConfig": "diffae.config",
+    "UNetEncoderConfig": "diffae.config",
     "presets": "diffae.presets",
+    "train_autoencoder": "diffae.training.autoencoder",
 }
 __all__ = ["__version__", *sorted(_HOMES)]
 
@@ -45,3 +51,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'diffae' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,8 +1,8 @@
-"""A run folder on disk: what is in it, how it is read, and how it is written so that a crash never spoils it.
+"""A run folder on disk: its files, and how they are read and written.
 
 config.json         model and training settings, and the version that wrote them; unknown keys are an error
 model.safetensors   EMA weights: all that inference needs
-training/           the full state for resuming (`diffae.training.state`)
+training/           the full state for resuming (`diffae.training.trainer`)
 metrics.jsonl  samples/
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -22,37 +23,50 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffae import __version__
-from diffae.config import ModelConfig, from_dict
+from diffae.config import DiffusionConfig, InputConfig, ModelConfig, from_dict, to_dict
+from diffae.deprecation import NetworkConfig
 from diffae.errors import CheckpointError, ConfigError, TrainingError
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
+_NAMES_0_1 = ("unet.", "decoder.")
+"""What version 0.1 called the decoder in files of weights, and its present name."""
+
+
+# ---------------------------------------------------------------------- files
+
 
 @contextlib.contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends well, removed when it does not.
+    """Write a file atomically: a temporary path beside `path`, renamed to it on success and removed on failure.
 
     Raises:
         TrainingError: the disk is full, or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")  # one name, so that what a killed process left is written over
+    temporary = path.with_name(f".{path.name}.part")  # a fixed name, so that a killed process's is overwritten
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())  # else a power failure could leave the name without the content
         os.replace(temporary, path)
     except OSError as error:
-        reason = error.strerror or error
-        raise TrainingError(f"cannot write {path}: {reason}; free some space, or choose another folder") from error
+        raise TrainingError(cannot_write(path, error)) from error
     finally:
         with contextlib.suppress(OSError):  # where there is no such folder
             temporary.unlink()
 
 
+def cannot_write(path: Path, error: OSError) -> str:
+    """The message for a file that cannot be written; asks for space only where space is short."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some space, or choose another folder" if full else "choose another folder"
+    return f"cannot write {path}: {error.strerror or error}; {remedy}"
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all."""
+    """Write a safetensors file atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_beside(path) as temporary:
         try:
@@ -80,9 +94,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f"{path} is damaged ({error}): copy it again, or restore it from a backup") from error
 
 
+# ---------------------------------------------------------------------- settings
+
+
 def write_config(folder: Path, model: ModelConfig, **more: Any) -> None:
     """Write config.json: the model's settings, whatever else is named, and the version."""
-    settings = {"diffae": __version__, "model": dataclasses.asdict(model), **more}
+    settings = {"diffae": __version__, "model": to_dict(model), **more}
     with written_beside(folder / CONFIG) as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
@@ -91,38 +108,74 @@ def read_config(folder: Path) -> dict[str, Any]:
     """config.json as plain values.
 
     Raises:
-        CheckpointError: it is missing or not JSON.
+        CheckpointError: it is missing, not a JSON object, or written by a newer version.
     """
     path = folder / CONFIG
     if not path.is_file():
         raise CheckpointError(f"{folder} is not a run folder: it has no {CONFIG}; make one with `diffae train`")
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}): restore it from a backup") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path} is not a JSON object: it was not written by diffae")
+    version = str(settings.get("diffae", __version__))
+    if _minor(version) > _minor(__version__):
+        raise CheckpointError(f"{path} was written by diffae {version}, newer than this {__version__}: upgrade diffae")
+    return settings
 
 
-def read_model_config(folder: Path) -> ModelConfig:
+def _minor(version: str) -> tuple[int, ...]:
+    """The major and the minor number; (0, 0) of what is no version."""
+    numbers = version.split(".")[:2]
+    return tuple(map(int, numbers)) if all(number.isascii() and number.isdigit() for number in numbers) else (0, 0)
+
+
+def read_model_config(folder: Path, *, trust_code: bool = False) -> ModelConfig:
     """The model's settings from config.json.
+
+    Args:
+        folder: the run folder.
+        trust_code: whether parts from outside this package may be imported.
 
     Raises:
         CheckpointError: a key is missing or unknown, or a value is not allowed.
     """
     try:
-        return from_dict(ModelConfig, read_config(folder)["model"])
+        return from_dict(ModelConfig, read_config(folder)["model"], trust_code=trust_code)
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG} has no {error}: it was not written by diffae") from error
-    except (ConfigError, TypeError) as error:
+    except ConfigError as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
 
 
+# ---------------------------------------------------------------------- weights
+
+
+def own_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state of a module without its frozen parts: submodules with a true attribute `frozen`.
+
+    Frozen parts, for instance pretrained encoders, are built from their settings; they are neither saved nor averaged.
+    """
+    frozen = tuple(f"{name}." for name, part in module.named_modules() if name and getattr(part, "frozen", False))
+    state = module.state_dict()
+    return {name: tensor for name, tensor in state.items() if not (frozen and name.startswith(frozen))}
+
+
+def present_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of any version under the names of this one."""
+    old, new = _NAMES_0_1
+    return {new + name.removeprefix(old) if name.startswith(old) else name: t for name, t in weights.items()}
+
+
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
-    """Put weights into a module of exactly the same names and shapes.
+    """Load weights with exactly the names and shapes of a module's own state.
 
     Raises:
         CheckpointError: names or shapes differ; says which.
     """
-    expected = module.state_dict()
+    weights = present_names(weights)
+    expected = own_state(module)
     for name in sorted(expected.keys() ^ weights.keys()):
         which = "lacks" if name in expected else "has an unknown"
         raise CheckpointError(f"{source} {which} tensor {name!r}: it belongs to a model of another configuration")
@@ -130,30 +183,58 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path)
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
             raise CheckpointError(f"{source}: {name!r} is {shapes}: it belongs to a model of another configuration")
-    module.load_state_dict(dict(weights))
+    module.load_state_dict(weights, strict=False)  # the frozen parts are not in the file
 
 
-def fingerprint(config: ModelConfig, weights: Mapping[str, Tensor]) -> str:
-    """A short hash of settings and weights."""
-    digest = hashlib.sha256(repr(_changed(config, ModelConfig())).encode())
+class Fingerprint(str):
+    """A short hash of a model's settings and weights; also matches the hash that version 0.1 made of the same model."""
+
+    def __new__(cls, config: ModelConfig, weights: Mapping[str, Tensor]) -> Fingerprint:
+        return super().__new__(cls, _digest(to_dict(config), weights))
+
+    def __init__(self, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+        self._of = config, weights
+
+    def matches(self, stored: str | None) -> bool:
+        """Whether a file that carries the fingerprint `stored` belongs to this model."""
+        return stored == self or stored == _fingerprint_0_1(*self._of)
+
+
+def _digest(settings: Any, weights: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(repr(settings).encode())
     for name, tensor in weights.items():
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
+def _fingerprint_0_1(config: ModelConfig, weights: Mapping[str, Tensor]) -> str | None:
+    """What version 0.1 made of settings and weights; None for parts that it did not have."""
+    try:
+        network = NetworkConfig.of(config)
+    except AttributeError:
+        return None
+    pairs = (
+        ("network", network, NetworkConfig()),
+        ("diffusion", config.diffusion, DiffusionConfig()),
+        ("input", config.input, InputConfig()),
+    )
+    changed = {name: _changed(value, usual) for name, value, usual in pairs if value != usual}
+    new, old = _NAMES_0_1[::-1]
+    renamed = {old + name.removeprefix(new) if name.startswith(new) else name: t for name, t in weights.items()}
+    return _digest(changed, renamed)
+
+
 def _changed(settings: Any, default: Any) -> dict[str, Any]:
-    """The settings that differ from their defaults: so one that a later version adds changes no fingerprint."""
-    pairs = {f.name: (getattr(settings, f.name), getattr(default, f.name)) for f in dataclasses.fields(settings)}
-    return {
-        name: _changed(value, usual) if dataclasses.is_dataclass(value) else value
-        for name, (value, usual) in pairs.items()
-        if value != usual
-    }
+    names = (f.name for f in dataclasses.fields(settings))
+    return {name: value for name in names if (value := getattr(settings, name)) != getattr(default, name)}
+
+
+# ---------------------------------------------------------------------- the Hugging Face Hub
 
 
 def upload(folder: Path, repo_id: str, *, private: bool, token: str | None) -> str:
-    """Put a folder on the Hugging Face Hub; returns its address."""
+    """Upload a folder to the Hugging Face Hub; returns its address."""
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
@@ -162,7 +243,7 @@ def upload(folder: Path, repo_id: str, *, private: bool, token: str | None) -> s
 
 
 def locate(source: str | Path) -> Path:
-    """The run folder of that path, or else, if it can be one's name, the copy of a repository of the Hub.
+    """The run folder at that path, or, if the name can be one's, a local copy of a repository of the Hub.
 
     Raises:
         CheckpointError: there is no such repository, or it cannot be reached.
@@ -173,7 +254,7 @@ def locate(source: str | Path) -> Path:
 
 
 def download(repo_id: str) -> Path:
-    """The local copy of a repository of the Hugging Face Hub.
+    """A local copy of a repository of the Hugging Face Hub.
 
     Raises:
         CheckpointError: there is no such repository, or it cannot be reached.
@@ -185,4 +266,4 @@ def download(repo_id: str) -> Path:
         return Path(snapshot_download(repo_id, allow_patterns=["*.json", "*.safetensors"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{repo_id!r} is neither a folder nor to be had from the Hub ({reason})") from error
+        raise CheckpointError(f"{repo_id!r} is not a folder and cannot be loaded from the Hub ({reason})") from error

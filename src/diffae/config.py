@@ -1,6 +1,8 @@
-"""Frozen settings: what is computed (`NetworkConfig`, `DiffusionConfig`), on what, how it is trained and sampled.
+"""Frozen settings, and their way to and from JSON.
 
-Every value is checked when the object is made; a `ConfigError` names the field, the value and the rule.
+Every value is checked when the object is made; a `ConfigError` names the field, the value and the rule. A replaceable
+part (decoder, encoder, first stage, auxiliary loss) is described by a frozen dataclass with a `build` method. In JSON
+its `kind` says which: a short name for those of this package, the import path "module:Class" for others.
 """
 
 from __future__ import annotations
@@ -9,22 +11,35 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from importlib import import_module
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from typeguard import TypeCheckError, check_type
+
+from diffae.deprecation import NetworkConfig, upgrade_model, warn_renamed
+from diffae.diffusion.settings import DiffusionConfig, Sampling
 from diffae.errors import ConfigError, require, require_choice
+from diffae.networks.settings import (
+    DecoderConfig,
+    EncoderConfig,
+    FirstStageConfig,
+    Shape,
+    UNetConfig,
+    UNetEncoderConfig,
+)
 
-Schedule = Literal["linear", "cosine", "constant"]
-Prediction = Literal["eps", "v"]
-Pooling = Literal["average", "flatten"]
-Upsampling = Literal["first", "last"]
-Weighting = Literal["uniform", "min_snr"]
-Optimizer = Literal["adam", "muon"]
-LevelSampling = Literal["uniform", "middle"]
-Grid = Literal["quadratic", "squares", "leading", "trailing"]
-Solver = Literal["ddim", "dpm++2m"]
-Inversion = Literal["exact", "explicit", "official", "pair"]
-Precision = Literal["auto", "float32", "bfloat16"]
-Arithmetic = Literal["float32", "float64", "bfloat16"]
+__all__ = [
+    "DiffusionConfig",
+    "InputConfig",
+    "ModelConfig",
+    "PriorConfig",
+    "Sampling",
+    "UNetConfig",
+    "UNetEncoderConfig",
+    "from_dict",
+    "to_dict",
+]
+
 PriorLoss = Literal["l1", "mse"]
 Crop = tuple[int, int, int, int] | str  # (left, top, right, bottom) in pixels, or a name of NAMED_CROPS
 Window = tuple[tuple[float, float], ...]  # (low, high) of each channel, in the units of the files
@@ -35,105 +50,23 @@ WHITE = (255, 255, 255)
 # Of CelebA's aligned 178x218 images, the 128x128 square centred at x = 89, y = 121 (as D2C and the paper crop them).
 NAMED_CROPS = {"celeba": (25, 57, 153, 185)}
 
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Shapes of the UNet and of the semantic encoder (paper Table 5)."""
-
-    image_size: int = 64
-    """Height and width of the images in pixels; every halving must be exact."""
-    image_channels: int = 3
-    """Channels of the images: 1 gray, 3 colour, any number."""
-    model_channels: int = 64
-    """Width of the first level ("base channels")."""
-    channel_mult: tuple[int, ...] = (1, 2, 4, 8)
-    """Width of each level as a multiple of `model_channels`; one halving between levels."""
-    res_blocks: int = 2
-    """Residual blocks per level."""
-    attention_resolutions: tuple[int, ...] = (16,)
-    """Sizes in pixels of the feature maps that get self-attention."""
-    heads: int = 1
-    """Attention heads."""
-    time_channels: int = 512
-    """Width of the embedding of the level t."""
-    dropout: float = 0.1
-    """Dropout inside the UNet's residual blocks, 0 to 1."""
-    z_sem_channels: int = 512
-    """Size of z_sem; 0 builds the UNet without an encoder, the paper's DDIM baseline."""
-    encoder_channel_mult: tuple[int, ...] = (1, 2, 4, 8, 8)
-    """Width of each level of the semantic encoder."""
-    encoder_res_blocks: int = 2
-    """Residual blocks per level of the semantic encoder."""
-    upsampling: Upsampling = "first"
-    """Where a block that doubles the UNet's feature map does so: before its convolutions (paper), or after them
-    ("last"), which spares them three quarters of their work (docs/recipe.md)."""
-    encoder_pooling: Pooling = "average"
-    """What z_sem is a linear map of: the average of the encoder's last feature map over its positions (paper), or the
-    whole map ("flatten"), which can say where things are (docs/recipe.md)."""
-    z_map_channels: int = 0
-    """Channels of a feature map that z_sem is unfolded to, for the UNet's bottleneck; 0 for none, as in the paper."""
-
-    def __post_init__(self) -> None:
-        for name in ("image_size", "image_channels", "model_channels", "res_blocks", "heads", "encoder_res_blocks"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
-        require_choice("upsampling", self.upsampling, Upsampling)
-        require_choice("encoder_pooling", self.encoder_pooling, Pooling)
-        require(self.z_map_channels >= 0, "z_map_channels", self.z_map_channels, "must be 0 (none) or more")
-        require(self.model_channels % 2 == 0, "model_channels", self.model_channels, "must be even")
-        require(self.time_channels >= 1, "time_channels", self.time_channels, "must be at least 1")
-        require(self.z_sem_channels >= 0, "z_sem_channels", self.z_sem_channels, "must be 0 (no encoder) or more")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "must lie in [0, 1)")
-        require(len(self.channel_mult) >= 1, "channel_mult", self.channel_mult, "needs at least one level")
-        levels = len(self.channel_mult)
-        if self.has_encoder:
-            require(len(self.encoder_channel_mult) >= 1, "encoder_channel_mult", (), "needs at least one level")
-            levels = max(levels, len(self.encoder_channel_mult))
-        factor = 2 ** (levels - 1)
-        rule = f"must be divisible by {factor}, because the network halves it {levels - 1} times"
-        require(self.image_size % factor == 0, "image_size", self.image_size, rule)
-        for name in ("channel_mult", "encoder_channel_mult") if self.has_encoder else ("channel_mult",):
-            for mult in getattr(self, name):
-                require(mult >= 1, name, getattr(self, name), "every multiplier must be at least 1")
-                width = mult * self.model_channels
-                require(width % self.heads == 0, "heads", self.heads, f"must divide every level's width, here {width}")
-
-    @property
-    def has_encoder(self) -> bool:
-        """Whether images are conditioned on z_sem (False: the paper's DDIM baseline)."""
-        return self.z_sem_channels > 0
-
-
-@dataclass(frozen=True)
-class DiffusionConfig:
-    """The forward process and what the network predicts."""
-
-    schedule: Schedule = "linear"
-    """How alpha_bar falls with the level; "constant" is the prior's beta = 0.008."""
-    levels: int = 1000
-    """T, the number of noise levels."""
-    prediction: Prediction = "eps"
-    """What the network's output means: eps (paper, Eq. 6), or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0
-    (Salimans & Ho, "Progressive distillation", 2022). `predict_noise` returns eps either way."""
-
-    def __post_init__(self) -> None:
-        require_choice("schedule", self.schedule, Schedule)
-        require_choice("prediction", self.prediction, Prediction)
-        require(self.levels >= 2, "levels", self.levels, "must be at least 2")
+PRIOR_STEPS = 100
+"""Solver steps of the latent prior: its network is small, so they cost little beside one of the decoder's."""
 
 
 @dataclass(frozen=True)
 class InputConfig:
-    """What image files and arrays go through before they are scaled to the model's size, as in its training."""
+    """How image files and arrays are prepared before they are scaled to the model's size."""
 
     crop: Crop | None = None
     """What to cut out first: (left, top, right, bottom) in pixels of the upright image, or "celeba"."""
     background: tuple[int, int, int] = WHITE
     """RGB 0..255, seen through transparent pixels."""
     window: Window | None = None
-    """(low, high) of each channel in the units of the files: the values that become -1 and 1; what lies outside is
-    clipped. None takes uint8 and uint16 samples by the whole range of their type."""
+    """(low, high) of each channel in the units of the files: the values that become -1 and 1; values outside are
+    clipped. None scales uint8 and uint16 samples by the whole range of their type."""
     dtype: SampleType = "uint8"
-    """Type of the samples that the model was trained on, and that decoded images are written in."""
+    """Type of the training images' samples, in which decoded images are written."""
 
     def __post_init__(self) -> None:
         require_choice("dtype", self.dtype, SampleType)
@@ -158,16 +91,69 @@ class InputConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that must be known to rebuild a model, read its weights and give it images."""
+    """Everything needed to rebuild a model, read its weights and give it images."""
 
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    image_size: int = 64
+    """Height and width of the images in pixels."""
+    image_channels: int = 3
+    """Channels of the images: 1 for grey, 3 for colour, or any number."""
+    decoder: UNetConfig | DecoderConfig = field(default_factory=UNetConfig)
+    """The network that is called at every step of the diffusion process."""
+    encoder: UNetEncoderConfig | EncoderConfig | None = field(default_factory=UNetEncoderConfig)
+    """The semantic encoder; None for the paper's DDIM baseline, which has no z_sem."""
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    """The forward process and what the decoder predicts."""
+    first_stage: FirstStageConfig | None = None
+    """Maps images to the latents that are diffused; None diffuses the pixels themselves, as in the paper."""
     input: InputConfig = field(default_factory=InputConfig)
+    """How files are prepared."""
+
+    upgrade = staticmethod(upgrade_model)
 
     def __post_init__(self) -> None:
-        channels, window = self.network.image_channels, self.input.window
-        rule = f"must have a low and a high value for each of {channels} channels"
-        require(window is None or len(window) == channels, "window", window, rule)
+        for name in ("image_size", "image_channels"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        parts = ((self.decoder, DecoderConfig), (self.encoder, EncoderConfig), (self.first_stage, FirstStageConfig))
+        for part, protocol in parts:
+            rule = f"must be the settings of one, with what {protocol.__name__} demands"
+            require(part is None or isinstance(part, protocol), protocol.__name__[:-6].lower(), part, rule)
+        for part, shape in ((self.first_stage, self.image_shape), (self.encoder, self.image_shape)):
+            _check(part, shape)
+        _check(self.decoder, self.latent_shape)
+        rule = f"must have a low and a high value for each of {self.image_channels} channels"
+        window = self.input.window
+        require(window is None or len(window) == self.image_channels, "window", window, rule)
+
+    @property
+    def image_shape(self) -> Shape:
+        """(c, h, w) of the images."""
+        return self.image_channels, self.image_size, self.image_size
+
+    @property
+    def latent_shape(self) -> Shape:
+        """(c, h, w) of what is diffused: the images, or the latents of the first stage."""
+        return self.first_stage.latent_shape(self.image_shape) if self.first_stage else self.image_shape
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether images are conditioned on z_sem (False: the paper's DDIM baseline)."""
+        return self.encoder is not None
+
+    @property
+    def z_sem_channels(self) -> int:
+        """d, the size of z_sem; 0 without an encoder."""
+        return self.encoder.z_sem_channels if self.encoder is not None else 0
+
+    @property
+    def network(self) -> NetworkConfig:
+        """The networks as version 0.1 described them."""
+        warn_renamed("ModelConfig.network", "ModelConfig.decoder and ModelConfig.encoder")
+        return NetworkConfig.of(self)
+
+
+def _check(part: Any, shape: Shape) -> None:
+    if hasattr(part, "check"):
+        part.check(shape)
 
 
 @dataclass(frozen=True)
@@ -179,7 +165,7 @@ class PriorConfig:
     hidden_channels: int = 2048
     """Width of the layers."""
     loss: PriorLoss = "l1"
-    """Mean absolute ("l1", as in the paper) or mean squared error of what the network predicts."""
+    """Mean absolute ("l1", as in the paper) or mean squared error of the network's prediction."""
     diffusion: DiffusionConfig = field(default_factory=lambda: DiffusionConfig("constant"))
     """Schedule, levels and what the network predicts."""
 
@@ -189,158 +175,131 @@ class PriorConfig:
         require_choice("loss", self.loss, PriorLoss)
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a model is trained. Lengths are in images, so that they mean the same at every batch size."""
-
-    images: int = 250_000
-    """Length of training: images seen."""
-    batch_size: int = 64
-    """Images per optimiser step, over all processes and accumulation steps."""
-    accumulation: int = 1
-    """Parts into which each process splits its share of the batch, to bound memory."""
-    learning_rate: float = 1e-4
-    """The optimiser's step size."""
-    optimizer: Optimizer = "adam"
-    """Adam (paper Table 5), or "muon", whose steps are orthogonal matrices (docs/recipe.md)."""
-    weight_decay: float = 0.0
-    """Share of a weight, relative to the learning rate, that each step takes away; with Adam that is AdamW, for latent
-    priors. 0 for none (paper Table 5)."""
-    warmup_images: int = 0
-    """Images over which the learning rate rises linearly from 0."""
-    cooldown: float = 0.0
-    """Share of the run, at its end, over which the learning rate falls linearly to 0."""
-    weighting: Weighting = "uniform"
-    """Weight of each level in the loss: uniform in what the network predicts (Eq. 6), or min-SNR-5
-    (Hang et al., 2023)."""
-    level_sampling: LevelSampling = "uniform"
-    """Which noise levels training sees: all alike (paper), or mostly those between image and noise ("middle"), at
-    which the decoder needs z_sem for more than the coarsest shapes."""
-    contrast: float = 0.0
-    """Weight of a second loss: z_sem is to tell each image from the others of its batch, however it is cut out or
-    recoloured (docs/recipe.md). 0 for none, as in the paper."""
-    orientations: float = 0.0
-    """Weight of a third loss: a linear function of z_sem is to tell which way the edges run in each part of the image
-    (docs/recipe.md). 0 for none, as in the paper."""
-    teaching: float = 0.0
-    """Weight of a fourth loss: a linear function of z_sem is to tell the vector that another network gives of each
-    image (docs/recipe.md). 0 for none, as in the paper."""
-    ema_decay: float = 0.9999
-    """Decay of the exponential moving average of the weights, per step."""
-    ema_warmup: bool = True
-    """Let the decay grow as (1 + n) / (10 + n) with the step n, so that short runs do not keep their random start."""
-    clip_norm: float = 1.0
-    """Gradients are scaled down to this norm."""
-    flip: bool = True
-    """Mirror every other image, at random."""
-    precision: Precision = "auto"
-    """bfloat16 mixed precision where the machine is faster with it ("auto"), or stated."""
-    seed: int = 0
-    """Start of every random number of the run."""
-    val_images: int = 256
-    """Held-out images (never trained on) for validation; at most a tenth of the data."""
-    validate_every: int = 25_000
-    """Images between validations, with their pictures."""
-    save_every: int = 25_000
-    """Images between checkpoints."""
-
-    def __post_init__(self) -> None:
-        require_choice("weighting", self.weighting, Weighting)
-        require_choice("optimizer", self.optimizer, Optimizer)
-        require_choice("level_sampling", self.level_sampling, LevelSampling)
-        require_choice("precision", self.precision, Precision)
-        for name in ("images", "batch_size", "accumulation", "validate_every", "save_every"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
-        require(self.val_images >= 2, "val_images", self.val_images, "must be at least 2")
-        require(self.warmup_images >= 0, "warmup_images", self.warmup_images, "must not be negative")
-        positive = math.isfinite(self.learning_rate) and self.learning_rate > 0
-        require(positive, "learning_rate", self.learning_rate, "must be positive")
-        decay = math.isfinite(self.weight_decay) and self.weight_decay >= 0
-        require(decay, "weight_decay", self.weight_decay, "must be 0 or more")
-        for name in ("contrast", "orientations", "teaching"):
-            weight = getattr(self, name)
-            require(math.isfinite(weight) and weight >= 0, name, weight, "must be 0 (none) or more")
-        require(0 <= self.cooldown <= 1, "cooldown", self.cooldown, "must lie in [0, 1]")
-        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "must lie in [0, 1)")
-        require(self.clip_norm > 0, "clip_norm", self.clip_norm, "must be positive")
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps that see `images` images, the last batch counted whole."""
-        return math.ceil(self.images / self.batch_size)
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the decoder's ODE is solved, downwards to decode and upwards to encode."""
-
-    steps: int = 20
-    """Solver steps, 1 to T."""
-    grid: Grid = "quadratic"
-    """Where the levels lie: from 1 to T, denser near the image, which loses least when inverted ("quadratic", see
-    docs/inversion.md); at T times the squares of 1/steps, 2/steps, ..., for few steps ("squares"); evenly spaced from
-    1, as published ("leading", which with few steps starts far below T); or evenly spaced up to T ("trailing")."""
-    inversion: Inversion = "exact"
-    """How x_T is found: "exact" solves each step of the decoder; "explicit" is the textbook reverse DDIM on the same
-    grid; "official" is the published one, on its shifted grid; "pair" keeps the last two states instead of one, twice
-    the stochastic code, and is exact by algebra at one network call per step (docs/inversion.md)."""
-    clip_x0: bool = False
-    """Clamp x0_hat to [-1, 1] in every step, as the published code does. Clipped steps cannot be inverted exactly."""
-    tolerance: float = 5e-5
-    """Exact inversion stops when a step's residual (root mean square, images in [-1, 1]) is below this."""
-    max_iterations: int = 30
-    """Network calls that exact inversion may spend on one step."""
-    solver: Solver = "ddim"
-    """How decoding steps: "ddim", which can be inverted; or "dpm++2m", of second order and without an inverse, for few
-    steps (see `fast`)."""
-    precision: Arithmetic = "float32"
-    """What the networks compute in: "float32", never rounded to TF32; "float64", for inversion to tolerances below
-    1e-6; "bfloat16", the fastest, for decoding what need not be exact. States are float32, or float64."""
-
-    def __post_init__(self) -> None:
-        require_choice("solver", self.solver, Solver)
-        require_choice("precision", self.precision, Arithmetic)
-        require_choice("grid", self.grid, Grid)
-        require_choice("inversion", self.inversion, Inversion)
-        require(self.steps >= 1, "steps", self.steps, "must be at least 1")
-        require(0 < self.tolerance < math.inf, "tolerance", self.tolerance, "must be positive")
-        require(self.max_iterations >= 1, "max_iterations", self.max_iterations, "must be at least 1")
-        rule = 'clipped steps have no inverse; set clip_x0=False, or inversion="official"'
-        require(not (self.clip_x0 and self.inversion in ("exact", "pair")), "inversion", self.inversion, rule)
-
-    @classmethod
-    def official(cls, steps: int = 20) -> Sampling:
-        """The setting that reproduces the published numbers: its grids, its clipping, its explicit inversion."""
-        return cls(steps=steps, grid="leading", inversion="official", clip_x0=True)
-
-    @classmethod
-    def fast(cls, steps: int = 10) -> Sampling:
-        """For random x_T: in 10 network calls no worse than DDIM in 50 (docs/inversion.md). It cannot encode."""
-        return cls(steps=steps, grid="squares", solver="dpm++2m")
-
-
 Settings = TypeVar("Settings")
 
 
-def from_dict(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
-    """Build a settings dataclass from plain values (as in config.json).
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Plain values of a settings dataclass, for JSON; parts carry their `kind`.
 
     Raises:
-        ConfigError: a key that `kind` does not have, or a value that its rules forbid.
+        ConfigError: a part whose class cannot be imported by its name.
     """
-    known = {f.name: f for f in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise ConfigError(f"{kind.__name__} has no setting {unknown[0]!r}: known are {', '.join(sorted(known))}")
-    nested = {"network": NetworkConfig, "diffusion": DiffusionConfig, "input": InputConfig}
-    plain = {}
-    for name, value in values.items():
-        if name in nested:
-            plain[name] = from_dict(nested[name], value)
-        else:
-            plain[name] = _frozen(value)
-    return kind(**plain)
+    kind = _kind(type(settings))
+    values = {f.name: _plain(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
+    return {"kind": kind, **values} if kind else values
+
+
+def from_dict(cls: type[Settings], values: Mapping[str, Any], *, trust_code: bool = False) -> Settings:
+    """Build a settings dataclass from plain values, as in config.json.
+
+    Args:
+        cls: the dataclass.
+        values: its fields; those that are absent take their defaults.
+        trust_code: whether parts outside this package, which `values` names by import path, may be imported.
+
+    Raises:
+        ConfigError: a key that `cls` does not have, a value of another type or forbidden by a rule, an unknown `kind`,
+            or a part that cannot or may not be imported.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{cls.__name__} is {values!r:.60}: must be an object of named settings")
+    values = getattr(cls, "upgrade", dict)(values)  # settings that an earlier version wrote
+    known = {f.name for f in dataclasses.fields(cls) if f.init}  # pyright: ignore[reportArgumentType]
+    if unknown := sorted(map(str, set(values) - known)):
+        raise ConfigError(f"{cls.__name__} has no setting {unknown[0]!r}: known are {', '.join(sorted(known))}")
+    hints = get_type_hints(cls)
+    read = {name: _read(name, hints[name], value, trust_code) for name, value in values.items()}
+    try:
+        return cls(**read)
+    except TypeError as error:
+        raise ConfigError(f"{cls.__name__}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _kind(cls: type) -> str | None:
+    """What names a part's class in JSON; None for settings that are no part."""
+    if kind := getattr(cls, "kind", None):
+        return kind
+    module = cls.__module__
+    if module.partition(".")[0] == "diffae":
+        return None
+    if module == "__main__" or "<locals>" in cls.__qualname__:
+        rule = "its class must stand at the top level of a module that can be imported, to be found again"
+        raise ConfigError(f"kind is {module}:{cls.__qualname__}: {rule}")
+    return f"{module}:{cls.__qualname__}"
+
+
+def _read(name: str, hint: Any, value: Any, trust_code: bool) -> Any:
+    if isinstance(value, list) and get_origin(hint) is tuple and any(map(_is_settings, get_args(get_args(hint)[0]))):
+        return tuple(_read(name, get_args(hint)[0], item, trust_code) for item in value)
+    if isinstance(value, Mapping):
+        cls, fields = _class_of(name, get_args(hint) or (hint,), dict(value), trust_code)
+        return from_dict(cls, fields, trust_code=trust_code)
+    value = _frozen(value)
+    try:
+        return check_type(value, hint)
+    except TypeCheckError:
+        shown = str(hint).replace("typing.", "") if get_args(hint) else getattr(hint, "__name__", hint)
+        raise ConfigError(f"{name} is {value!r:.60}: must be of type {shown}") from None
+
+
+def _is_settings(hint: Any) -> bool:
+    return dataclasses.is_dataclass(hint)
+
+
+def _class_of(name: str, options: tuple[Any, ...], fields: dict[str, Any], trust_code: bool) -> tuple[type, dict]:
+    """The settings class that an object in JSON is of, and its fields."""
+    classes = [option for option in options if _is_settings(option)]
+    kind = fields.pop("kind", None)
+    if isinstance(kind, str) and ":" in kind:
+        return _imported(name, kind, trust_code), fields
+    for cls in classes:
+        if getattr(cls, "kind", None) == kind:
+            return cls, fields
+    known = ", ".join(repr(cls.kind) for cls in classes if hasattr(cls, "kind")) or "none of this package"
+    rule = f"known are {known}, or the import path 'module:Class' of a part elsewhere"
+    raise ConfigError(f"{name} has kind {kind!r}: {rule}")
+
+
+def _imported(name: str, path: str, trust_code: bool) -> type:
+    if not trust_code:
+        rule = "is code outside diffae; if you trust it, read with trust_code=True"
+        raise ConfigError(f"{name} is {path!r}: {rule}")
+    module, _, attribute = path.partition(":")
+    try:
+        cls = getattr(import_module(module), attribute)
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise ConfigError(f"{name} is {path!r}: cannot be imported ({reason}); put its module on PYTHONPATH") from error
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise ConfigError(f"{name} is {path!r}: must be a dataclass of settings")
+    return cls
 
 
 def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _accepting_network(init: Any) -> Any:
+    """`ModelConfig(NetworkConfig(...), diffusion, input)`, the signature of version 0.1, still works."""
+
+    def translated(self: ModelConfig, *args: Any, **kwargs: Any) -> None:
+        if args and isinstance(args[0], NetworkConfig):
+            kwargs |= dict(zip(("network", "diffusion", "input"), args, strict=False))
+            args = ()
+        if isinstance(network := kwargs.pop("network", None), NetworkConfig):
+            warn_renamed("ModelConfig(network=...)", "ModelConfig(decoder=..., encoder=...)")
+            parts = from_dict(ModelConfig, {"network": dataclasses.asdict(network)})
+            names = ("image_size", "image_channels", "decoder", "encoder")
+            kwargs |= {name: getattr(parts, name) for name in names}
+        init(self, *args, **kwargs)
+
+    return translated
+
+
+ModelConfig.__init__ = _accepting_network(ModelConfig.__init__)

@@ -1,6 +1,6 @@
 """Named settings: the paper's Table 5 (Preechakul et al., CVPR 2022) and two smaller networks for modest machines.
 
-Each comes with one of two recipes of training: the paper's, and the one found to teach z_sem more (docs/recipe.md).
+Each comes with one of two training recipes: the paper's, and one from which z_sem learns more (docs/recipe.md).
 """
 
 from __future__ import annotations
@@ -8,76 +8,68 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from diffae.config import ModelConfig, NetworkConfig, PriorConfig, TrainingConfig
+from diffae.config import ModelConfig, PriorConfig, UNetConfig, UNetEncoderConfig
 from diffae.errors import require_choice
+from diffae.training.settings import ContrastiveConfig, HOGConfig, TrainingConfig
 
 Recipe = Literal["default", "paper"]
-
-PRIOR_STEPS = 100
-"""Solver steps of the latent prior: its network is small, so that they cost little beside one of the decoder's."""
+Preset = tuple[ModelConfig, TrainingConfig]
 
 
-TEACHING = 0.3
-"""Weight of a teacher's lesson, where one is given: three times that of the contrast (docs/recipe.md)."""
+def _large(size: int, width: int, mult: tuple[int, ...], batch: int, images: int) -> Preset:
+    """A column of Table 5; the encoder has one more level than the UNet."""
+    decoder = UNetConfig(width, mult)
+    encoder = UNetEncoderConfig(model_channels=width, channel_mult=(*mult, mult[-1]))
+    training = TrainingConfig(images=images, batch_size=batch, ema_warmup=False, val_images=1024)
+    return ModelConfig(size, decoder=decoder, encoder=encoder), training
 
 
-def _large(size: int, width: int, mult: tuple[int, ...], batch: int, images: int) -> tuple[ModelConfig, TrainingConfig]:
-    """A column of Table 5; the encoder adds one level to the UNet's."""
-    network = NetworkConfig(size, 3, width, mult, encoder_channel_mult=(*mult, mult[-1]))
-    return ModelConfig(network), TrainingConfig(images=images, batch_size=batch, ema_warmup=False, val_images=1024)
+def _small(size: int, mult: tuple[int, ...]) -> Preset:
+    """Networks that a laptop can train, with batch size and learning rate for runs of some thousand steps."""
+    shared = {"model_channels": 32, "res_blocks": 1, "attention_resolutions": (8,)}
+    decoder = UNetConfig(channel_mult=mult, time_channels=128, dropout=0.0, **shared)
+    encoder = UNetEncoderConfig(128, channel_mult=(*mult, mult[-1]), **shared)
+    return ModelConfig(size, decoder=decoder, encoder=encoder), TrainingConfig(learning_rate=3e-4)
 
 
-def _small(size: int, mult: tuple[int, ...]) -> tuple[ModelConfig, TrainingConfig]:
-    """Networks that a laptop trains, with batch and learning rate for runs of some thousand steps."""
-    network = NetworkConfig(
-        size,
-        3,
-        32,
-        mult,
-        res_blocks=1,
-        attention_resolutions=(8,),
-        time_channels=128,
-        dropout=0.0,
-        z_sem_channels=128,
-        encoder_channel_mult=(*mult, mult[-1]),
-        encoder_res_blocks=1,
-    )
-    return ModelConfig(network), TrainingConfig(learning_rate=3e-4)
-
-
-def _improved(name: str, model: ModelConfig, training: TrainingConfig) -> tuple[ModelConfig, TrainingConfig]:
-    """The default recipe: what was found to teach z_sem more from the same images (docs/recipe.md).
+def _improved(name: str, model: ModelConfig, training: TrainingConfig) -> Preset:
+    """The default recipe, from which z_sem learns more from the same images (docs/recipe.md).
 
     The learning rate falls with the network's width; the small batch is for networks that fill a machine with it.
     """
-    width = model.network.model_channels
-    network = replace(model.network, encoder_pooling="flatten", z_map_channels=3 * width // 16, upsampling="last")
-    batch = 32 if name.startswith("small") else training.batch_size
+    assert isinstance(model.decoder, UNetConfig)
+    assert isinstance(model.encoder, UNetEncoderConfig)
+    width = model.decoder.model_channels
     training = replace(
         training,
-        batch_size=batch,
+        batch_size=32 if name.startswith("small") else training.batch_size,
         learning_rate=1e-3 * 32 / width,
         optimizer="muon",
         warmup_images=10_000,
         cooldown=0.2,
         level_sampling="middle",
-        contrast=0.1,
-        orientations=0.3,
+        auxiliary_losses=(ContrastiveConfig(0.1), HOGConfig(0.3)),
         ema_warmup=True,
     )
-    return replace(model, network=network, diffusion=replace(model.diffusion, prediction="v")), training
+    model = replace(
+        model,
+        decoder=replace(model.decoder, z_map_channels=3 * width // 16, upsampling="last"),
+        encoder=replace(model.encoder, pooling="flatten"),
+        diffusion=replace(model.diffusion, prediction="v"),
+    )
+    return model, training
 
 
-def presets(recipe: Recipe = "default") -> dict[str, tuple[ModelConfig, TrainingConfig]]:
+def presets(recipe: Recipe = "default") -> dict[str, Preset]:
     """Named settings: two small networks, and the paper's Table 5, each with the settings of a recipe.
 
     Args:
-        recipe: "paper" is Table 5 to the letter: eps, linear schedule, levels drawn evenly, Adam 1e-4, EMA 0.9999, the
-            published weights' layout; the small networks, which the paper does not have, take 3e-4 and batches of 64.
-            "default" is ours (docs/recipe.md), on the same networks but for two linear layers and the place where
-            feature maps are doubled.
+        recipe: "paper" is Table 5 exactly: eps, linear schedule, uniform levels, Adam at 1e-4, EMA 0.9999, and the
+            networks of the published weights; the small networks, which the paper does not have, use 3e-4 and batches
+            of 64. "default" is ours (docs/recipe.md), on the same networks except for two linear layers and the place
+            of upsampling.
 
-    The lengths of training in the paper's presets are the published templates'.
+    Training lengths of the paper's presets are those of the published templates.
     """
     require_choice("recipe", recipe, Recipe)
     paper = {
@@ -100,7 +92,7 @@ def _prior_large(layers: int, batch: int, decay: float, codes: int) -> tuple[Pri
 
 
 def _prior_small() -> tuple[PriorConfig, TrainingConfig]:
-    """What the z_sem of a small network needs: some minutes on a CPU."""
+    """For the z_sem of a small network: trains in minutes on a CPU."""
     training = TrainingConfig(
         images=2_000_000,
         batch_size=256,
@@ -114,9 +106,9 @@ def _prior_small() -> tuple[PriorConfig, TrainingConfig]:
 
 
 def prior_presets() -> dict[str, tuple[PriorConfig, TrainingConfig]]:
-    """The latent prior that belongs to each preset: the paper's Table 6, and a smaller one for the small networks.
+    """The latent prior for each preset: the paper's Table 6, and a smaller one for the small networks.
 
-    Lengths of training are in codes, the published templates'.
+    Training lengths are in codes, those of the published templates.
     """
     return {
         "small32": _prior_small(),

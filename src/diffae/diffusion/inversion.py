@@ -1,27 +1,29 @@
-"""Exact inversion of the DDIM decoder: find the x_T that decodes to the given image.
+"""Inversions of DDIM: find the x_T that decodes to a given image, exactly or as the paper and the published code do.
 
 Decoding steps from level t to s by x_s = a x_t + b eps_hat(x_t, t). Its inverse is implicit: x_t is the fixed point of
 
     g(x_t) = (x_s - b eps_hat(x_t, t)) / a.
 
-Plain iteration of g contracts with rate about (1 - sigma_s / sigma_t) ||I - J||, J the denoiser's Jacobian; here it is
-accelerated by Anderson's method and stopped, image by image, on the residual of the step it inverts,
-||a x_t + b eps_hat(x_t, t) - x_s||, which is what the decoder will be off by. Where acceleration overshoots, an image
-goes back to its best iterate, forgets the others, and takes plain steps from there, shorter and shorter.
+Plain iteration of g contracts with rate about (1 - sigma_s / sigma_t) ||I - J||, where J is the denoiser's Jacobian.
+`ExactInversion` accelerates it by Anderson's method and stops, image by image, on the residual of the step it inverts,
+||a x_t + b eps_hat(x_t, t) - x_s||, which is the error the decoder will make. Where acceleration overshoots, an image
+returns to its best iterate, drops the others, and takes plain steps from there, each half as long as the last.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from diffae.diffusion.solvers import coefficients
+from diffae.diffusion.solvers import DDIM, clipped, coefficients, step
 from diffae.diffusion.timesteps import require_rising
 
 PredictNoiseOf = Callable[[Tensor, int, Tensor], Tensor]
@@ -31,20 +33,95 @@ MEMORY = 4
 """Earlier iterates that Anderson acceleration mixes."""
 
 OVERSHOT = 2.0
-"""An iterate whose residual is larger than the best one times this is given up. Acceleration that works is not
-monotone: with a bound of 1 the steps it needs are lost, without one it wanders off on narrow distributions."""
+"""An iterate whose residual exceeds the best one's by this factor is dropped. Acceleration that works is not monotone:
+a bound of 1 rejects steps it needs, and without a bound it diverges on narrow distributions."""
 
 
 @dataclass
-class Inverted:
-    """What exact inversion returns."""
+class Encoded:
+    """A stochastic code, and how it was found."""
 
     x_T: Tensor
-    """The stochastic code, as x_0."""
-    residual: Float[Tensor, " b"]
-    """Largest residual over the steps, root mean square, images in [-1, 1]."""
+    """As x_0."""
     calls: Int[Tensor, " b"]
     """Network calls spent on each image."""
+    residual: Float[Tensor, " b"] | None = None
+    """Of exact inversion: largest residual over the steps, root mean square, images in [-1, 1]."""
+    x_below: Tensor | None = None
+    """Of BDIA: the state one step below x_T."""
+
+
+def one_call_per_step(x_0: Tensor, levels: Sequence[int]) -> Int[Tensor, " b"]:
+    """The number of calls of an inversion that spends one on every step."""
+    return torch.full((len(x_0),), len(levels) - 1, device=x_0.device)
+
+
+def all_rows(predict_noise: PredictNoiseOf, x_0: Tensor) -> Callable[[Tensor, int], Tensor]:
+    """`predict_noise` for the whole batch at once."""
+    rows = torch.arange(len(x_0), device=x_0.device)
+    return lambda x, t: predict_noise(x, t, rows)
+
+
+@dataclass(frozen=True)
+class ExplicitInversion:
+    """Textbook reverse DDIM (Eq. 8): eps_hat is taken at the known end of every step.
+
+    Level 0, the clean image, is given to the network as level 1, the lowest it knows.
+    """
+
+    inverts: ClassVar[type] = DDIM
+    needs_float32: ClassVar[bool] = False
+
+    def encode(
+        self,
+        predict_noise: PredictNoiseOf,
+        x_0: Tensor,
+        levels: Sequence[int],
+        alpha_bar: np.ndarray,
+        *,
+        clip: bool = False,
+    ) -> Encoded:
+        """x_0 to about the x_T that decodes to it, on the decoder's own levels."""
+        require_rising(levels, len(alpha_bar) - 1)
+        predict, x = all_rows(predict_noise, x_0), x_0
+        for s, t in pairwise(levels):
+            eps_hat = predict(x, max(s, 1))
+            if clip and s > 0:
+                x_hat, eps_hat = clipped(x, eps_hat, alpha_bar[s])
+                x = math.sqrt(alpha_bar[t]) * x_hat + math.sqrt(1 - alpha_bar[t]) * eps_hat
+            else:
+                a, b = coefficients(alpha_bar[t], alpha_bar[s])
+                x = (x - b * eps_hat) / a
+        return Encoded(x, one_call_per_step(x_0, levels))
+
+
+@dataclass(frozen=True)
+class OfficialInversion:
+    """The published reverse DDIM, for the published numbers.
+
+    It treats x_0 as being at the first level above 0, and alpha_bar as 0 beyond the last, so that every step is
+    shifted by one against the decoder's.
+    """
+
+    inverts: ClassVar[type] = DDIM
+    needs_float32: ClassVar[bool] = False
+
+    def encode(
+        self,
+        predict_noise: PredictNoiseOf,
+        x_0: Tensor,
+        levels: Sequence[int],
+        alpha_bar: np.ndarray,
+        *,
+        clip: bool = True,
+    ) -> Encoded:
+        """x_0 to the published stochastic code."""
+        require_rising(levels, len(alpha_bar) - 1)
+        predict, x = all_rows(predict_noise, x_0), x_0
+        alpha_bar_next = [*(alpha_bar[t] for t in levels[2:]), 0.0]
+        for t, following in zip(levels[1:], alpha_bar_next, strict=True):
+            x = step(x, predict(x, t), alpha_bar[t], following, clip)
+        return Encoded(x, one_call_per_step(x_0, levels))
 
 
 def rms(x: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
@@ -63,17 +140,17 @@ class Anderson:
         self.f: list[Tensor] = []
 
     def keep(self, rows: Tensor) -> None:
-        """Forget the rows that are finished."""
+        """Keep these rows; the others are finished."""
         self.x = [x[rows] for x in self.x]
         self.f = [f[rows] for f in self.f]
 
     def restart(self, rows: Bool[Tensor, "b 1"], x: Float[Tensor, "b d"], f: Float[Tensor, "b d"]) -> None:
-        """For the rows that are true, forget all but the iterate x with f: the next update is a plain step from it."""
+        """In the rows that are true, keep only the iterate x with f: the next update is a plain step from it."""
         self.x = [torch.where(rows, x, earlier) for earlier in self.x]
         self.f = [torch.where(rows, f, earlier) for earlier in self.f]
 
     def update(self, x: Float[Tensor, "b d"], f: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """From iterate x with f = g(x) - x: the x + f of plain iteration, less its best fit by past differences."""
+        """The next iterate, from x with f = g(x) - x: x + f of plain iteration, less its best fit by past ones."""
         self.x, self.f = [*self.x[-MEMORY:], x], [*self.f[-MEMORY:], f]
         if len(self.f) == 1:
             return x + f
@@ -115,25 +192,24 @@ def invert_step(
     eps_hat: Callable[[Tensor, Tensor], Tensor],
     x_s: Float[Tensor, "b d"],
     guess: Float[Tensor, "b d"],
-    a: float,
-    b: float,
-    tolerance: float,
-    max_iterations: int,
+    ab: tuple[float, float],
+    limits: ExactInversion,
 ) -> _Step:
     """Solve x_s = a x_t + b eps_hat(x_t) for x_t, for each row until its residual is below the tolerance.
 
     `eps_hat(x, rows)` evaluates the network. The only wait for the device is the test for unfinished rows.
     """
+    a, b = ab
     best = _Step.start(guess)
     rows, x, mix = torch.arange(len(x_s), device=x_s.device), guess, Anderson()
     length = torch.ones_like(guess[:, :1])
-    for _ in range(max_iterations):
+    for _ in range(limits.max_iterations):
         eps = eps_hat(x, rows)
         f = (x_s[rows] - b * eps) / a - x
         residual = a * rms(f)
         overshot = (residual > OVERSHOT * best.residual[rows])[:, None]
         best.offer(rows, x, eps, residual)
-        unfinished = (residual > tolerance).nonzero()[:, 0]
+        unfinished = (residual > limits.tolerance).nonzero()[:, 0]
         if len(unfinished) == 0:
             break
         x = torch.where(overshot, best.x[rows], x)
@@ -147,36 +223,46 @@ def invert_step(
     return best
 
 
-def encode_exact(
-    predict_noise: PredictNoiseOf,
-    x_0: Float[Tensor, "b ..."],
-    levels: Sequence[int],
-    alpha_bar: np.ndarray,
-    *,
-    tolerance: float,
-    max_iterations: int,
-) -> Inverted:
-    """x_0 to the x_T from which `solvers.decode`, on the same levels and without clipping, returns to x_0.
+@dataclass(frozen=True)
+class ExactInversion:
+    """Solves each step of the decoder to a tolerance (see the head of this module).
 
-    Each step starts from the explicit step along the eps_hat just found at its lower end, which costs no call.
-    A residual above the tolerance is returned as it is: the caller reports it.
-
-    Raises:
-        ConfigError: levels that do not rise from 0.
+    Each step starts from the explicit step along the eps_hat just found at its lower end, which costs no call. A
+    residual above the tolerance is returned as it is, for the caller to report.
     """
-    require_rising(levels, len(alpha_bar) - 1)
-    x = x_0.flatten(1)
-    eps = torch.zeros_like(x)
-    residual = torch.zeros_like(x[:, 0])
-    calls = torch.zeros_like(residual, dtype=torch.int64)
-    for s, t in pairwise(levels):
-        a, b = coefficients(alpha_bar[t], alpha_bar[s])
 
-        def eps_hat(x: Tensor, rows: Tensor, t: int = t) -> Tensor:
-            return predict_noise(x.view(-1, *x_0.shape[1:]), t, rows).flatten(1)
+    tolerance: float = 5e-5
+    """Bound on a step's residual: root mean square, images in [-1, 1]."""
+    max_iterations: int = 30
+    """Network calls that may be spent on one step."""
 
-        found = invert_step(eps_hat, x, (x - b * eps) / a, a, b, tolerance, max_iterations)
-        x, eps = found.x, found.eps
-        residual = torch.maximum(residual, found.residual)
-        calls += found.calls
-    return Inverted(x.view_as(x_0), residual, calls)
+    inverts: ClassVar[type] = DDIM
+    needs_float32: ClassVar[bool] = True
+
+    def encode(
+        self,
+        predict_noise: PredictNoiseOf,
+        x_0: Float[Tensor, "b ..."],
+        levels: Sequence[int],
+        alpha_bar: np.ndarray,
+        *,
+        clip: bool = False,
+    ) -> Encoded:
+        """x_0 to the x_T from which `DDIM.decode`, on the same levels and without clipping, returns to x_0."""
+        assert not clip, "clipped steps have no inverse; Sampling refuses them"
+        require_rising(levels, len(alpha_bar) - 1)
+        x = x_0.flatten(1)
+        eps = torch.zeros_like(x)
+        residual = torch.zeros_like(x[:, 0])
+        calls = torch.zeros_like(residual, dtype=torch.int64)
+        for s, t in pairwise(levels):
+            a, b = coefficients(alpha_bar[t], alpha_bar[s])
+
+            def eps_hat(x: Tensor, rows: Tensor, t: int = t) -> Tensor:
+                return predict_noise(x.view(-1, *x_0.shape[1:]), t, rows).flatten(1)
+
+            found = invert_step(eps_hat, x, (x - b * eps) / a, (a, b), self)
+            x, eps = found.x, found.eps
+            residual = torch.maximum(residual, found.residual)
+            calls += found.calls
+        return Encoded(x.view_as(x_0), calls, residual)

@@ -1,21 +1,21 @@
-"""Which levels a solver visits: rising integers from 0 (the clean image) to the level of x_T."""
+"""Timestep spacing: which levels a solver visits, rising integers from 0 (the clean image) to the level of x_T."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 
-from diffae.config import Grid
+from diffae.diffusion.settings import Spacing
 from diffae.errors import ConfigError
 
 
-def levels_of(steps: int, grid: Grid, top: int) -> list[int]:
-    """The `steps + 1` levels of a grid on 0..top, for any number of steps from 1 to `top`.
+def levels_of(steps: int, spacing: Spacing, top: int) -> list[int]:
+    """The `steps + 1` levels on 0..top, for any number of steps from 1 to `top`.
 
-    "quadratic": from 1 to T, spaced as squares (Song et al., DDIM, 2021, Appendix D.2), but never less than 1 apart.
-    "squares": at top times the squares of 1/steps, 2/steps, ..., 1: of few steps none is spent on level 1, where
-    hardly any noise is left.
-    "leading": evenly spaced from 1, as the published code's: 0, 1, 1 + T/steps, ...
+    "quadratic": from 1 to T, spaced as squares (Song et al., DDIM, 2021, Appendix D.2), but at least 1 apart.
+    "squares": at top times the squares of 1/steps, 2/steps, ..., 1, which spends none of a few steps on level 1, where
+    there is hardly any noise.
+    "leading": evenly spaced from 1, as in the published code: 0, 1, 1 + T/steps, ...
     "trailing": evenly spaced up to T: 0, T/steps, ..., T.
 
     Raises:
@@ -23,11 +23,11 @@ def levels_of(steps: int, grid: Grid, top: int) -> list[int]:
     """
     if not 1 <= steps <= top:
         raise ConfigError(f"steps is {steps}: must be between 1 and the {top} levels the model was trained with")
-    if grid == "trailing":
+    if spacing == "trailing":
         return [(i * top + steps // 2) // steps for i in range(steps + 1)]
-    if grid == "leading":
+    if spacing == "leading":
         return [0] + [1 + i * top // steps for i in range(steps)]
-    if grid == "squares":
+    if spacing == "squares":
         squares = [top * (i / steps) ** 2 for i in range(1, steps + 1)]
     else:
         squares = [1 + (top - 1) * (i / (steps - 1)) ** 2 for i in range(steps)] if steps > 1 else [top]
@@ -42,4 +42,4 @@ def require_rising(levels: Sequence[int], top: int) -> None:
     rising = all(s < t for s, t in pairwise(levels))
     if not (len(levels) >= 2 and levels[0] == 0 and rising and levels[-1] <= top):
         shown = ", ".join(map(str, levels[:8])) + (", ..." if len(levels) > 8 else "")
-        raise ConfigError(f"levels are {shown}: must rise from 0 to at most {top}; grids.levels_of makes them")
+        raise ConfigError(f"levels are {shown}: must rise from 0 to at most {top}; timesteps.levels_of makes them")

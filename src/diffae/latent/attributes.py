@@ -22,6 +22,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from diffae import checkpoint
+from diffae.checkpoint import Fingerprint
 from diffae.data.labels import LabelTable
 from diffae.errors import CheckpointError, ConfigError, DataError
 from diffae.latent.attribute_labels import Wanted, wanted_from
@@ -280,7 +281,7 @@ class AttributeDirections:
         checkpoint.write_tensors(Path(folder) / ATTRIBUTES, tensors, texts)
 
     @classmethod
-    def load(cls, folder: str | Path, fingerprint: str | None = None) -> AttributeDirections:
+    def load(cls, folder: str | Path, fingerprint: Fingerprint | None = None) -> AttributeDirections:
         """Read what `save` wrote.
 
         Args:
@@ -294,7 +295,7 @@ class AttributeDirections:
             how = f"`diffae fit-attributes {folder} --labels labels.csv`"
             raise CheckpointError(f"{folder} has no attributes yet: fit some with {how}")
         tensors, texts = checkpoint.read_tensors(path)
-        if fingerprint not in (None, texts.get("model")):
+        if fingerprint is not None and not fingerprint.matches(texts.get("model")):
             whose = f"belongs to a model with fingerprint {texts.get('model')}, this one's is {fingerprint}"
             raise CheckpointError(f"{path} {whose}: fit the attributes again")
         self = cls()

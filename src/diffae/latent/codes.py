@@ -16,9 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffae import checkpoint
-from diffae.config import NetworkConfig, Sampling, from_dict
-from diffae.data.formats.writing import Origin
+from diffae.checkpoint import Fingerprint
+from diffae.config import from_dict, to_dict
+from diffae.data.formats.metadata import ImageMetadata
 from diffae.diffusion.interpolation import lerp, slerp
+from diffae.diffusion.settings import Sampling
 from diffae.errors import CheckpointError, ConfigError, DataError
 
 _FORMAT = "diffae_codes"
@@ -33,10 +35,10 @@ class Code:
     Attributes:
         z_sem: (b, d); None for a model without an encoder.
         x_T: (b, c, size, size); None where only z_sem was asked for.
-        residual: (b,) how far the worst step of exact inversion is from its solution: root mean square, images in
-            [-1, 1]. None for other ways of inversion.
+        residual: (b,) of exact inversion, the largest residual over the steps: root mean square, images in [-1, 1].
+            None for other inversions.
         calls: (b,) network calls spent on each image's x_T.
-        x_below: as x_T, the state one step below it: the other half of the stochastic code in the pair mode.
+        x_below: as x_T, the state one step below it: the other half of BDIA's stochastic code.
     """
 
     z_sem: Float[Tensor, "b d"] | None
@@ -61,14 +63,18 @@ class Code:
         columns = (getattr(self, field.name) for field in fields(self))
         return Code(*(None if column is None else column.to(device) for column in columns))
 
-    def complete(self, network: NetworkConfig, generator: torch.Generator | None = None) -> Code:
-        """The code, ready to be decoded by networks of this configuration: x_T is drawn from N(0, I) where absent.
+    def complete(self, shape: tuple[int, int, int], d: int, generator: torch.Generator | None = None) -> Code:
+        """The code, ready to be decoded; x_T is drawn from N(0, I) where it is None.
+
+        Args:
+            shape: (c, h, w) of one x_T of the model.
+            d: size of the model's z_sem; 0 without an encoder.
+            generator: source of random x_T, on the CPU.
 
         Raises:
-            DataError: a part is missing or too much, of another shape, or not finite.
+            DataError: a part is missing or superfluous, of another shape, or not finite.
         """
-        z_sem, x_T, d = self.z_sem, self.x_T, network.z_sem_channels
-        shape = (network.image_channels, network.image_size, network.image_size)
+        z_sem, x_T = self.z_sem, self.x_T
         if (z_sem is None) == (d > 0):
             raise DataError(f"z_sem is {'absent' if d else 'given'}: this model decodes with z_sem of size {d}")
         if z_sem is not None and (z_sem.dim() != 2 or z_sem.shape[1] != d):
@@ -88,13 +94,13 @@ class Code:
 
     @classmethod
     def join(cls, codes: Sequence[Code]) -> Code:
-        """Codes one after another as one, of the parts that the first one has."""
+        """Concatenate codes; the parts are those that the first one has."""
         columns = ([getattr(code, field.name) for code in codes] for field in fields(cls))
         return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
 
     @classmethod
     def between(cls, a: Code, b: Code, frames: int) -> Code:
-        """Codes on the way from a to b (one image each), both included: lerp on z_sem, slerp on x_T (Section 5.2).
+        """Codes from a to b (one image each), both included: lerp on z_sem, slerp on x_T (Section 5.2).
 
         Raises:
             ConfigError: fewer than 2 frames.
@@ -109,7 +115,7 @@ class Code:
         if a.x_below is None or b.x_below is None:
             return cls(z_sem, slerp(a.x_T, b.x_T, weight))
         ends = torch.cat([a.x_T, a.x_below], dim=1), torch.cat([b.x_T, b.x_below], dim=1)
-        x_T, x_below = slerp(*ends, weight).chunk(2, dim=1)  # one arc for both, which keeps them consecutive
+        x_T, x_below = slerp(*ends, weight).chunk(2, dim=1)  # one arc for both, so that they stay consecutive states
         return cls(z_sem, x_T, x_below=x_below)
 
 
@@ -132,19 +138,19 @@ class StoredCodes:
     calls: Int[Tensor, " n"] | None = None
     """Network calls spent on each x_T."""
     x_below: Float[Tensor, "n c h w"] | None = None
-    """The state below x_T, in the pair mode."""
-    origins: Sequence[Origin | None] = ()
+    """The state below x_T, of BDIA."""
+    origins: Sequence[ImageMetadata | None] = ()
     """What the file of each image says beside its samples, so that decoded images are written like it; or nothing."""
 
-    def check_model(self, fingerprint: str, path: Path) -> None:
+    def check_model(self, fingerprint: Fingerprint, path: Path) -> None:
         """Raise `CheckpointError` unless the model of this fingerprint made these codes."""
-        if fingerprint != self.model:
+        if not fingerprint.matches(self.model):
             whose = f"belongs to a model with fingerprint {self.model}, this one's is {fingerprint}"
             raise CheckpointError(f"{path} {whose}: decode it with the model that encoded it, or encode again")
 
 
 def save_codes(path: str | Path, codes: StoredCodes) -> None:
-    """Write codes, whole or not at all.
+    """Write codes atomically.
 
     Raises:
         TrainingError: the disk is full or the folder cannot be written.
@@ -154,7 +160,7 @@ def save_codes(path: str | Path, codes: StoredCodes) -> None:
         _FORMAT: _VERSION,
         "names": json.dumps(codes.names),
         "model": codes.model,
-        "sampling": json.dumps(asdict(codes.sampling)),
+        "sampling": json.dumps(to_dict(codes.sampling)),
     }
     if any(codes.origins):
         texts["origins"] = json.dumps([origin and asdict(origin) for origin in codes.origins])
@@ -174,8 +180,11 @@ def load_codes(path: str | Path) -> StoredCodes:
     if texts.get(_FORMAT) != _VERSION:
         raise CheckpointError(f"{path} holds no codes: name a codes file made by this version of `diffae encode`")
     try:
-        names, sampling = json.loads(texts["names"]), from_dict(Sampling, json.loads(texts["sampling"]))
-        origins = tuple(origin and from_dict(Origin, origin) for origin in json.loads(texts.get("origins", "[]")))
+        names, sampling = (
+            json.loads(texts["names"]),
+            from_dict(Sampling, json.loads(texts["sampling"])),
+        )
+        origins = tuple(origin and from_dict(ImageMetadata, origin) for origin in json.loads(texts.get("origins", "[]")))
         codes = StoredCodes(names, texts["model"], sampling, **tensors, origins=origins)
     except (KeyError, ValueError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): encode the images again") from error

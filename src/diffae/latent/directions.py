@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,10 +17,17 @@ from torch import Tensor
 from diffae.config import Sampling
 from diffae.errors import ConfigError, DataError
 from diffae.latent.codes import Code
-from diffae.model import DiffusionAutoencoder
 
 SPANNED = 32
 """Principal directions within which `most_visible` looks: each costs two decoded images for each code."""
+
+
+class Decodes(Protocol):
+    """What `most_visible` needs of a model."""
+
+    def decode(self, code: Code, *, sampling: Sampling | None = None) -> Tensor:
+        """Images (b, c, h, w) of codes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def principal_directions(z_sem: Float[np.ndarray, "n d"], count: int) -> Directi
 
 @torch.no_grad()
 def most_visible(
-    model: DiffusionAutoencoder,
+    model: Decodes,
     code: Code,
     within: Directions,
     sampling: Sampling | None = None,

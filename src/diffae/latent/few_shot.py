@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffae.config import PRIOR_STEPS
 from diffae.errors import DataError
 from diffae.latent.prior import LatentPrior
 from diffae.latent.probes import LEAST_OF_CLASS, fit_plane
-from diffae.presets import PRIOR_STEPS
 
 DRAWN_AT_ONCE = 512
 RAREST = 1e-3

@@ -7,7 +7,6 @@ noise, as x_t is x_0 with noise.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffae import checkpoint
-from diffae.config import PriorConfig, from_dict
-from diffae.diffusion import solvers
-from diffae.diffusion.process import Scales
-from diffae.diffusion.schedules import alpha_bar_of
+from diffae.checkpoint import Fingerprint
+from diffae.config import PRIOR_STEPS, PriorConfig, from_dict, to_dict
+from diffae.diffusion.solvers import DDIM
 from diffae.diffusion.timesteps import levels_of
 from diffae.errors import CheckpointError, ConfigError, require
 from diffae.networks.mlp import SkipMLP
-from diffae.presets import PRIOR_STEPS
 
 PRIOR = "prior.safetensors"
 
@@ -48,7 +45,7 @@ class LatentPrior:
         self.config = config
         self.network = network.eval()
         self.mean, self.std = mean, std
-        self.alpha_bar = alpha_bar_of(config.diffusion)
+        self.process = config.diffusion.build()
 
     def to(self, device: str | torch.device) -> LatentPrior:
         """Move the network; returns self."""
@@ -67,8 +64,8 @@ class LatentPrior:
     def predict_noise(self, z_t: Float[Tensor, "b d"], t: int) -> Float[Tensor, "b d"]:
         """eps_hat(z_t, t): the noise in z_t at level t, 1..T, the same for the batch."""
         time = torch.full((len(z_t),), t - 1, device=z_t.device)
-        output = self.network(z_t, time)
-        return Scales.at_level(self.alpha_bar[t]).eps_from_output(self.config.diffusion.prediction, output, z_t)
+        scales = self.process.scales(t, z_t.dim())
+        return scales.eps_from_output(self.process.prediction, self.network(z_t, time), z_t)
 
     @torch.no_grad()
     def sample(
@@ -84,7 +81,7 @@ class LatentPrior:
         Args:
             count: how many.
             steps: solver steps, 1 to T.
-            truncation: z_norm is multiplied by it: below 1, codes lie nearer the mean, more typical and less varied.
+            truncation: factor on z_norm; below 1, codes are nearer the mean: more typical, less varied.
             generator: source of z_T, on the CPU.
 
         Raises:
@@ -94,27 +91,27 @@ class LatentPrior:
         require(0 <= truncation <= 1, "truncation", truncation, "must lie in [0, 1]; 1 leaves the codes as they are")
         levels = levels_of(steps, "leading", self.config.diffusion.levels)
         z_T = torch.randn((count, len(self.mean)), generator=generator).to(self.mean.device)
-        parts = [solvers.decode(self.predict_noise, z, levels, self.alpha_bar) for z in z_T.split(_BATCH)]
+        parts = [DDIM().decode(self.predict_noise, z, levels, self.process.alpha_bar) for z in z_T.split(_BATCH)]
         return self.denormalise(truncation * torch.cat(parts))
 
     # ------------------------------------------------------------------ on disk
 
     def save(self, folder: str | Path, model: str, **more: Any) -> None:
-        """Write prior.safetensors beside the autoencoder's weights, whole or not at all.
+        """Write prior.safetensors beside the autoencoder's weights, atomically.
 
         Args:
             folder: the autoencoder's.
             model: `DiffusionAutoencoder.fingerprint()` of the one whose z_sem these are.
-            more: plain values to note with it.
+            more: further plain values to store with it.
         """
         tensors = {f"{_NETWORK}{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {"mean": self.mean, "std": self.std}
-        texts = {_FORMAT: _VERSION, "model": model, "config": json.dumps(asdict(self.config))}
+        texts = {_FORMAT: _VERSION, "model": model, "config": json.dumps(to_dict(self.config))}
         noted = {name: json.dumps(value) for name, value in more.items()}
         checkpoint.write_tensors(Path(folder) / PRIOR, tensors, texts | noted)
 
     @classmethod
-    def load(cls, folder: str | Path, model: str) -> LatentPrior:
+    def load(cls, folder: str | Path, model: Fingerprint) -> LatentPrior:
         """Read what `save` wrote.
 
         Args:
@@ -130,7 +127,7 @@ class LatentPrior:
         tensors, texts = checkpoint.read_tensors(path)
         if texts.get(_FORMAT) != _VERSION:
             raise CheckpointError(f"{path} holds no prior: train one with `diffae train-prior`")
-        if texts.get("model") != model:
+        if not model.matches(texts.get("model")):
             whose = f"belongs to a model with fingerprint {texts.get('model')}, this one's is {model}"
             raise CheckpointError(f"{path} {whose}: train it again with `diffae train-prior --overwrite`")
         try:

@@ -6,6 +6,7 @@ Shapes: b images, c channels, h and w pixels of a feature map, n = h * w positio
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -13,21 +14,23 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from diffae.networks.settings import Shape, UNetConfig, UNetEncoderConfig
+
 Resample = Literal["down", "up"]
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
-    """The layer with all parameters at zero, so that the block it ends starts as the identity."""
+    """The layer with all parameters set to zero, so that a residual block ending in it starts as the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 class GroupNorm(nn.GroupNorm):
-    """PyTorch's, which puts out the memory layout that it takes, but for one case where its own is slow on CPUs.
+    """PyTorch's group normalisation, with a detour around one slow case on CPUs.
 
-    In channels-last it goes through small maps position by position and group by group, and in bfloat16 takes 10 to 25
-    times as long as in the contiguous layout where groups have fewer than 16 channels: changing there and back is less.
+    For small channels-last maps in bfloat16 with fewer than 16 channels per group, PyTorch takes 10 to 25 times as long
+    as in the contiguous layout; converting there and back is cheaper. The memory layout of the input is preserved.
     """
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -38,7 +41,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 def group_norm(channels: int) -> GroupNorm:
-    """GroupNorm in 32 groups, or fewer where the channels ask for it."""
+    """GroupNorm in 32 groups, or in fewer where 32 does not divide the channels."""
     return GroupNorm(math.gcd(32, channels), channels)
 
 
@@ -53,8 +56,8 @@ def sinusoidal_embedding(time: Int[Tensor, " b"], channels: int) -> Float[Tensor
 def halve(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
     """Average 2x2 pixels.
 
-    On CPUs PyTorch's pooling is fast in channels-last alone. In the contiguous layout two rows of pixels follow each
-    other in memory, and a matrix product over both is several times faster, forwards and backwards.
+    On CPUs PyTorch's pooling is fast only in channels-last. In the contiguous layout a matrix product over two rows of
+    pixels, which are adjacent in memory, is several times faster, forwards and backwards.
     """
     if not (x.is_cpu and x.is_contiguous()):
         return F.avg_pool2d(x, 2)
@@ -90,6 +93,9 @@ class AdaGN(nn.Module):
     With `z_channels` = 0 there is no z_scale (the DDIM baseline).
     """
 
+    optimizer_group = "adam"
+    """Muon leaves these parameters to Adam: orthogonalising them would be a third of its arithmetic."""
+
     def __init__(self, channels: int, time_channels: int, z_channels: int) -> None:
         super().__init__()
         self.norm = group_norm(channels)
@@ -110,8 +116,8 @@ class AdaGN(nn.Module):
 class ResBlock(nn.Module):
     """Residual block, optionally halving or doubling the feature map.
 
-    The UNet's blocks have a second convolution behind AdaGN; the encoder's, which know neither t nor z_sem, end after
-    the first (`time_channels` = 0), as in the published code.
+    The UNet's blocks have AdaGN and a second convolution; the encoder's, which depend on neither t nor z_sem
+    (`time_channels` = 0), end after the first, as in the published code.
     """
 
     def __init__(
@@ -153,8 +159,8 @@ def attend(
 ) -> Float[Tensor, "b heads n d"]:
     """softmax(q k^T / sqrt(d)) v.
 
-    In bfloat16 on CPUs PyTorch's kernel, which keeps no n x n weights, takes 2 to 3 times as long as two products: they
-    are taken while n is small.
+    In bfloat16 on CPUs PyTorch's fused kernel takes 2 to 3 times as long as two matrix products, which are used while
+    their n x n weights are small.
     """
     if not (q.is_cpu and q.dtype == torch.bfloat16 and q.shape[2] <= 1024):
         return F.scaled_dot_product_attention(q, k, v)
@@ -165,7 +171,7 @@ def attend(
 class Attention(nn.Module):
     """Self-attention over the positions of a feature map, with a residual connection.
 
-    `qkv` holds, head after head, that head's queries, keys and values: the published layout.
+    `qkv` holds each head's queries, keys and values together, one head after the other, as in the published weights.
     """
 
     def __init__(self, channels: int, heads: int) -> None:
@@ -187,7 +193,7 @@ class Attention(nn.Module):
 
 
 class Stage(nn.ModuleList):
-    """One entry of a path through the network: blocks called in turn, all with the same t and z_sem."""
+    """One stage of the network: blocks called in turn with the same t and z_sem."""
 
     def forward(
         self, x: Float[Tensor, "b c h w"], time: Tensor | None = None, z: Tensor | None = None
@@ -195,3 +201,42 @@ class Stage(nn.ModuleList):
         for block in self:
             x = block(x, time, z)
         return x
+
+
+Block = Callable[..., ResBlock]
+
+
+class Stem(nn.Conv2d):
+    """The first convolution, which ignores t and z_sem."""
+
+    def forward(self, input: Tensor, time: Tensor | None = None, z: Tensor | None = None) -> Tensor:
+        return super().forward(input)
+
+
+def contracting_path(
+    config: UNetConfig | UNetEncoderConfig, shape: Shape, block: Block
+) -> tuple[list[Stage], list[int]]:
+    """Stem, then per level `res_blocks` blocks (with attention where configured), then a halving block between levels.
+
+    Returns the stages, and the number of output channels of each.
+    """
+    mult = config.channel_mult
+    width = mult[0] * config.model_channels
+    stages, widths = [Stage([Stem(shape[0], width, 3, padding=1)])], [width]
+    for level, m in enumerate(mult):
+        for _ in range(config.res_blocks):
+            blocks: list[nn.Module] = [block(width, m * config.model_channels)]
+            width = m * config.model_channels
+            if shape[1] >> level in config.attention_resolutions:
+                blocks.append(Attention(width, config.heads))
+            stages.append(Stage(blocks))
+            widths.append(width)
+        if level < len(mult) - 1:
+            stages.append(Stage([block(width, width, how="down")]))
+            widths.append(width)
+    return stages, widths
+
+
+def bottleneck(width: int, heads: int, block: Block) -> Stage:
+    """Block, attention, block on the smallest feature map."""
+    return Stage([block(width, width), Attention(width, heads), block(width, width)])

@@ -1,4 +1,4 @@
-"""Training small networks on tensors in memory, by the same loop: baselines and detectors of the evaluation."""
+"""Training of small networks on tensors in memory, for the baselines and detectors of the evaluation."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from diffae import checkpoint
-from diffae.config import TrainingConfig
 from diffae.errors import CheckpointError, DataError
 from diffae.training.autoencoder import mix
-from diffae.training.logger import Journal
+from diffae.training.logger import Logger
+from diffae.training.settings import TrainingConfig
 from diffae.training.trainer import train
 
 _KEY = "key"
 
 Loss = Callable[[nn.Module, Sequence[Tensor]], Tensor]
-"""The mean loss of networks on a batch: the rows of each tensor."""
+"""The mean loss of networks on a batch, given as the rows of each tensor."""
 
 
 class ArrayTask:
-    """What the loop needs to know of training on tensors (a `diffae.training.trainer.Task`).
+    """Training on tensors in memory (a `diffae.training.trainer.Task`).
 
     Args:
         networks: what is trained.
-        tensors: rows that belong together, for instance images and their classes.
-        loss: of a batch of them.
-        config: length, batch, learning rate and seed.
+        tensors: with corresponding rows, for instance images and their classes.
+        loss: of a batch.
+        config: length, batch size, learning rate and seed.
         path: file for the averaged weights.
-        key: noted in it, to know it again.
+        key: stored in the file, to identify it.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class ArrayTask:
     def losses(
         self, networks: nn.Module, batch: Tensor, step: int, device: torch.device, parts: int
     ) -> Iterator[Tensor]:
-        """The loss of each part of the batch; noise inside the networks is drawn from the seed and the step."""
+        """The loss of each part of the batch; random numbers inside the networks depend on the seed and the step."""
         torch.manual_seed(mix(self.config.seed, step, int(batch[0])))
         for rows in batch.chunk(parts):
             yield self.loss(networks, [tensor[rows].to(device) for tensor in self.tensors])
 
     def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
-        """Nothing: these networks are measured where they are used."""
+        """No metrics: these networks are measured where they are used."""
         return {}
 
     def export(self, networks: nn.Module) -> None:
@@ -78,13 +78,13 @@ def train_on_arrays(
     key: str,
     console: Console | None = None,
 ) -> nn.Module:
-    """Networks trained on tensors in memory, or read from the folder where they were trained before.
+    """Networks trained on tensors in memory, or loaded from the folder if they were trained before.
 
     Args:
-        networks: makes them, with new weights.
+        networks: returns them, with new weights.
         tensors, loss, config: see `ArrayTask`.
         folder: for the weights and metrics.jsonl.
-        key: changes with whatever the weights depend on.
+        key: must change with everything the weights depend on.
         console: where progress goes; by default standard error.
     Raises:
         DataError: no rows.
@@ -106,8 +106,8 @@ def train_on_arrays(
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / "unfinished.safetensors"
     task = ArrayTask(module, tensors, loss, config, unfinished, key)
-    journal = Journal(folder, config.images, console or Console(stderr=True))
-    if not train(task, config, folder, journal, resume=False):
+    logger = Logger(folder, config.images, console or Console(stderr=True))
+    if not train(task, config, folder, logger, resume=False):
         raise KeyboardInterrupt
     weights, _ = checkpoint.read_tensors(unfinished)
     module.cpu()

@@ -1,4 +1,4 @@
-"""What a training run tells: metrics.jsonl, TensorBoard on request, and a progress line for whoever watches."""
+"""Logging of a training run: metrics.jsonl, TensorBoard if requested, and progress."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ METRICS = "metrics.jsonl"
 LINE_EVERY_SECONDS = 30.0
 
 
-class Journal:
-    """Writes one JSON line per report, and shows progress: a bar on a terminal, a line now and then in a log."""
+class Logger:
+    """Writes one JSON line per report, and shows progress: a bar on a terminal, a line every 30 seconds in a log."""
 
     def __init__(self, folder: Path, total_images: int, console: Console, *, tensorboard: bool = False) -> None:
         self.console = console
@@ -40,7 +40,7 @@ class Journal:
         self._task = self._bar.add_task("", total=total_images, loss="…", rate="…")
         self._last_line = time.monotonic()
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Logger:
         self._bar.start()
         return self
 
@@ -49,8 +49,8 @@ class Journal:
         if self._writer:
             self._writer.close()
 
-    def forget_after(self, step: int) -> None:
-        """Drop the lines of steps beyond `step`: a run resumed there reports them again.
+    def drop_after(self, step: int) -> None:
+        """Drop the lines of steps after `step`, which a resumed run reports again.
 
         Raises:
             TrainingError: the file cannot be read or written.
@@ -60,13 +60,13 @@ class Journal:
         try:
             text = self.path.read_text()
         except OSError as error:
-            raise TrainingError(f"cannot read {self.path}: {error.strerror}; mend or remove it") from error
+            raise TrainingError(f"cannot read {self.path}: {error.strerror}; repair or remove it") from error
         lines = [line for line in text.splitlines() if _step_of(line) <= step]
         with written_beside(self.path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines))
 
     def resume_at(self, images: int) -> None:
-        """Start the bar at the images already seen."""
+        """Set the bar to the images already seen."""
         self._bar.update(self._task, completed=images)
 
     def report(self, step: int, images: int, **values: float) -> None:
@@ -86,7 +86,7 @@ class Journal:
                 self._writer.add_scalar(name, value, images)
 
     def show(self, images: int, loss: float, rate: float) -> None:
-        """Move the progress bar, or print a line every half minute where there is no terminal."""
+        """Move the progress bar, or print a line every 30 seconds where there is no terminal."""
         self._bar.update(self._task, completed=images, loss=f"{loss:.4g}", rate=f"{rate:.0f}")
         if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
@@ -100,5 +100,5 @@ class Journal:
 def _step_of(line: str) -> float:
     try:
         return json.loads(line)["step"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return float("inf")  # a line cut short by a crash

@@ -1,9 +1,9 @@
 """Muon: orthogonal steps for matrices, AdamW for the rest.
 
-K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024). A convolution's weight, too, is a
-matrix, with a row for each channel it puts out. Its gradient consists mostly of the few directions with large singular
-values; a step that makes all singular values alike also learns what the others say. AdaGN's layers keep Adam: they
-are a third of the arithmetic. PyTorch's `torch.optim.Muon` takes no convolutions, and one matrix at a time.
+K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024). A convolution's weight is a matrix
+with one row per output channel. A gradient is dominated by a few directions with large singular values; a step that
+makes all singular values equal also learns from the others. A module whose attribute `optimizer_group` is "adam" keeps
+Adam for its parameters. PyTorch's `torch.optim.Muon` takes no convolutions, and one matrix at a time.
 """
 
 from __future__ import annotations
@@ -16,29 +16,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffae.networks.layers import AdaGN
-
 MOMENTUM = 0.95
-"""Of the running mean of gradients; Nesterov's, which looks one step ahead."""
+"""Momentum of the running mean of gradients (Nesterov)."""
 
 COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
-"""Of the polynomial that drives singular values towards 1, and how often: after it they lie in about 0.7 to 1.2."""
+"""Coefficients of the polynomial that drives singular values towards 1, into about 0.7 to 1.2, and its iterations."""
 
 TINY = 1e-30
-"""Least squared length of a matrix; one of zeros stays one."""
+"""Smallest squared norm of a matrix, so that zero stays zero."""
 
 SCALE = 0.4
-"""Root mean square of a step's elements, relative to the learning rate, so that Adam's rate serves both; of 0.4 and 0.8
-the better (docs/recipe.md)."""
+"""Root mean square of a step's elements relative to the learning rate, so that Adam's rate serves both
+(docs/recipe.md)."""
 
 
 def orthogonalised(matrices: list[Tensor]) -> list[Tensor]:
-    """Each matrix U S V^T as about U V^T, by Newton and Schulz's iteration (Jordan et al. 2024).
+    """U V^T of each matrix U S V^T, approximately, by the Newton-Schulz iteration (Jordan et al. 2024).
 
-    It replaces X by p(X X^T) X, time and again, with a polynomial p. All of it follows from X X^T, which is small: so
-    only the product of these p(X X^T) is computed, of all matrices with the same lesser side together, and multiplied
-    with X at the end; of tall matrices from the other side. In float32: a lower precision fills the directions in which
-    X is 0 with noise, and the iteration enlarges it.
+    The iteration replaces X by p(X X^T) X with a polynomial p. It needs only X X^T, which is small: the product of all
+    p(X X^T) is computed for matrices with the same shorter side together, and multiplied with X at the end; tall
+    matrices are treated from the other side. In float32, since lower precision fills the null space of X with noise
+    that the iteration amplifies.
 
     Args:
         matrices: float32 (rows, columns), of any shapes.
@@ -55,7 +53,7 @@ def orthogonalised(matrices: list[Tensor]) -> list[Tensor]:
 
 
 def _inverse_root(square: Float[Tensor, "n side side"]) -> Float[Tensor, "n side side"]:
-    """About (X X^T)^(-1/2), of X X^T."""
+    """About (X X^T)^(-1/2), from X X^T."""
     length = square.diagonal(dim1=1, dim2=2).sum(dim=1).clamp(min=TINY).sqrt()[:, None, None]
     square = square / length**2  # so that no singular value is above 1
     product = torch.eye(square.shape[1], device=square.device).expand_as(square)
@@ -67,25 +65,40 @@ def _inverse_root(square: Float[Tensor, "n side side"]) -> Float[Tensor, "n side
     return product / length
 
 
+def parameter_groups(networks: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Parameters that Muon orthogonalises, and those left to Adam: vectors, and modules with `optimizer_group` "adam".
+
+    Frozen parameters are in neither.
+    """
+    adam = {
+        parameter
+        for module in networks.modules()
+        if getattr(module, "optimizer_group", None) == "adam"
+        for parameter in module.parameters()
+    }
+    matrices, others = [], []
+    for parameter in networks.parameters():
+        if parameter.requires_grad:
+            (others if parameter.dim() < 2 or parameter in adam else matrices).append(parameter)
+    return matrices, others
+
+
 class Muon(torch.optim.AdamW):
-    """Steps along the orthogonalised momentum for matrices, AdamW for the rest: vectors, and all of AdaGN.
+    """Orthogonalised momentum for matrices, AdamW for vectors and for modules that ask for it.
 
     Args:
-        networks: what is trained.
-        lr: the learning rate of both.
-        weight_decay: the share of a weight, relative to the learning rate, that each step takes away.
+        networks: the module to train; its parameters are grouped by `parameter_groups`.
+        lr: learning rate of both.
+        weight_decay: fraction of a weight, times the learning rate, subtracted in each step.
         adam: further settings of AdamW.
     """
 
     def __init__(self, networks: nn.Module, lr: float, weight_decay: float, **adam: Any) -> None:
-        modulating = {p for module in networks.modules() if isinstance(module, AdaGN) for p in module.parameters()}
-        matrices, others = [], []
-        for parameter in networks.parameters():
-            (others if parameter.dim() < 2 or parameter in modulating else matrices).append(parameter)
+        matrices, others = parameter_groups(networks)
         super().__init__([{"params": matrices}, {"params": others}], lr=lr, weight_decay=weight_decay, **adam)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """As any optimiser; Adam's own looks for its count of steps, which matrices do not have."""
+        """As any optimiser's; Adam's own expects a step count, which matrices do not have."""
         torch.optim.Optimizer.__setstate__(self, state)
 
     @torch.no_grad()
@@ -104,7 +117,7 @@ class Muon(torch.optim.AdamW):
         super().step()  # of what still has a gradient
 
     def _ahead(self, matrix: Tensor) -> Tensor:
-        """The momentum with this gradient, and once more towards it."""
+        """Nesterov momentum: the running mean with this gradient, moved once more towards it."""
         gradient, state = matrix.grad, self.state[matrix]
         assert gradient is not None
         if not state:

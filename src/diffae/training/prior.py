@@ -1,4 +1,4 @@
-"""Training the latent prior: the whole set of z_sem lies on the device, so nothing is loaded while it is trained."""
+"""Training of the latent prior; all z_sem are kept on the device, so no data are loaded during training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +15,25 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from diffae import checkpoint
-from diffae.config import PriorConfig, TrainingConfig, from_dict
-from diffae.diffusion.process import Scales
-from diffae.diffusion.schedules import alpha_bar_of
+from diffae.checkpoint import Fingerprint
+from diffae.config import PriorConfig, from_dict, to_dict
 from diffae.errors import CheckpointError
 from diffae.latent.prior import PRIOR, LatentPrior
 from diffae.networks.mlp import SkipMLP
 from diffae.training.autoencoder import CHANGEABLE, compare_settings, mix
-from diffae.training.logger import Journal
-from diffae.training.processes import processes
-from diffae.training.trainer import require_even_shares, train
+from diffae.training.logger import Logger
+from diffae.training.settings import TrainingConfig
+from diffae.training.trainer import processes, require_even_shares, train
 
 PAIRS = 4096
-"""The validation loss is a mean over so many pairs of a held-out code and a level."""
+"""The validation loss is a mean over this many pairs of a held-out code and a level."""
 
-JOURNAL = "prior"
+LOG_FOLDER = "prior"
 """Folder in the run for the prior's metrics.jsonl and its state for resuming."""
 
 
 class PriorTask:
-    """What the loop needs to know of training on codes (a `diffae.training.trainer.Task`).
+    """Training on codes (a `diffae.training.trainer.Task`).
 
     Args:
         config, training: what to train, and how.
@@ -52,19 +50,19 @@ class PriorTask:
         codes: Float32[np.ndarray, "n d"],
         held_out: Float32[np.ndarray, "m d"],
         folder: Path,
-        model: str,
+        model: Fingerprint,
     ) -> None:
         self.config, self.training, self.folder, self.model = config, training, folder, model
         torch.manual_seed(training.seed)  # weights are initialised from PyTorch's global generator
         self.networks = SkipMLP(codes.shape[1], config.hidden_channels, config.layers)
         z_sem = torch.from_numpy(np.array(codes))
-        self.mean, self.std = z_sem.mean(dim=0), z_sem.std(dim=0).clamp(min=1e-6)  # a constant number stays constant
+        self.mean, self.std = z_sem.mean(dim=0), z_sem.std(dim=0).clamp(min=1e-6)  # constant numbers stay constant
         self.z_norm = (z_sem - self.mean) / self.std
         self.held_out = (torch.from_numpy(np.array(held_out)) - self.mean) / self.std
-        self.alpha_bar = alpha_bar_of(config.diffusion)
+        self.process = config.diffusion.build()
 
     def batches(self, start: int, rank: int, world_size: int) -> Iterator[slice]:
-        """This process's rows of the global batch, the same for every step: codes are drawn on the device."""
+        """This process's rows of the global batch, the same at every step: codes are drawn on the device."""
         yield from itertools.repeat(slice(rank, None, world_size))
 
     def losses(
@@ -75,7 +73,7 @@ class PriorTask:
         generator = torch.Generator(device).manual_seed(mix(self.training.seed, step))
         size = self.training.batch_size
         codes = torch.randint(len(self.z_norm), (size,), generator=generator, device=device)[batch]
-        t = torch.randint(1, len(self.alpha_bar), (size,), generator=generator, device=device)[batch]
+        t = torch.randint(1, self.process.levels + 1, (size,), generator=generator, device=device)[batch]
         eps = torch.randn((size, self.z_norm.shape[1]), generator=generator, device=device)[batch]
         for z, level, noise in zip(self.z_norm[codes].chunk(parts), t.chunk(parts), eps.chunk(parts), strict=True):
             yield self._loss(networks, z, level, noise)
@@ -83,14 +81,14 @@ class PriorTask:
     def _loss(
         self, networks: nn.Module, z_norm: Float[Tensor, "b d"], t: Int[Tensor, " b"], eps: Float[Tensor, "b d"]
     ) -> Float[Tensor, ""]:
-        scales = Scales.at(self.alpha_bar, t, dims=2)
+        scales = self.process.scales(t, dims=2)
         output = networks(scales.add_noise(z_norm, eps), t - 1).float()
-        error = output - scales.target(self.config.diffusion.prediction, z_norm, eps)
+        error = output - scales.target(self.process.prediction, z_norm, eps)
         return error.abs().mean() if self.config.loss == "l1" else error.square().mean()
 
     @torch.inference_mode()
     def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
-        """The loss on held-out codes, with noise and levels that are always the same."""
+        """The loss on held-out codes, at fixed noise and levels."""
         device = next(networks.parameters()).device
         generator = torch.Generator().manual_seed(self.training.seed)
         z_norm = self.held_out.repeat(-(-PAIRS // len(self.held_out)), 1)
@@ -100,18 +98,18 @@ class PriorTask:
         return {"val_loss": self._loss(networks, z_norm.to(device), t.to(device), eps.to(device)).item()}
 
     def prior(self, networks: nn.Module) -> LatentPrior:
-        """What the networks make."""
+        """The prior with these networks."""
         assert isinstance(networks, SkipMLP)
         return LatentPrior(self.config, networks, self.mean, self.std)
 
     def export(self, networks: nn.Module) -> None:
         """prior.safetensors: the averaged weights, the settings and the codes' mean and standard deviation."""
-        self.prior(networks).save(self.folder, self.model, training=asdict(self.training))
+        self.prior(networks).save(self.folder, self.model, training=to_dict(self.training))
 
 
 def train_prior(
     folder: str | Path,
-    model: str,
+    model: Fingerprint,
     codes: Float32[np.ndarray, "n d"],
     held_out: Float32[np.ndarray, "m d"],
     config: PriorConfig,
@@ -127,12 +125,12 @@ def train_prior(
         folder: the autoencoder's run folder.
         model: the autoencoder's fingerprint.
         codes, held_out: z_sem of its training and of its validation images (see `feature_cache.encode_pack`).
-        config, training: what to train, and how; `training.images` counts the codes seen.
+        config, training: what to train, and how; `training.images` is the number of codes seen.
         resume: continue from the state last saved; the result is that of an uninterrupted training.
         overwrite: replace a prior that exists.
-        console: where progress goes; by default standard error. Only the first of several processes speaks.
+        console: where progress goes; by default standard error. Only the first of several processes prints.
     Returns:
-        True at the end; False when interrupted by Ctrl-C, with the state saved.
+        True at the end; False when interrupted by Ctrl-C or SIGTERM, with the state saved.
     Raises:
         CheckpointError: a prior that exists, or nothing there to resume with these settings.
         TrainingError: the loss is not finite, or the disk is full.
@@ -147,11 +145,11 @@ def train_prior(
             _refuse_differences(folder, model, config, training)
         else:
             refuse_prior(folder, overwrite=overwrite)
-            shutil.rmtree(folder / JOURNAL, ignore_errors=True)
-        (folder / JOURNAL).mkdir(exist_ok=True)
+            shutil.rmtree(folder / LOG_FOLDER, ignore_errors=True)
+        (folder / LOG_FOLDER).mkdir(exist_ok=True)
     state.wait_for_everyone()
-    journal = Journal(folder / JOURNAL, training.images, console)
-    return train(task, training, folder / JOURNAL, journal, resume=resume)
+    logger = Logger(folder / LOG_FOLDER, training.images, console)
+    return train(task, training, folder / LOG_FOLDER, logger, resume=resume)
 
 
 def refuse_prior(folder: Path, *, overwrite: bool) -> None:
@@ -160,7 +158,7 @@ def refuse_prior(folder: Path, *, overwrite: bool) -> None:
         raise CheckpointError(f"{folder} has a prior already: continue it with --resume, or replace it by --overwrite")
 
 
-def settings_of(folder: Path, model: str) -> tuple[PriorConfig, TrainingConfig]:
+def settings_of(folder: Path, model: Fingerprint) -> tuple[PriorConfig, TrainingConfig]:
     """How the prior in a run folder was trained.
 
     Raises:
@@ -176,8 +174,8 @@ def settings_of(folder: Path, model: str) -> tuple[PriorConfig, TrainingConfig]:
         ) from error
 
 
-def _refuse_differences(folder: Path, model: str, config: PriorConfig, training: TrainingConfig) -> None:
+def _refuse_differences(folder: Path, model: Fingerprint, config: PriorConfig, training: TrainingConfig) -> None:
     there, trained = settings_of(folder, model)
-    wanted = asdict(training)
-    compare_settings(folder / PRIOR, asdict(config), asdict(there))
-    compare_settings(folder / PRIOR, wanted, asdict(trained) | {name: wanted[name] for name in CHANGEABLE})
+    wanted = to_dict(training)
+    compare_settings(folder / PRIOR, to_dict(config), to_dict(there))
+    compare_settings(folder / PRIOR, wanted, to_dict(trained) | {name: wanted[name] for name in CHANGEABLE})

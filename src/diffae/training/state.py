@@ -1,14 +1,16 @@
 """The full state of a training run as one safetensors file: weights, EMA weights, the optimiser's moments, the step.
 
-Every random number of training is a function of the seed and the step, so no generator's state needs keeping.
+Every random number of training is a function of the seed and the step, so no generator state is stored.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffae import checkpoint
 from diffae.errors import CheckpointError
@@ -16,17 +18,27 @@ from diffae.errors import CheckpointError
 STATE = Path("training") / "state.safetensors"
 
 
-def save_state(folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Write the state after `step` optimiser steps, beside the old one, and rename it into place."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"ema.{name}": value for name, value in ema.state_dict().items()}
+def save_state(
+    folder: Path,
+    model: nn.Module,
+    ema: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    unreported: Sequence[float] = (),
+) -> None:
+    """Write the state after `step` optimiser steps, with the losses that are not reported yet, atomically."""
+    tensors = {f"model.{name}": value for name, value in checkpoint.own_state(model).items()}
+    tensors |= {f"ema.{name}": value for name, value in checkpoint.own_state(ema).items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": value for name, value in moments.items()}
-    checkpoint.write_tensors(folder / STATE, tensors, {"step": str(step)})
+    metadata = {"step": str(step), "unreported": json.dumps(list(unreported))}
+    checkpoint.write_tensors(folder / STATE, tensors, metadata)
 
 
-def load_state(folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Put the state back and return the step it was saved after.
+def load_state(
+    folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, list[float]]:
+    """Restore the state; returns the step after which it was saved, and the losses that were not reported yet.
 
     Raises:
         CheckpointError: there is none, it is damaged, or it belongs to another configuration.
@@ -35,24 +47,28 @@ def load_state(folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: this run saved no state; start again with --overwrite")
     tensors, metadata = checkpoint.read_tensors(path)
-    parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "ema": {}, "adam": {}}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "adam": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
         parts.setdefault(part, {})[rest] = value
     checkpoint.load_weights(model, parts["model"], path)
     checkpoint.load_weights(ema, parts["ema"], path)
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in parts["adam"].items():
+    _load_moments(optimizer, parts["adam"])
+    try:
+        return int(metadata["step"]), [float(loss) for loss in json.loads(metadata.get("unreported", "[]"))]
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} has no step: it was not written by diffae") from error
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
         index, _, kind = name.partition(".")
         moments.setdefault(int(index), {})[kind] = value
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, kinds in moments.items():
-        for kind, value in kinds.items():  # in the layout of their parameter, as a fused Adam demands
+        for kind, value in kinds.items():  # in the memory layout of their parameter, which a fused Adam requires
             if value.shape == parameters[index].shape:
                 kinds[kind] = torch.empty_like(parameters[index]).copy_(value)
-    settings = optimizer.state_dict()
-    optimizer.load_state_dict({"state": moments, "param_groups": settings["param_groups"]})
-    try:
-        return int(metadata["step"])
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} does not say its step: it was not written by diffae") from error
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})

@@ -1,41 +1,49 @@
-"""The training loop: one for every network; what is trained, and on what, is a `Task`.
+"""The training loop, for every network; a `Task` says what is trained, and on what.
 
-Adam (AdamW where weights decay) or Muon, gradients clipped, an exponential moving average of the weights,
-data-parallel through accelerate. Nothing in a step waits for the device: losses are collected there and read every
-LOG_EVERY steps.
+AdamW or Muon with clipped gradients, an exponential moving average of the weights, data-parallel through accelerate.
+No step waits for the device: losses are collected there and read every LOG_EVERY steps.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from diffae.config import TrainingConfig
-from diffae.device import default_device
 from diffae.errors import TrainingError, require
-from diffae.training.logger import Journal
+from diffae.model import default_device
+from diffae.training.ema import EMA
+from diffae.training.logger import Logger
 from diffae.training.muon import Muon
+from diffae.training.settings import TrainingConfig
 from diffae.training.state import STATE, load_state, save_state
 
 LOG_EVERY = 20
-"""Steps between two lines of metrics.jsonl, and between two looks at the losses on the device."""
+"""Steps between two lines of metrics.jsonl, and between two readings of the losses on the device."""
+
+WAIT = timedelta(hours=12)
+"""How long processes wait for one that validates or encodes: the default of ten minutes is too short for large models.
+"""
+
+
+def processes() -> PartialState:
+    """This process and the others, started by `accelerate launch` or `torchrun`."""
+    return PartialState(cpu=default_device().type == "cpu", timeout=WAIT)
 
 
 class Task(Protocol):
-    """What differs between one trained network and another."""
+    """What is trained, on which data, and with which loss."""
 
     @property
     def networks(self) -> nn.Module:
@@ -43,7 +51,7 @@ class Task(Protocol):
         ...
 
     def batches(self, start: int, rank: int, world_size: int) -> Iterator[Any]:
-        """This process's share of the batches of steps `start`, `start + 1`, and so on, without end."""
+        """This process's share of the batches of steps `start`, `start + 1`, ..., without end."""
         ...
 
     def losses(self, networks: nn.Module, batch: Any, step: int, device: torch.device, parts: int) -> Iterator[Tensor]:
@@ -51,7 +59,7 @@ class Task(Protocol):
         ...
 
     def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
-        """Metrics of the averaged networks; draws pictures where it has some."""
+        """Metrics of the averaged networks; may also write pictures."""
         ...
 
     def export(self, networks: nn.Module) -> None:
@@ -60,7 +68,7 @@ class Task(Protocol):
 
 
 def use_bfloat16(config: TrainingConfig, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: where stated, or where the machine has arithmetic for it."""
+    """Whether to compute in bfloat16: as stated, or for "auto" where the hardware supports it."""
     if config.precision != "auto":
         return config.precision == "bfloat16"
     if device.type == "cpu":
@@ -71,25 +79,26 @@ def use_bfloat16(config: TrainingConfig, device: torch.device) -> bool:
 
 @contextmanager
 def interruptible() -> Iterator[list[bool]]:
-    """Ctrl-C only sets the flag, so that a step is finished and saved; a second one interrupts at once."""
+    """Let Ctrl-C and SIGTERM set a flag, so that the step is finished and saved; a second Ctrl-C interrupts at once."""
     stop = [False]
 
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         stop[0] = True
 
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread hears signals
+        yield stop  # only the main thread receives signals
         return
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def require_even_shares(config: TrainingConfig, processes: int) -> None:
-    """Raise `ConfigError` unless every process gets as many images of a batch, in as many equal parts."""
+    """Raise `ConfigError` unless the batch divides evenly among processes and accumulation steps."""
     share = processes * config.accumulation
     rule = f"must be divisible by processes x accumulation, {share}"
     require(config.batch_size % share == 0, "batch_size", config.batch_size, rule)
@@ -98,30 +107,30 @@ def require_even_shares(config: TrainingConfig, processes: int) -> None:
 class Trainer:
     """A run in progress: networks, their average, the optimiser, and how many steps were taken."""
 
-    def __init__(self, task: Task, config: TrainingConfig, folder: Path, journal: Journal, accelerator: Accelerator):
-        self.task, self.config, self.folder, self.journal, self.accelerator = task, config, folder, journal, accelerator
+    def __init__(self, task: Task, config: TrainingConfig, folder: Path, logger: Logger, accelerator: Accelerator):
+        self.task, self.config, self.folder, self.logger, self.accelerator = task, config, folder, logger, accelerator
         require_even_shares(config, accelerator.num_processes)
         device = accelerator.device
-        # on CPUs group normalisation is slow in channels-last, which costs more than its convolutions gain
+        # on CPUs channels-last slows group normalisation down more than it speeds convolutions up
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         task.networks.to(device=device, memory_format=layout)  # pyright: ignore[reportCallIssue]
         self.bfloat16 = use_bfloat16(config, device)
         self.step = 0
-        self.ema = copy.deepcopy(task.networks).requires_grad_(False).eval()
+        self.unreported: list[float] = []
+        """Losses of the steps since the last line of metrics.jsonl."""
+        task.networks.train()
+        for part in task.networks.modules():
+            if getattr(part, "frozen", False):
+                part.eval()
+        self._trained = [parameter for parameter in task.networks.parameters() if parameter.requires_grad]
+        self._ema = EMA(task.networks, config.ema_decay, warmup=config.ema_warmup)
+        self.ema = self._ema.averaged
         settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": device.type != "mps"}
         if config.optimizer == "muon":
             optimizer = Muon(task.networks, **settings)
         else:
-            optimizer = torch.optim.AdamW(task.networks.parameters(), **settings)
+            optimizer = torch.optim.AdamW(self._trained, **settings)
         self.networks, self.optimizer = accelerator.prepare(task.networks, optimizer)
-        # listed once: walking through the modules at every step costs small networks time
-        self._current: list[Tensor] = list(task.networks.parameters())
-        self._averaged: list[Tensor] = list(self.ema.parameters())
-
-    def _average(self) -> None:
-        """EMA: averaged <- decay averaged + (1 - decay) current, with a decay that grows while the run is young."""
-        warm = (1 + self.step) / (10 + self.step) if self.config.ema_warmup else 1.0
-        get_ema_multi_avg_fn(min(self.config.ema_decay, warm))(self._averaged, self._current, None)
 
     @property
     def images(self) -> int:
@@ -130,7 +139,7 @@ class Trainer:
 
     @property
     def learning_rate(self) -> float:
-        """That of the next step: it rises over the warm-up, stays, and falls over the cooldown."""
+        """Of the next step: rises over the warm-up, stays constant, falls over the cooldown."""
         warmup = max(self.config.warmup_images / self.config.batch_size, 1)
         cooldown = max(self.config.cooldown * self.config.steps, 1)
         risen, left = (self.step + 1) / warmup, (self.config.steps - self.step) / cooldown
@@ -150,20 +159,20 @@ class Trainer:
                     loss = next(losses)
                 self.accelerator.backward(loss / parts)
             total += loss.detach() / parts
-        norm = self.accelerator.clip_grad_norm_(self._current, self.config.clip_norm)
+        norm = self.accelerator.clip_grad_norm_(self._trained, self.config.clip_norm)
         assert norm is not None
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self._average()
+        self._ema.update(self.step)
         self.step += 1
         return torch.stack([total, norm])
 
-    def check(self, steps: list[Tensor]) -> float:
-        """Mean of the losses of the latest steps (what `take_step` returned), over all processes.
+    def check(self, steps: list[Tensor]) -> list[float]:
+        """Losses of the latest steps (the results of `take_step`), means over all processes.
 
         Raises:
-            TrainingError: a loss or a gradient is not finite. It comes before anything of these steps is saved, so the
-                run folder keeps the last good state.
+            TrainingError: a loss or a gradient is not finite. Raised before these steps are saved, so that the run
+                folder keeps the last good state.
         """
         every = self.accelerator.reduce(torch.stack(steps), reduction="mean").tolist()  # type: ignore[union-attr]
         for step, (loss, norm) in enumerate(every, start=self.step - len(every) + 1):
@@ -171,19 +180,19 @@ class Trainer:
                 what = f"loss {loss:.4g} and gradient norm {norm:.4g} in step {step}: training diverged"
                 start = "resume" if (self.folder / STATE).exists() else "start again"
                 raise TrainingError(f"{what}; {start} with a lower --learning-rate, or with --precision float32")
-        return sum(loss for loss, _ in every) / len(every)
+        return [loss for loss, _ in every]
 
     def save(self) -> None:
         """Write the state for resuming, and the averaged networks for use."""
         if self.accelerator.is_main_process:
             networks = self.accelerator.unwrap_model(self.networks)
-            save_state(self.folder, networks, self.ema, self.optimizer, self.step)
+            save_state(self.folder, networks, self.ema, self.optimizer, self.step, self.unreported)
             self.task.export(self.ema)
 
     def validate(self) -> None:
         """Measure the averaged networks, on the main process."""
         if self.accelerator.is_main_process:
-            self.journal.report(self.step, self.images, **self.task.validate(self.ema, self.images))
+            self.logger.report(self.step, self.images, **self.task.validate(self.ema, self.images))
         self.accelerator.wait_for_everyone()
 
     def due(self, every: int) -> bool:
@@ -192,7 +201,7 @@ class Trainer:
         return self.step * batch // every > (self.step - 1) * batch // every
 
     def stopping(self, flag: bool) -> bool:
-        """Whether any process was interrupted. Several agree only when they meet for logging, to stop together."""
+        """Whether any process was interrupted; several processes agree on it every LOG_EVERY steps."""
         if self.accelerator.num_processes == 1:
             return flag
         if self.step % LOG_EVERY:
@@ -201,10 +210,13 @@ class Trainer:
         return bool(votes > 0)  # type: ignore[operator]
 
     def run(self) -> bool:
-        """Train to the end; returns False when interrupted (the state is saved either way)."""
-        latest: list[Tensor] = []
+        """Train to the end; returns False when interrupted (the state is saved in both cases).
+
+        A step is validated before it is saved: what a kill interrupts is done again by the run that resumes.
+        """
         start, first = time.monotonic(), self.images
         batches = self.task.batches(self.step, self.accelerator.process_index, self.accelerator.num_processes)
+        latest: list[Tensor] = []
         with interruptible() as stop:
             while self.step < self.config.steps:
                 latest.append(self.take_step(next(batches)))
@@ -213,43 +225,49 @@ class Trainer:
                 save = last or interrupted or self.due(self.config.save_every)
                 validate = last or self.due(self.config.validate_every)
                 if save or validate or self.step % LOG_EVERY == 0:
-                    self._tell(self.check(latest), (self.images - first) / (time.monotonic() - start))
+                    self.unreported += self.check(latest)
                     latest = []
-                if save:
-                    self.save()
+                if last or self.step % LOG_EVERY == 0:
+                    self._report((self.images - first) / (time.monotonic() - start))
                 if validate:
                     self.validate()
+                if save:
+                    self.save()
                 if interrupted:
                     return False
         return True
 
-    def _tell(self, loss: float, rate: float) -> None:
+    def _report(self, rate: float) -> None:
+        loss = sum(self.unreported) / len(self.unreported)
+        self.unreported = []
         if self.accelerator.is_main_process:
             values = {"loss": loss, "images_per_second": rate, "learning_rate": self.learning_rate}
-            self.journal.report(self.step, self.images, **values)
-            self.journal.show(self.images, loss, rate)
+            self.logger.report(self.step, self.images, **values)
+            self.logger.show(self.images, loss, rate)
 
     def resume(self) -> None:
-        """Go back to the state last saved, and forget what was reported after it."""
-        self.step = load_state(self.folder, self.task.networks, self.ema, self.optimizer)
+        """Restore the state last saved, and drop what was logged after it."""
+        self.step, self.unreported = load_state(self.folder, self.task.networks, self.ema, self.optimizer)
         if self.accelerator.is_main_process:
-            self.journal.forget_after(self.step)
-            self.journal.resume_at(self.images)
+            if self.step >= self.config.steps:
+                self.task.export(self.ema)  # the run may have been killed between saving and exporting
+            self.logger.drop_after(self.step)
+            self.logger.resume_at(self.images)
         self.accelerator.wait_for_everyone()
 
 
-def train(task: Task, config: TrainingConfig, folder: Path, journal: Journal, *, resume: bool) -> bool:
-    """Train a task's networks in a run folder; returns whether it reached its end (False: interrupted and saved).
+def train(task: Task, config: TrainingConfig, folder: Path, logger: Logger, *, resume: bool) -> bool:
+    """Train a task's networks in a run folder; returns True at the end, False if interrupted and saved.
 
     Raises:
         ConfigError: a batch that the processes cannot share evenly.
         CheckpointError: nothing to resume from, or a state of another configuration.
         TrainingError: the loss is not finite, or the disk is full.
     """
-    # precision is `take_step`'s business: accelerate's own setting can be made only once in a process
+    # `take_step` sets the precision: accelerate's own setting can be made only once in a process
     accelerator = Accelerator(cpu=default_device().type == "cpu", mixed_precision="no")
-    trainer = Trainer(task, config, folder, journal, accelerator)
+    trainer = Trainer(task, config, folder, logger, accelerator)
     if resume:
         trainer.resume()
-    with journal:
+    with logger:
         return trainer.run()

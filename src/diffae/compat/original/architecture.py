@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from diffae.config import DiffusionConfig, ModelConfig, NetworkConfig, Schedule
+from diffae.config import DiffusionConfig, ModelConfig, UNetConfig, UNetEncoderConfig
+from diffae.diffusion.settings import Schedule
 from diffae.errors import CheckpointError
 
 SCHEDULES: dict[str, Schedule] = {"linear": "linear", "cosine": "cosine", "const0.008": "constant"}
@@ -78,17 +79,20 @@ def model_config(published: Mapping[str, Tensor], facts: Facts) -> ModelConfig:
     Raises:
         CheckpointError: tensors that tell the architecture are missing, or it is none of the published kind.
     """
+    diffusion = DiffusionConfig(facts.schedule or "linear", facts.levels or 1000)
     try:
-        network = network_config(published, facts)
+        return ModelConfig(**network_settings(published, facts), diffusion=diffusion)
     except KeyError as error:
         raise CheckpointError(f"not a published diffusion autoencoder: tensor {error} is missing") from error
     except (IndexError, ZeroDivisionError) as error:
         raise CheckpointError(f"not a published diffusion autoencoder: tensors of odd shapes ({error})") from error
-    return ModelConfig(network, DiffusionConfig(facts.schedule or "linear", facts.levels or 1000))
 
 
-def network_config(published: Mapping[str, Tensor], facts: Facts) -> NetworkConfig:
-    """Names and shapes -> settings. A tensor whose loss leaves its neighbours is told by them, and missed later."""
+def network_settings(published: Mapping[str, Tensor], facts: Facts) -> dict[str, Any]:
+    """Settings of the networks, as arguments of `ModelConfig`, from names and shapes.
+
+    A missing tensor whose neighbours are there is not noticed here, but when the weights are loaded.
+    """
     assert facts.image_size is not None
     has_encoder = any(name.startswith("encoder.") for name in published)
     time = published["time_embed.time_embed.0.weight" if has_encoder else "time_embed.0.weight"]
@@ -104,22 +108,22 @@ def network_config(published: Mapping[str, Tensor], facts: Facts) -> NetworkConf
     mult = _mult(published, "", levels, res_blocks, width)
     encoder_levels = _count(published, "encoder.input_blocks") // (encoder_res_blocks + 1)
     attended = _attended(published, "", res_blocks) | _attended(published, "encoder.", encoder_res_blocks)
-    return NetworkConfig(
-        image_size=facts.image_size,
-        image_channels=published["input_blocks.0.0.weight"].shape[1],
-        model_channels=width,
-        channel_mult=mult,
-        res_blocks=res_blocks,
-        attention_resolutions=tuple(facts.image_size >> level for level in sorted(attended)),
-        heads=facts.heads or 1,
-        time_channels=time.shape[0],
-        dropout=0.1 if facts.dropout is None else facts.dropout,
-        z_sem_channels=published["encoder.out.3.weight"].shape[0] if has_encoder else 0,
-        encoder_channel_mult=_mult(published, "encoder.", encoder_levels, encoder_res_blocks, width)
-        if has_encoder
-        else mult,
-        encoder_res_blocks=encoder_res_blocks,
+    shared = {
+        "model_channels": width,
+        "attention_resolutions": tuple(facts.image_size >> level for level in sorted(attended)),
+        "heads": facts.heads or 1,
+    }
+    dropout = 0.1 if facts.dropout is None else facts.dropout
+    decoder = UNetConfig(
+        channel_mult=mult, res_blocks=res_blocks, time_channels=time.shape[0], dropout=dropout, **shared
     )
+    encoder = None
+    if has_encoder:
+        encoder_mult = _mult(published, "encoder.", encoder_levels, encoder_res_blocks, width)
+        z_sem_channels = published["encoder.out.3.weight"].shape[0]
+        encoder = UNetEncoderConfig(z_sem_channels, channel_mult=encoder_mult, res_blocks=encoder_res_blocks, **shared)
+    channels = published["input_blocks.0.0.weight"].shape[1]
+    return {"image_size": facts.image_size, "image_channels": channels, "decoder": decoder, "encoder": encoder}
 
 
 def latent_shape(published: Mapping[str, Tensor]) -> tuple[int, int, int]:

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 
 from diffae import checkpoint
+from diffae.checkpoint import Fingerprint
 from diffae.compat.original import writing
 from diffae.compat.original.architecture import Facts
-from diffae.compat.original.reading import CELEBA, Classifier, Which, read_classifier
+from diffae.compat.original.reading import CELEBA, Classifier, Which, read, read_classifier
+from diffae.config import ModelConfig
 from diffae.errors import CheckpointError, ConfigError, TrainingError
 from diffae.latent.attributes import ATTRIBUTES, Attribute, AttributeDirections
+from diffae.latent.prior import PRIOR, LatentPrior
 from diffae.latent.probes import Score
-from diffae.model import DiffusionAutoencoder
 
 
 def import_official(
@@ -32,8 +34,8 @@ def import_official(
     facts: Facts | None = None,
     which: Which = "raw",
     names: Sequence[str] = (),
-) -> DiffusionAutoencoder:
-    """Make a run folder of published checkpoints; no pickled code is run, and nothing is left of what fails.
+) -> None:
+    """Make a run folder of published checkpoints. Runs no pickled code, and leaves nothing behind on failure.
 
     Args:
         path: `last.ckpt` of an autoencoder, with or without latent net, or of a DDIM.
@@ -41,30 +43,29 @@ def import_official(
         latent, stats, facts: see `diffae.compat.original.reading.read`.
         classifier, which, names: a linear classifier's `last.ckpt`, see `reading.read_classifier`.
 
-    Returns:
-        The model, on the CPU, with its prior if there is one.
     Raises:
-        CheckpointError: what cannot be read, does not fit, or a folder that is there already.
-        ConfigError: statistics or a classifier that nothing is to be done with.
+        CheckpointError: files that cannot be read or do not fit together, or a folder that exists already.
+        ConfigError: statistics or a classifier for which there is no use.
         TrainingError: the folder cannot be written.
     """
     refuse_existing(Path(out))
     given = {name: Path(value).name for name, value in (("latent", latent), ("classifier", classifier)) if value}
-    told = {**vars(facts or Facts()), "device": "cpu", "latent": latent, "stats": stats}
-    model = DiffusionAutoencoder.from_official(path, told.pop("heads"), **told)
-    d, directions = model.config.network.z_sem_channels, None
-    if stats is not None and model.prior is None and classifier is None:
+    published, directions = read(path, facts or Facts(), latent, stats), None
+    d, prior = published.config.z_sem_channels, published.prior
+    if stats is not None and prior is None and classifier is None:
         raise ConfigError(f"stats is {str(stats)!r}: there is no latent net and no classifier they are for; drop them")
     if classifier is not None:
         if not d:
             raise ConfigError(f"classifier is {str(classifier)!r}: {path} has no encoder it could read; drop it")
         directions = directions_of(read_classifier(classifier, d, stats, which=which, names=names))
+    fingerprint = Fingerprint(published.config, published.weights)
     with _folder_beside(Path(out)) as folder:
-        model.save_pretrained(folder)
+        checkpoint.write_config(folder, published.config, official={"checkpoint": Path(path).name, **given})
+        checkpoint.write_tensors(folder / checkpoint.WEIGHTS, published.weights, {})
+        if prior is not None:
+            prior.save(folder, fingerprint)
         if directions is not None:
-            directions.save(folder, model.fingerprint())
-        checkpoint.write_config(folder, model.config, official={"checkpoint": Path(path).name, **given})
-    return model
+            directions.save(folder, fingerprint)
 
 
 def export_official(run: str | Path, out: str | Path) -> tuple[list[str], list[str]]:
@@ -75,17 +76,21 @@ def export_official(run: str | Path, out: str | Path) -> tuple[list[str], list[s
         out: folder to make: last.ckpt and template.py; of a prior latent.ckpt and latent.pkl; of attributes cls.ckpt.
 
     Returns:
-        The files written, and notes on what the published code must be told or will not get.
+        The files written, and notes on what must be changed in the published code, or is left out.
     Raises:
         CheckpointError: networks that the published code cannot run, or a folder that is there already.
         TrainingError: the folder cannot be written.
     """
     refuse_existing(Path(out))
-    model = DiffusionAutoencoder.from_pretrained(run, "cpu")
-    config, directions = model.config, _directions(model)
+    folder = checkpoint.locate(run)
+    config = checkpoint.read_model_config(folder)
+    weights, _ = checkpoint.read_tensors(folder / checkpoint.WEIGHTS)
     settings = writing.settings_of(config)
-    tensors = writing.autoencoder_tensors(config, model.networks.state_dict())
-    prior = model.prior if model.prior is not None and model.prior.config.diffusion.prediction == "eps" else None
+    tensors = writing.autoencoder_tensors(config, checkpoint.present_names(weights))
+    fingerprint = Fingerprint(config, checkpoint.present_names(weights))
+    found = LatentPrior.load(folder, fingerprint) if (folder / PRIOR).exists() else None
+    prior = found if found is not None and found.config.diffusion.prediction == "eps" else None
+    directions = AttributeDirections.load(folder, fingerprint) if (folder / ATTRIBUTES).is_file() else None
     with _folder_beside(Path(out)) as folder:
         writing.write_networks(folder / "last.ckpt", config, tensors, settings)
         if prior is not None:
@@ -100,22 +105,16 @@ def export_official(run: str | Path, out: str | Path) -> tuple[list[str], list[s
         text = writing.template(Path(out).name, config, prior_config, classifier=has_classifier)
         (folder / "template.py").write_text(text)
         files = sorted(path.name for path in folder.iterdir())
-    return files, _notes(model, directions)
+    return files, _notes(config, found, directions)
 
 
-def _directions(model: DiffusionAutoencoder) -> AttributeDirections | None:
-    if model.folder is None or not (model.folder / ATTRIBUTES).is_file():
-        return None
-    return AttributeDirections.load(model.folder, model.fingerprint())
-
-
-def _notes(model: DiffusionAutoencoder, directions: AttributeDirections | None) -> list[str]:
-    notes, channels = [], model.image_shape[0]
+def _notes(config: ModelConfig, prior: LatentPrior | None, directions: AttributeDirections | None) -> list[str]:
+    notes, channels = [], config.image_channels
     if channels != 3:
         where = f"change in_channels and model_out_channels to {channels}"
         notes.append(f"the published config.py states 3 channels; {where}")
-    if model.prior is not None and (prediction := model.prior.config.diffusion.prediction) != "eps":
-        notes.append(f"the prior is left out: it predicts {prediction}, the published code knows eps alone")
+    if prior is not None and (prediction := prior.config.diffusion.prediction) != "eps":
+        notes.append(f"the prior is left out: it predicts {prediction}, the published code supports only eps")
     if directions is not None and set(directions.names_) != set(CELEBA):
         notes.append("the published ClsModel takes CelebA's 40 attributes; change id_to_cls to those in cls.ckpt")
     return notes
@@ -169,7 +168,6 @@ def _folder_beside(out: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, out.resolve())
     except OSError as error:
-        reason = error.strerror or error
-        raise TrainingError(f"cannot write {out}: {reason}; free some space, or choose another folder") from error
+        raise TrainingError(checkpoint.cannot_write(out, error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -12,13 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from diffae.config import NetworkConfig
+from diffae.config import ModelConfig
 from diffae.errors import CheckpointError
-from diffae.networks.autoencoder import AutoencoderNetworks
 from diffae.networks.mlp import SkipMLP
 
 RENAMES = [
-    (r"^unet\.", ""),
+    (r"^decoder\.", ""),
     (r"\bnorm1\.", "in_layers.0."),
     (r"\bconv1\.", "in_layers.2."),
     (r"\bmodulation\.time\.", "emb_layers.1."),
@@ -45,14 +44,16 @@ class Counterpart(NamedTuple):
     published_shape: tuple[int, ...]
 
 
-def autoencoder_names(config: NetworkConfig) -> dict[str, Counterpart]:
-    """All tensors of a published autoencoder or DDIM, by published name, in the order of `AutoencoderNetworks`.
+def autoencoder_names(config: ModelConfig) -> dict[str, Counterpart]:
+    """All tensors of a published autoencoder or DDIM, by published name, in the order of `DiffusionModule`.
 
     Raises:
         CheckpointError: published networks of these widths would normalise other groups of channels than ours.
     """
     with torch.device("meta"):
-        networks = AutoencoderNetworks(config)
+        networks = nn.ModuleDict({"decoder": config.decoder.build(config.latent_shape, config.z_sem_channels)})
+        if config.encoder is not None:
+            networks["encoder"] = config.encoder.build(config.image_shape)
     for norm in networks.modules():
         if isinstance(norm, nn.GroupNorm) and norm.num_groups != min(32, norm.num_channels):
             rule = "the published code would take 32, or one for each channel where there are fewer"

@@ -61,7 +61,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Published:
-    """An autoencoder or DDIM: settings, EMA weights under the names of `AutoencoderNetworks`, and its latent prior."""
+    """An autoencoder or DDIM: settings, EMA weights under the names of `DiffusionModule`, and its latent prior."""
 
     config: ModelConfig
     weights: dict[str, Tensor]
@@ -98,13 +98,13 @@ def read(
     if not own:
         raise CheckpointError(f"{path} has no tensors named {AVERAGED}*: it is not a published autoencoder or DDIM")
     config = model_config(own, _image_size(file, own, facts).completed(file.settings))
-    weights = _weights(file, own, autoencoder_names(config.network), AVERAGED)
+    weights = _weights(file, own, autoencoder_names(config), AVERAGED)
     source = file
     if latent is not None:
         source = File.open(latent, ("model.", AVERAGED, *BUFFERS))
         _require_same(file, own, source)
     has_latent = latent is not None or bool(file.under(LATENT))
-    found = _prior(source, config.network.z_sem_channels, facts, stats) if has_latent else None
+    found = _prior(source, config.z_sem_channels, facts, stats) if has_latent else None
     return Published(config, weights, found)
 
 

@@ -13,7 +13,7 @@ from diffae import __version__, checkpoint
 from diffae.compat.original.architecture import SCHEDULES
 from diffae.compat.original.names import autoencoder_names, latent_names
 from diffae.compat.original.reading import NAMES
-from diffae.config import DiffusionConfig, ModelConfig, PriorConfig
+from diffae.config import DiffusionConfig, ModelConfig, PriorConfig, UNetConfig, UNetEncoderConfig
 from diffae.errors import CheckpointError
 from diffae.latent.prior import LatentPrior
 
@@ -83,35 +83,54 @@ def settings_of(config: ModelConfig) -> dict[str, Any]:
     Raises:
         CheckpointError: networks that the published code cannot run.
     """
-    network, diffusion = config.network, config.diffusion
-    _require_eps("the network", diffusion)
-    if network.encoder_pooling != "average":
-        raise CheckpointError(f"encoder_pooling is {network.encoder_pooling}: the published code can only average")
-    if network.upsampling != "first":
-        raise CheckpointError(f"upsampling is {network.upsampling}: the published code can only upsample first")
-    if network.has_encoder and network.z_map_channels:
-        raise CheckpointError(f"z_map_channels is {network.z_map_channels}: the published code has no map of z_sem")
+    decoder, encoder, diffusion = config.decoder, config.encoder, config.diffusion
+    _require_published(config)
+    assert isinstance(decoder, UNetConfig)
     settings = {
-        "img_size": network.image_size,
-        "net_ch": network.model_channels,
-        "net_ch_mult": network.channel_mult,
-        "net_num_res_blocks": network.res_blocks,
-        "net_attn": network.attention_resolutions,
-        "net_beatgans_attn_head": network.heads,
-        "net_beatgans_embed_channels": network.time_channels,
-        "dropout": network.dropout,
+        "img_size": config.image_size,
+        "net_ch": decoder.model_channels,
+        "net_ch_mult": decoder.channel_mult,
+        "net_num_res_blocks": decoder.res_blocks,
+        "net_attn": decoder.attention_resolutions,
+        "net_beatgans_attn_head": decoder.heads,
+        "net_beatgans_embed_channels": decoder.time_channels,
+        "dropout": decoder.dropout,
         "beta_scheduler": _published_schedule(diffusion),
         "T": diffusion.levels,
         "sample_size": SAMPLE_SIZE,
     }
-    if network.has_encoder:
+    if encoder is not None:
+        assert isinstance(encoder, UNetEncoderConfig)
         settings |= {
-            "style_ch": network.z_sem_channels,
-            "net_beatgans_resnet_cond_channels": network.z_sem_channels,
-            "net_enc_channel_mult": network.encoder_channel_mult,
-            "net_enc_num_res_blocks": network.encoder_res_blocks,
+            "style_ch": encoder.z_sem_channels,
+            "net_beatgans_resnet_cond_channels": encoder.z_sem_channels,
+            "net_enc_channel_mult": encoder.channel_mult,
+            "net_enc_num_res_blocks": encoder.res_blocks,
         }
     return settings
+
+
+def _require_published(config: ModelConfig) -> None:
+    """Raise `CheckpointError` unless the published code can run these networks."""
+    _require_eps("the network", config.diffusion)
+    decoder, encoder = config.decoder, config.encoder
+    ours = isinstance(decoder, UNetConfig) and isinstance(encoder, UNetEncoderConfig | None)
+    if not ours or config.first_stage is not None:
+        parts = ", ".join(type(part).__name__ for part in (decoder, encoder, config.first_stage) if part is not None)
+        raise CheckpointError(
+            f"the model is made of {parts}: the published code has only its UNet and encoder, on pixels"
+        )
+    if encoder is not None and encoder.pooling != "average":
+        raise CheckpointError(f"pooling is {encoder.pooling}: the published code can only average")
+    if decoder.upsampling != "first":
+        raise CheckpointError(f"upsampling is {decoder.upsampling}: the published code can only upsample first")
+    if encoder is not None and decoder.z_map_channels:
+        raise CheckpointError(f"z_map_channels is {decoder.z_map_channels}: the published code has no map of z_sem")
+    shared = ("model_channels", "attention_resolutions", "heads")
+    if encoder is not None and any(getattr(decoder, name) != getattr(encoder, name) for name in shared):
+        raise CheckpointError(
+            f"decoder and encoder differ in one of {', '.join(shared)}: in the published code they agree"
+        )
 
 
 def latent_settings_of(config: PriorConfig) -> dict[str, Any]:
@@ -129,7 +148,7 @@ def latent_settings_of(config: PriorConfig) -> dict[str, Any]:
 
 def _require_eps(what: str, diffusion: DiffusionConfig) -> None:
     if diffusion.prediction != "eps":
-        rule = "the published code knows eps alone; train a model that predicts eps to export it"
+        rule = "the published code supports only eps; train a model that predicts eps to export it"
         raise CheckpointError(f"{what} predicts {diffusion.prediction}: {rule}")
 
 
@@ -138,12 +157,12 @@ def _published_schedule(diffusion: DiffusionConfig) -> str:
 
 
 def autoencoder_tensors(config: ModelConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of `AutoencoderNetworks` under published names, in published shapes.
+    """Weights of `DiffusionModule` under published names, in published shapes.
 
     Raises:
         CheckpointError: widths that the published code would normalise otherwise.
     """
-    names = autoencoder_names(config.network)
+    names = autoencoder_names(config)
     return {name: weights[here.ours].reshape(here.published_shape) for name, here in names.items()}
 
 
@@ -166,8 +185,7 @@ def write_networks(
         settings: to note with them.
         buffers: others than `x_T`.
     """
-    network = config.network
-    shape = (SAMPLE_SIZE, network.image_channels, network.image_size, network.image_size)
+    shape = (SAMPLE_SIZE, *config.image_shape)
     state = {f"{prefix}.{name}": tensor for prefix in ("model", "ema_model") for name, tensor in tensors.items()}
     state["x_T"] = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     write_pickle(path, {**_head(settings), "state_dict": {**state, **buffers}})
@@ -183,7 +201,7 @@ def write_classifier(path: Path, names: Sequence[str], weight: Tensor, bias: Ten
 
 
 def write_pickle(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a pickle of tensors and plain values, whole or not at all."""
+    """Write a pickle of tensors and plain values, atomically."""
     with checkpoint.written_beside(path) as temporary:
         torch.save(dict(content), temporary)
 
@@ -209,7 +227,7 @@ def template(name: str, config: ModelConfig, prior: PriorConfig | None, *, class
     if classifier:
         uses.append('load(ClsModel(classifier()), "cls.ckpt")  # from experiment_classifier import ClsModel')
         text += TEMPLATE_CLASSIFIER
-    parts["base"] = "autoenc_base" if config.network.has_encoder else "ddpm"
+    parts["base"] = "autoenc_base" if config.has_encoder else "ddpm"
     return text.format(use="\n".join(f"    model = {one}" for one in uses), **parts)
 
 

@@ -1,8 +1,9 @@
-"""Telling images apart: a second loss on z_sem, beside that of Eq. 6 (docs/recipe.md).
+"""Contrastive loss on z_sem: SimCLR (Chen et al., "A simple framework for contrastive learning of visual
+representations", ICML 2020).
 
-That of SimCLR (Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020): of all
-images of a batch, the one most like an image is to be the same image, cut out otherwise, mirrored and recoloured. It
-acts on a projection of z_sem, so that z_sem itself may keep what a view changes: the decoder needs position and colour.
+Each image must be more similar to a cropped, mirrored and recoloured view of itself than to the other images of the
+batch. The loss acts on a projection of z_sem, so that z_sem may keep what a view changes: the decoder needs position
+and colour.
 """
 
 from __future__ import annotations
@@ -10,30 +11,33 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+
+from diffae.config import ModelConfig
+from diffae.training.auxiliary_losses.base import AuxiliaryBatch, AuxiliaryLoss
 
 TEMPERATURE = 0.2
-"""Of the softmax over an image's likeness to the others of the batch."""
+"""Temperature of the softmax over similarities."""
 
 LEAST_AREA, ASPECT, RECOLOURING, GRAY = 0.5, 0.2, 0.4, 0.2
-"""Of a view: least share of the image's area; half the most change of the aspect ratio's logarithm; most change of
-brightness (of images in [-1, 1]), contrast and saturation (relative); how many of them are gray."""
+"""Of a view: least fraction of the image's area; largest change of half the log aspect ratio; largest change of
+brightness (of images in [-1, 1]), contrast and saturation (relative); fraction of views that are grey."""
 
 NUMBERS = 9
-"""Random numbers that make a view."""
+"""Random numbers that one view needs."""
 
 
 def view(
     x_0: Float[Tensor, "b c h w"], numbers: Float[Tensor, "b 9"], *, mirrored: bool = True
 ) -> Float[Tensor, "b c h w"]:
-    """Each image cut out at random and scaled back, mirrored, its brightness, contrast and saturation changed.
+    """A random view of each image: cropped and resized, mirrored, with other brightness, contrast and saturation.
 
     Args:
         x_0: images (b, c, h, w) in [-1, 1].
-        numbers: what decides, (b, 9), each evenly distributed in [0, 1).
-        mirrored: whether every other image is mirrored.
+        numbers: uniform random numbers in [0, 1), (b, 9), which determine the views.
+        mirrored: whether images are mirrored with probability 1/2.
     Returns:
-        Images (b, c, h, w), hardly beyond [-1, 1].
+        Images (b, c, h, w), about in [-1, 1].
     """
     area, aspect, left, top, mirror, brightness, contrast, saturation, gray = numbers.T
     side = (LEAST_AREA + (1 - LEAST_AREA) * area).sqrt()
@@ -56,7 +60,7 @@ def _cut_out(
     left: Float[Tensor, " b"],
     top: Float[Tensor, " b"],
 ) -> Float[Tensor, "b c h w"]:
-    """A part of each image, in shares of its sides, scaled to the whole; a negative width mirrors."""
+    """Crop each image to fractions of its sides and resize to the whole; a negative width mirrors."""
     zero = torch.zeros_like(width)
     across = torch.stack([width, zero, (2 * left - 1) * (1 - width.abs())], dim=1)
     down = torch.stack([zero, height, (2 * top - 1) * (1 - height)], dim=1)
@@ -65,14 +69,28 @@ def _cut_out(
 
 
 def contrastive_loss(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-    """Eq. 1 of Chen et al. 2020, NT-Xent: the cross-entropy of finding each vector's partner among the 2b - 1 others.
+    """NT-Xent (Chen et al. 2020, Eq. 1): cross-entropy of finding each vector's partner among the 2b - 1 others.
 
     Args:
         a, b: two vectors of each image, (b, d), not zero.
     """
-    with torch.autocast(a.device.type, enabled=False):  # in float32: bfloat16 tells near vectors badly apart
+    with torch.autocast(a.device.type, enabled=False):  # float32: bfloat16 cannot resolve nearby vectors
         vectors = F.normalize(torch.cat([a, b]).float(), dim=1)
-        likeness = vectors @ vectors.T / TEMPERATURE
+        similarity = vectors @ vectors.T / TEMPERATURE
         itself = torch.eye(len(vectors), dtype=torch.bool, device=a.device)
         partner: Int[Tensor, " 2b"] = torch.arange(len(vectors), device=a.device).roll(len(a))
-        return F.cross_entropy(likeness.masked_fill(itself, -torch.inf), partner)
+        return F.cross_entropy(similarity.masked_fill(itself, -torch.inf), partner)
+
+
+class ContrastiveLoss(AuxiliaryLoss):
+    """`contrastive_loss` between a projection of z_sem of each image and of its second view."""
+
+    needs_view = True
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        d = model.z_sem_channels
+        self.projection = nn.Sequential(nn.Linear(d, 2 * d), nn.SiLU(), nn.Linear(2 * d, max(d // 2, 1)))
+
+    def forward(self, z_sem: Float[Tensor, "n d"], batch: AuxiliaryBatch) -> Float[Tensor, ""]:
+        return contrastive_loss(*self.projection(z_sem).chunk(2))

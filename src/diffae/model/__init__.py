@@ -1,0 +1,7 @@
+"""The diffusion autoencoder that a user holds."""
+
+from diffae.latent.codes import Code
+from diffae.model.autoencoder import BATCH, DiffusionAutoencoder, parts
+from diffae.model.module import DiffusionModule, default_device
+
+__all__ = ["BATCH", "Code", "DiffusionAutoencoder", "DiffusionModule", "default_device", "parts"]
