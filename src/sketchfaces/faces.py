@@ -1,14 +1,4 @@
-"""Faces drawn by a program: the built-in data, with exact labels.
-
-Face i of seed s is a pure function of (s, i): it does not depend on how many are drawn, in what order, or how large.
-`LABELS` names what the labels tell, exactly, for they are the drawing's own parameters. Fine detail that no label
-names (strands of hair, freckles, texture, the background's pattern) is random, so that a diffusion autoencoder's split
-between z_sem and x_T can be seen; so are shapes and colours of middle size (hair style, kind of hat, frames, shirt).
-
-    faces = sketch_faces(1000, size=64)                    # faces.images, faces.labels["smiling"], faces.names
-    write_sketch_faces("faces", 20000, size=32)            # PNG files and labels.csv, for `diffae train faces`
-    draw_face(Face(smiling=True, age=70, head_turn=0.5))   # one face of your own
-"""
+"""Drawing sketch faces, one or many, and writing them to files. The names are exported by `sketchfaces`."""
 
 from __future__ import annotations
 
@@ -30,19 +20,6 @@ BINARY = ("smiling", "open_mouth", "glasses", "hat", "beard", "long_hair", "earr
 CONTINUOUS = tuple(RANGES)
 LABELS = BINARY + CONTINUOUS
 
-__all__ = [
-    "BINARY",
-    "CONTINUOUS",
-    "LABELS",
-    "Face",
-    "SketchFaces",
-    "draw_chunks",
-    "draw_face",
-    "random_face",
-    "sketch_faces",
-    "write_sketch_faces",
-]
-
 
 @dataclass(frozen=True)
 class SketchFaces:
@@ -51,13 +28,13 @@ class SketchFaces:
     images: Array
     """uint8 [0, 255] (count, size, size, 3)."""
     labels: dict[str, Array]
-    """For each name in `LABELS`, float64 (count,): 0 or 1 if in `BINARY`, else a number in `Face`'s units."""
+    """float64 (count,) for each name in `LABELS`: 0 or 1 for those in `BINARY`, otherwise in the units of `Face`."""
     names: list[str]
     """File names: "sketch_000000.png", ..."""
 
 
 def random_face(seed: int, index: int) -> Face:
-    """Face number `index` of `seed`, drawn at random.
+    """Draw the labels and seeds of face number `index` of `seed` at random.
 
     | label | how often, or range | depends on |
     |---|---|---|
@@ -99,9 +76,12 @@ def random_face(seed: int, index: int) -> Face:
 
 
 def draw_face(face: Face, size: int = 64) -> Array:
-    """Draw one face: uint8 [0, 255] (size, size, 3), the same face at every size.
+    """Draw one face; it is the same at every size.
 
-    Raises: ValueError if `size` is below 8.
+    Returns:
+        uint8 [0, 255] (size, size, 3).
+    Raises:
+        ValueError: `size` is below 8.
     """
     if size < 8:
         raise ValueError(f"size = {size}: a sketch face needs at least 8 pixels; give a larger size")
@@ -133,7 +113,8 @@ def draw_face(face: Face, size: int = 64) -> Array:
 def sketch_faces(count: int, size: int = 64, seed: int = 0, start: int = 0) -> SketchFaces:
     """Draw the faces `start` to `start + count - 1` of `seed`, each `size` pixels square.
 
-    Raises: ValueError if `size` is below 8, or `count`, `seed` or `start` is negative.
+    Raises:
+        ValueError: `size` is below 8, or `count`, `seed` or `start` is negative.
     """
     for name, value in (("count", count), ("seed", seed), ("start", start)):
         if value < 0:
@@ -147,9 +128,10 @@ def sketch_faces(count: int, size: int = 64, seed: int = 0, start: int = 0) -> S
 
 
 def draw_chunks(count: int, size: int = 64, seed: int = 0, chunk: int = 256) -> Iterator[SketchFaces]:
-    """The faces of `sketch_faces(count, size, seed)`, `chunk` at a time, so that memory stays flat.
+    """Draw the faces of `sketch_faces(count, size, seed)` in chunks, in constant memory.
 
-    Raises: ValueError as `sketch_faces` does, or if `chunk` is below 1.
+    Raises:
+        ValueError: see `sketch_faces`; or `chunk` is below 1.
     """
     if chunk < 1:
         raise ValueError(f"chunk = {chunk}: must be at least 1; give a larger number")
@@ -158,11 +140,14 @@ def draw_chunks(count: int, size: int = 64, seed: int = 0, chunk: int = 256) -> 
 
 
 def write_sketch_faces(folder: str | Path, count: int, size: int = 64, seed: int = 0) -> Path:
-    """Write `count` faces as PNG files into `folder`, made if need be, and their labels into its labels.csv.
+    """Write `count` faces as PNG files, and their labels as labels.csv, into a folder, which is created if necessary.
 
-    The table has a column `file` and one for each of `LABELS`: 0 or 1, or a number that reads back exactly.
+    The table has a column `file` and one for each of `LABELS`: 0 or 1, or a number in full precision.
 
-    Returns: the path of labels.csv. Raises: ValueError as `sketch_faces` does.
+    Returns:
+        The path of labels.csv.
+    Raises:
+        ValueError: see `sketch_faces`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,7 @@ from sketchfaces.scene import Scene
 
 SHORT = ("crop", "swept", "fringe", "curls", "afro", "quiff")
 LONG = ("straight", "waves", "ringlets", "tails")
-HATS = ("beanie", "sun", "cap", "beret")
 CURL = {"curls": 0.0, "afro": 0.0, "ringlets": 1.0, "waves": 0.8, "straight": 0.08, "tails": 0.2}
-SHADED_BACK = -0.55
 
 
 def hair_kind(scene: Scene) -> str:
@@ -32,11 +30,8 @@ def draw_back_hair(scene: Scene) -> None:
     kind, v = hair_kind(scene), scene.canvas.view()
     if kind == "receding":
         return
-    outline = _outline(scene, v, kind)
-    if scene.face.long_hair:
-        v.fill(outline, _colour(scene, v, kind, "back hair", SHADED_BACK))
-    else:
-        v.fill(outline, mix(scene.hair, scene.hair_shadow, 0.6))
+    shaded = _colour(scene, v, kind, "back hair", -0.55) if scene.face.long_hair else None
+    v.fill(_outline(scene, v, kind), mix(scene.hair, scene.hair_shadow, 0.6) if shaded is None else shaded)
 
 
 def draw_front_hair(scene: Scene) -> None:
@@ -54,12 +49,12 @@ def draw_front_hair(scene: Scene) -> None:
 
 def _colour(scene: Scene, v: View, kind: str, part: str, lift: Array | float) -> Array:
     """Hair (3, h, w) of a kind: strands, and light and dark patches where it curls."""
-    if kind in ("curls", "afro", "ringlets"):
-        cells = {"curls": 26, "afro": 40, "ringlets": 20}[kind]
-        curls = scene.grain(v, "curls", cells)
-        colour = scene.hair_colour(v, part, CURL[kind], lift)
-        return colour + np.clip(curls, -1.5, 1.5) * 0.16 * (scene.hair_light - scene.hair_shadow)[:, None, None]
-    return scene.hair_colour(v, part, CURL.get(kind, 0.15), lift)
+    colour = scene.hair_colour(v, part, CURL.get(kind, 0.15), lift)
+    cells = {"curls": 26, "afro": 40, "ringlets": 20}.get(kind)
+    if cells is None:
+        return colour
+    curls = np.clip(scene.grain(v, "curls", cells), -1.5, 1.5)
+    return colour + curls * 0.16 * (scene.hair_light - scene.hair_shadow)[:, None, None]
 
 
 def _bumps(scene: Scene, x: Array, y: Array, count: int, height: float) -> Array:
@@ -130,11 +125,9 @@ def _opening(scene: Scene, v: View, kind: str) -> Array:
     x = v.x - centre
     narrow = 0.855 if scene.face.long_hair and kind != "tails" else 0.94
     rx, cy = scene.half_width * narrow, scene.eye_y + 0.10
-    up = np.minimum(v.y - cy, 0) / 0.56
-    side = x / rx
+    side, up = x / rx, np.minimum(v.y - cy, 0) / 0.56
     window = (np.sqrt(side * side + up * up) - 1) * rx
-    side_of = 1.0 if look.parting > 0 else -1.0
-    swing = x * side_of / scene.half_width
+    swing = x * (1.0 if look.parting > 0 else -1.0) / scene.half_width
     high = scene.eye_y - 0.36 - 0.07 * scene.old
     if kind == "receding":  # the tufts keep clear of the face
         return ellipse(x, v.y - scene.eye_y, rx * 0.96, 0.9)
@@ -193,11 +186,10 @@ def draw_beard(scene: Scene) -> None:
 
 def draw_hat(scene: Scene) -> None:
     """A beanie, sun hat, cap or beret, with its shadow on the brow."""
-    kind = HATS[int(scene.look.hat * len(HATS))]
     y, v = hat_line(scene), scene.canvas.view(-1, -1, 1, 0.3)
     shadow = coverage(scene.head(v), v.px) * smoothstep(v.y, y + 0.20, y)
     v.blend(0.5 * shadow, scene.skin_shadow)
-    {"beanie": _beanie, "sun": _sun_hat, "cap": _cap, "beret": _beret}[kind](scene, v, y)
+    (_beanie, _sun_hat, _cap, _beret)[int(scene.look.hat * 4)](scene, v, y)
 
 
 def _felt(scene: Scene, v: View, colour: Array, texture: Array | float = 0.0) -> Array:
@@ -243,8 +235,7 @@ def _cap(scene: Scene, v: View, y: float) -> None:
     v.fill(badge, mix(look.trim_colour, rgb("fffdf8"), 0.35))
     peak, _ = scene.project(0.0, 1.5)
     visor = ellipse(v.x - peak, v.y - y - 0.03 + 0.5 * (v.x - peak) ** 2, 0.46, 0.115)
-    rim = _felt(scene, v, look.hat_colour * 0.72, 0.25 - 3 * np.clip(v.y - y - 0.02, -0.1, 0.15))
-    v.fill(visor, rim)
+    v.fill(visor, _felt(scene, v, look.hat_colour * 0.72, 0.25 - 3 * np.clip(v.y - y - 0.02, -0.1, 0.15)))
 
 
 def _beret(scene: Scene, v: View, y: float) -> None:
@@ -253,13 +244,8 @@ def _beret(scene: Scene, v: View, y: float) -> None:
     lean = 1.0 if look.parting > 0 else -1.0
     a, b = turned(v.x - scene.x - 0.10 * lean, v.y - y + 0.20, 0.16 * lean)
     v.fill(np.hypot(a, b + 0.27) - 0.045, _felt(scene, v, look.hat_colour))
-    felt = 0.12 * scene.grain(v, "hat", 36)
-    v.fill(ellipse(a, b, 0.64, 0.265), _felt(scene, v, look.hat_colour, felt + 0.2))
-    band = rounded_box(
-        v.x - scene.x + 0.03 * scene.turn,
-        v.y - y + 0.05 + 0.12 * (v.x - scene.x) ** 2,
-        scene.half_width + 0.05,
-        0.045,
-        0.04,
-    )
+    felt = _felt(scene, v, look.hat_colour, 0.12 * scene.grain(v, "hat", 36) + 0.2)
+    v.fill(ellipse(a, b, 0.64, 0.265), felt)
+    x = v.x - scene.x
+    band = rounded_box(x + 0.03 * scene.turn, v.y - y + 0.05 + 0.12 * x**2, scene.half_width + 0.05, 0.045, 0.04)
     v.fill(band, _felt(scene, v, look.hat_colour * 0.75))

@@ -16,13 +16,10 @@ def draw_background(scene: Scene) -> None:
     v = scene.canvas.view()
     glow = np.exp(-((v.x - 0.5 * face.light_direction) ** 2 + (v.y + 0.3) ** 2) * 0.9)
     hue = face.background_hue
-    wall = (
-        oklch(0.72, 0.10, hue)[:, None, None] + glow * (oklch(0.91, 0.06, hue) - oklch(0.72, 0.10, hue))[:, None, None]
-    )
-    v.rgb[...] = wall
-    light, dark = oklch(0.93, 0.05, hue + 12), oklch(0.66, 0.11, hue - 12)
+    dim, bright = oklch(0.72, 0.10, hue)[:, None, None], oklch(0.91, 0.06, hue)[:, None, None]
+    v.rgb[...] = dim + glow * (bright - dim)
     pattern = (_dots, _blobs, _leaves, _scribbles, _stripes, _stars)[int(rng.integers(6))]
-    pattern(scene, rng, light, dark)
+    pattern(scene, rng, oklch(0.93, 0.05, hue + 12), oklch(0.66, 0.11, hue - 12))
 
 
 def _dots(scene: Scene, rng: np.random.Generator, light: Array, dark: Array) -> None:
@@ -92,13 +89,12 @@ def _edge_place(rng: np.random.Generator) -> tuple[float, float]:
 def draw_body(scene: Scene) -> None:
     """Neck and shoulders, in a shirt with a collar, a crew neck or stripes."""
     look, x = scene.look, 0.04 * scene.turn
-    width = scene.shoulders
     v = scene.canvas.view(-1, 0.3, 1, 1)
     neck_width = 0.215 - 0.05 * scene.child
     neck = rounded_box(v.x - x, v.y - 0.66, neck_width, 0.36, 0.1)
     lift = -0.75 * smoothstep(v.y, scene.chin + 0.20, scene.chin - 0.02) - 0.1
-    v.fill(neck, scene.shaded(v, scene.skin, scene.skin_shadow, scene.skin_light, lift))
-    body = ellipse(v.x, v.y - 1.30, width, 0.56)
+    v.fill(neck, scene.skin_colour(v, lift))
+    body = ellipse(v.x, v.y - 1.30, scene.shoulders, 0.56)
     neckline = ellipse(v.x - x, v.y - 0.72, neck_width + 0.05, 0.13)
     shirt = np.maximum(body, -neckline)
     base, trim = look.shirt_colour, look.trim_colour

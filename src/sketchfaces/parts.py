@@ -16,22 +16,15 @@ def draw_ear(scene: Scene, side: int) -> None:
     v = scene.canvas.around(x, y, 0.14, 0.18)
     a, b = turned(v.x - x, v.y - y, -0.16 * side)
     rx = 0.075 + 0.03 * seen
-    v.fill(
-        ellipse(a, b, rx, 0.12 + 0.02 * scene.old),
-        scene.shaded(v, scene.skin, scene.skin_shadow, scene.skin_light, -0.15),
-    )
-    inner = ellipse(a - side * 0.012, b, rx * 0.55, 0.075)
-    v.fill(inner, scene.skin_shadow, 0.6, blur=0.03)
+    v.fill(ellipse(a, b, rx, 0.12 + 0.02 * scene.old), scene.skin_colour(v, -0.15))
+    v.fill(ellipse(a - side * 0.012, b, rx * 0.55, 0.075), scene.skin_shadow, 0.6, blur=0.03)
 
 
 def ear_place(scene: Scene, side: int) -> tuple[float, float, float]:
     """Centre of an ear, and how far it has turned to the viewer: -1..1."""
     seen = -side * scene.turn
-    return (
-        scene.x + side * scene.half_width * (1.03 - 0.30 * max(seen, 0) - 0.12 * max(-seen, 0)),
-        scene.eye_y + 0.08,
-        seen,
-    )
+    out = 1.03 - 0.30 * max(seen, 0) - 0.12 * max(-seen, 0)
+    return scene.x + side * scene.half_width * out, scene.eye_y + 0.08, seen
 
 
 def draw_head(scene: Scene) -> None:
@@ -42,7 +35,7 @@ def draw_head(scene: Scene) -> None:
     head = scene.head(v)
     rim = -0.30 * smoothstep(head, -0.10, 0.0)
     texture = 0.05 * scene.grain(v, "pores", 40) + 0.05 * scene.grain(v, "blotches", 12)
-    v.fill(head, scene.shaded(v, scene.skin, scene.skin_shadow, scene.skin_light, rim + texture))
+    v.fill(head, scene.skin_colour(v, rim + texture))
     _blush(scene)
     _freckles(scene)
     if scene.old > 0.02:
@@ -65,9 +58,7 @@ def _blush(scene: Scene) -> None:
 def _freckles(scene: Scene) -> None:
     """Freckles on some faces, and now and then a mole."""
     rng = scene.detail("freckles")
-    amount = rng.random()
-    count = int(26 * max(amount - 0.45, 0) / 0.55)
-    for _ in range(count):
+    for _ in range(int(26 * max(rng.random() - 0.45, 0) / 0.55)):
         u, y = rng.uniform(-0.68, 0.68), scene.eye_y + rng.uniform(0.09, 0.28)
         x, squeeze = scene.project(float(u), 1.0)
         size = rng.uniform(0.007, 0.013)
@@ -115,16 +106,14 @@ def _eye(scene: Scene, side: int) -> None:
     ry = 0.080 + 0.018 * look.eye_size + 0.034 * child - 0.014 * scene.old
     v = scene.canvas.around(x, y, 0.2, 0.2)
     a, b = v.x - x, v.y - y
-    socket = ellipse(a, b + 0.02, rx * 1.35, ry * 1.45)
-    v.fill(socket, scene.skin_shadow, 0.24 - 0.16 * child, blur=0.08)
+    v.fill(ellipse(a, b + 0.02, rx * 1.35, ry * 1.45), scene.skin_shadow, 0.24 - 0.16 * child, blur=0.08)
     eye = ellipse(a, b, rx, ry)
     v.fill(eye, mix(WHITE, scene.skin_shadow, 0.06))
     gaze = 0.018 * scene.turn
     iris_r = (0.90 - 0.08 * child) * ry
     iris = np.maximum(ellipse(a - gaze, b - 0.004, iris_r * (0.5 + 0.5 * squeeze), iris_r), eye)
     glow = smoothstep(b, -0.03, 0.06)
-    colour = (look.eyes * 0.75)[:, None, None] + glow * (look.eyes * 0.45 + 0.1)[:, None, None]
-    v.fill(iris, colour)
+    v.fill(iris, (look.eyes * 0.75)[:, None, None] + glow * (look.eyes * 0.45 + 0.1)[:, None, None])
     v.fill(np.maximum(ellipse(a - gaze, b - 0.004, iris_r * 0.50 * squeeze, iris_r * 0.52), eye), INK)
     lid = np.maximum(eye, -ellipse(a, b - 0.030, rx * 1.12, ry * 1.06))
     v.fill(lid, mix(scene.skin_shadow, scene.line, 0.2), 0.55)
@@ -132,8 +121,7 @@ def _eye(scene: Scene, side: int) -> None:
         v.fill(np.hypot(a - dx - gaze, b - dy) - r, WHITE, 0.95)
     lashes = look.lashes < 0.5
     lash, thick = mix(scene.line, INK, 0.6 * lashes), 0.015 + 0.006 * lashes
-    upper = np.maximum(np.abs(ellipse(a, b, rx, ry)) - thick, b + 0.02)
-    v.fill(upper, lash)
+    v.fill(np.maximum(np.abs(eye) - thick, b + 0.02), lash)
     if lashes:
         v.stroke(segment(a, b, (side * rx * 0.86, -ry * 0.45), (side * (rx + 0.042), -ry * 0.95)), 0.012, lash)
 
@@ -162,9 +150,7 @@ def draw_nose(scene: Scene) -> None:
     root, _ = scene.project(0.0, 1.02)
     v = scene.canvas.around(x, y - 0.06, 0.22, 0.24)
     a, b = v.x - x, v.y - y
-    away = -1.0 if scene.face.light_direction > 0 else 1.0
-    if abs(scene.turn) > 0.12:
-        away = float(np.sign(scene.turn))
+    away = float(np.sign(scene.turn)) if abs(scene.turn) > 0.12 else -1.0 if scene.face.light_direction > 0 else 1.0
     bridge = segment(v.x, v.y, (root + away * 0.035, scene.eye_y + 0.03), (x + away * size * 0.75, y - 0.02)) - 0.014
     v.fill(bridge, scene.skin_shadow, 0.30 + 0.35 * abs(scene.turn), blur=0.05)
     v.fill(ellipse(a, b - 0.015, size * 1.15, size * 0.8), scene.skin_shadow, 0.55, blur=0.06)
@@ -190,8 +176,7 @@ def draw_mouth(scene: Scene) -> None:
     elif face.smiling:
         _smile(scene, v, a, b, 0.175 + 0.03 * look.mouth, lip)
     else:
-        half = 0.105 + 0.03 * look.mouth
-        rise = -0.004 - 0.026 * look.mouth
+        half, rise = 0.105 + 0.03 * look.mouth, -0.004 - 0.026 * look.mouth
         v.fill(ellipse(a, b - 0.022, half * 0.62, 0.030), lip, 0.8, blur=0.015)
         v.fill(ellipse(a, b + 0.012, half * 0.75, 0.022), lip, 0.65, blur=0.015)
         v.stroke(arc(a, b, half, rise), 0.013, mix(scene.line, rgb("701820"), 0.4))
@@ -226,7 +211,6 @@ def draw_glasses(scene: Scene) -> None:
     """Round, square or half-moon frames with faintly tinted lenses, a bridge and temples to the ears."""
     look, y = scene.look, scene.eye_y + 0.012
     v = scene.canvas.view(-0.7, y - 0.3, 0.7, y + 0.3)
-    frame = look.frame
     places = {side: scene.project(side * 0.44, 1.03) for side in (-1, 1)}
     r = 0.178 + 0.01 * scene.child
     for side, (x, squeeze) in places.items():
@@ -238,16 +222,15 @@ def draw_glasses(scene: Scene) -> None:
         else:
             lens = rounded_box(a, b + 0.06 * side * a, r * 1.04, r * 0.86, 0.13)
         v.fill(lens, WHITE, 0.12 + 0.12 * scene.face.skin_tone)
-        shine = np.maximum(lens + 0.03, np.abs(a + b * 0.8 + 0.06) - 0.028)
-        v.fill(shine, WHITE, 0.30)
-        v.stroke(lens, 0.025, frame)
+        v.fill(np.maximum(lens + 0.03, np.abs(a + b * 0.8 + 0.06) - 0.028), WHITE, 0.30)
+        v.stroke(lens, 0.025, look.frame)
         ear_x, ear_y, _ = ear_place(scene, side)
         edge = x + side * r * (0.3 + 0.7 * squeeze)
         if (ear_x - edge) * side > 0.0:
-            v.stroke(segment(v.x, v.y, (edge, y - 0.03), (ear_x, ear_y - 0.08)), 0.016, frame)
+            v.stroke(segment(v.x, v.y, (edge, y - 0.03), (ear_x, ear_y - 0.08)), 0.016, look.frame)
     inner = [places[s][0] - s * r * (0.3 + 0.7 * places[s][1]) for s in (-1, 1)]
     middle, half = (inner[0] + inner[1]) / 2, abs(inner[1] - inner[0]) / 2
-    v.stroke(arc(v.x - middle, v.y - y + 0.03, half + 0.01, 0.02), 0.018, frame)
+    v.stroke(arc(v.x - middle, v.y - y + 0.03, half + 0.01, 0.02), 0.018, look.frame)
 
 
 def draw_earrings(scene: Scene) -> None:

@@ -1,8 +1,9 @@
-"""Who is drawn (`Face`), how (`Look`), and where everything lies on the page (`Scene`)."""
+"""A face to draw (`Face`), its unlabelled shapes and colours (`Look`), and its layout on the page (`Scene`)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -25,6 +26,7 @@ SKIN = palette("ffe3d0 fbd0b0 eab58c cf935f a16a40 7d4e34 643f2d")
 HAIR = palette("2a2230 4a2f2a 7a4830 a85a32 cf8a48 f0cb84")
 EYES = palette("4a2c1c 6b4226 3d6b4f 3f6f9e 6f7f8c 4d3a40")
 CLOTHES = palette("e4572e f2a541 f3d34a 76b041 2e9e8f 3a7ca5 5b5ea6 9b5094 d6617a f4efe6 3c4654 8c6a4f")
+FRAMES = palette("2b2a33 6b3a2a 8a2f3b 2f4f6b 8a6420")
 MAX_YAW = 0.46  # radians at head_turn = 1
 RANGES = {
     "head_turn": (-1.0, 1.0),
@@ -34,24 +36,32 @@ RANGES = {
     "hair_tone": (0.0, 1.0),
     "background_hue": (20.0, 320.0),
 }
-"""What the continuous fields of a `Face` may be."""
+"""Allowed values of the continuous fields of a `Face`."""
+LOOKS = (
+    "width", "jaw", "nose", "eye_size", "brow", "brow_tilt", "mouth", "lips", "lashes", "blush", "eyes", "hair_style",
+    "parting", "fringe", "wave", "volume", "greying", "glasses", "frame", "hat", "beard", "shirt", "earring",
+)  # fmt: skip
+"""Names of the random numbers in a `Look`, in the order of drawing."""
 STREAMS = (
-    *("background", "blobs", "cloth", "pores", "blotches", "freckles", "wrinkles", "back hair", "front hair"),
-    *("curls", "scallops", "hairline", "flyaways", "beard", "hat", "pompom"),
-)
-"""The parts with fine detail, each with a random stream of its own."""
+    "background", "blobs", "cloth", "pores", "blotches", "freckles", "wrinkles", "back hair", "front hair", "curls",
+    "scallops", "hairline", "flyaways", "beard", "hat", "pompom",
+)  # fmt: skip
+"""Parts with fine detail; each has its own random stream."""
 
 
 @dataclass(frozen=True)
 class Face:
-    """Everything that decides a drawn face; `draw_face` is a pure function of this and of the size.
+    """Everything that determines a drawn face, apart from its size.
 
-    The first fields are what the labels name. `look` and `detail` are what they do not: two seeds.
+    All fields are labels, except the seeds `look` and `detail`.
+
+    Raises:
+        ValueError: a number outside its range, or a negative seed.
     """
 
     smiling: bool = False
     open_mouth: bool = False
-    """Teeth show if smiling, a round mouth if not."""
+    """With teeth if smiling, round if not."""
     glasses: bool = False
     hat: bool = False
     beard: bool = False
@@ -70,7 +80,7 @@ class Face:
     background_hue: float = 200.0
     """Degrees of OKLCH hue, 20 (red) .. 320 (violet)."""
     look: int = 0
-    """Seed of the shapes and colours that no label names: hair style, hat, frames, shirt, proportions."""
+    """Seed of the shapes and colours without a label: hair style, hat, frames, shirt, proportions."""
     detail: int = 0
     """Seed of the fine random detail: strands, freckles, texture, background pattern."""
 
@@ -84,84 +94,23 @@ class Face:
                 raise ValueError(f"{name} = {getattr(self, name)}: a seed must not be negative")
 
 
-@dataclass(frozen=True)
-class Look:
-    """Shapes and colours that no label names, in [0, 1] unless they are choices; drawn from `Face.look`."""
+class Look(SimpleNamespace):
+    """Shapes and colours without a label, from the seed `Face.look`: numbers in [0, 1] (`parting`: [-1, 1])."""
 
-    width: float
-    jaw: float
-    nose: float
-    eye_size: float
-    brow: float
-    brow_tilt: float
-    mouth: float
-    lips: float
-    lashes: float
-    blush: float
-    eyes: Array
-    hair_style: float
-    parting: float
-    fringe: float
-    wave: float
-    volume: float
-    greying: float
-    glasses: float
-    frame: Array
-    hat: float
-    hat_colour: Array
-    beard: float
-    shirt: float
-    shirt_colour: Array
-    trim_colour: Array
-    earring: float
-
-    @staticmethod
-    def draw(seed: int) -> Look:
-        """The look that belongs to `seed`."""
+    def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        u = iter(rng.random(32))
+        super().__init__(**dict(zip(LOOKS, rng.random(32), strict=False)))
         clothes = rng.permutation(len(CLOTHES))
-        return Look(
-            width=next(u),
-            jaw=next(u),
-            nose=next(u),
-            eye_size=next(u),
-            brow=next(u),
-            brow_tilt=next(u),
-            mouth=next(u),
-            lips=next(u),
-            lashes=next(u),
-            blush=next(u),
-            eyes=EYES[int(next(u) * len(EYES))],
-            hair_style=next(u),
-            parting=next(u) * 2 - 1,
-            fringe=next(u),
-            wave=next(u),
-            volume=next(u),
-            greying=next(u),
-            glasses=next(u),
-            frame=palette("2b2a33 6b3a2a 8a2f3b 2f4f6b 8a6420")[int(next(u) * 5)],
-            hat=next(u),
-            hat_colour=CLOTHES[clothes[0]],
-            beard=next(u),
-            shirt=next(u),
-            shirt_colour=CLOTHES[clothes[1]],
-            trim_colour=CLOTHES[clothes[2]],
-            earring=next(u),
-        )
+        self.hat_colour, self.shirt_colour, self.trim_colour = (CLOTHES[index] for index in clothes[:3])
+        self.eyes, self.frame = EYES[int(self.eyes * len(EYES))], FRAMES[int(self.frame * len(FRAMES))]
+        self.parting = self.parting * 2 - 1
 
 
-@dataclass
 class Scene:
     """A face on a canvas: its proportions, its colours, the light on it, and the random streams of its detail."""
 
-    face: Face
-    canvas: Canvas
-    look: Look = field(init=False)
-
-    def __post_init__(self) -> None:
-        face, look = self.face, Look.draw(self.face.look)
-        self.look = look
+    def __init__(self, face: Face, canvas: Canvas) -> None:
+        self.face, self.canvas, self.look = face, canvas, Look(face.look)
         self.child = float(smoothstep(face.age, 24, 3))
         self.old = float(np.clip((face.age - 30) / 45, 0, 1)) ** 1.3
         self.yaw = face.head_turn * MAX_YAW
@@ -171,7 +120,7 @@ class Scene:
         self._light()
 
     def _place(self) -> None:
-        """Proportions: a child's head is rounder, its eyes lower and larger, its nose and shoulders smaller."""
+        """Set the proportions: a child's head is rounder, its eyes lower and larger, its nose and shoulders smaller."""
         look, child = self.look, self.child
         self.x = 0.10 * self.turn
         self.y = -0.02 + 0.05 * child
@@ -183,7 +132,7 @@ class Scene:
         self.shoulders = 0.66 - 0.14 * child
 
     def _colour(self) -> None:
-        """Base, shadow and light colours of skin and hair; hair greys with age."""
+        """Set the base, shadow and light colours of skin and hair; hair greys with age."""
         face, look = self.face, self.look
         self.skin = ramp(SKIN, face.skin_tone)
         self.skin_shadow = self.skin * np.array([0.80, 0.66, 0.67], np.float32)
@@ -196,7 +145,7 @@ class Scene:
         self.background = oklch(0.83, 0.085, face.background_hue)
 
     def _light(self) -> None:
-        """`shade` (n, n) in [-1, 1]: how far a head-shaped surface faces the light; negative is in shadow."""
+        """Set `shade` (n, n) in [-1, 1]: how directly a head-shaped surface faces the light; negative is shadow."""
         canvas = self.canvas
         angle = self.face.light_direction * 1.15
         nx = (canvas.x - self.x) / (self.half_width * 1.15)
@@ -206,35 +155,38 @@ class Scene:
         self.shade = np.clip((lit - 0.42) * 1.25, -1, 1).astype(np.float32)
 
     def detail(self, part: str) -> np.random.Generator:
-        """The random stream of one part of `STREAMS`, so that parts do not disturb one another."""
+        """The random stream of one of `STREAMS`; the streams are independent."""
         return np.random.Generator(np.random.SFC64([self.face.detail, STREAMS.index(part)]))
 
     def project(self, u: float, out: float = 1.0) -> tuple[float, float]:
-        """Where a point of the face lies after the head's turn, and how much its width is foreshortened.
+        """Position of a point of the face after the head has turned, and how much its width is foreshortened.
 
-        u: sideways place on the face seen from the front, in half widths, -1..1. out: distance from the axis in head
-        radii (a nose has more than 1).
+        Args:
+            u: horizontal position on the face seen from the front, in half widths, -1..1.
+            out: distance from the head's axis in head radii; more than 1 for the nose.
         """
         longitude = float(np.arcsin(u))
         x = self.x + self.half_width * out * float(np.sin(longitude + self.yaw))
         return x, max(float(np.cos(longitude + self.yaw) / np.cos(longitude)), 0.3)
 
     def head(self, v: View, grow: Array | float = 0.0) -> Array:
-        """Distance to the outline of the head without ears, on a view; the jaw leads the turn, the skull trails it."""
+        """Distance to the outline of the head without ears, on a view; the jaw turns ahead of the skull."""
         look, child = self.look, self.child
-        skull = ellipse(
-            v.x - self.x + 0.05 * self.turn, v.y + 0.10 - 0.05 * child, self.half_width + 0.02 * abs(self.turn), 0.47
-        )
+        skull_width = self.half_width + 0.02 * abs(self.turn)
+        skull = ellipse(v.x - self.x + 0.05 * self.turn, v.y + 0.10 - 0.05 * child, skull_width, 0.47)
         jaw_width = self.half_width * (0.74 + 0.14 * look.jaw + 0.12 * child - 0.04 * self.old)
-        jaw_y = self.chin - 0.40
-        jaw = ellipse(v.x - self.x - 0.13 * self.turn, v.y - jaw_y, jaw_width, 0.40)
+        jaw = ellipse(v.x - self.x - 0.13 * self.turn, v.y - (self.chin - 0.40), jaw_width, 0.40)
         return smooth_union(skull, jaw, 0.16) - grow
 
     def shaded(self, v: View, base: Array, shadow: Array, light: Array, lift: Array | float = 0.0) -> Array:
-        """A colour (3, h, w) under the scene's light: `base` half lit, towards `shadow` and `light` at the extremes."""
+        """A colour (3, h, w) under the scene's light: `base` where half lit, `shadow` and `light` at the extremes."""
         s = self.shade[v.at] + lift
         dark, bright = np.clip(-s, 0, 1), np.clip(s, 0, 1)
         return base[:, None, None] + dark * (shadow - base)[:, None, None] + bright * (light - base)[:, None, None]
+
+    def skin_colour(self, v: View, lift: Array | float = 0.0) -> Array:
+        """Skin (3, h, w) under the scene's light."""
+        return self.shaded(v, self.skin, self.skin_shadow, self.skin_light, lift)
 
     def strands(self, v: View, part: str, curl: float) -> Array:
         """Hair texture (h, w), about -1..1: lines that run out of the parting, waved by `curl`."""

@@ -1,0 +1,15 @@
+"""The old name of the sketch faces still works, with a warning."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+import sketchfaces
+
+
+def test_the_old_module_warns_and_has_the_same_names() -> None:
+    with pytest.warns(DeprecationWarning, match=r"diffae\.data\.sketch is now sketchfaces"):
+        old = importlib.import_module("diffae.data.sketch")
+    assert all(getattr(old, name) is getattr(sketchfaces, name) for name in sketchfaces.__all__)
