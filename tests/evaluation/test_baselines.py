@@ -1,4 +1,4 @@
-"""Baselines: PCA against its definition, networks that learn, and autoencoders of others."""
+"""Baselines: PCA against its definition, networks that learn, and autoencoders of diffusers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,27 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from tiny import images, normal, tiny_network
+from tiny import images, normal
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from diffae.config import TrainingConfig
+from diffae.config import ModelConfig
 from diffae.errors import DataError
-from diffae.evaluation.baselines import Baseline, open_diffusers, pca, plain
-from diffae.evaluation.plain import PlainAutoencoder, PlainDecoder
+from diffae.evaluation.baselines import (
+    Baseline,
+    PlainAutoencoder,
+    PlainDecoder,
+    open_diffusers,
+    pca,
+    plain,
+    plain_encoder,
+)
+from diffae.networks.settings import UNetEncoderConfig
+from diffae.training.settings import TrainingConfig
+
+ENCODER = UNetEncoderConfig(6, 8, (1, 2, 2), res_blocks=1, attention_resolutions=(8,))
+SHAPE = (3, 16, 16)
+MODEL = ModelConfig(16, encoder=ENCODER)
 
 
 def test_pca_keeps_what_the_singular_vectors_hold() -> None:
@@ -36,27 +48,27 @@ def test_pca_keeps_what_the_singular_vectors_hold() -> None:
 @pytest.mark.parametrize("variational", [False, True])
 def test_plain_autoencoders_are_trained_once(tmp_path: Path, variational: bool) -> None:
     config = TrainingConfig(images=16, batch_size=8, precision="float32")
-    console, x = Console(quiet=True), images(8)
-    made = [plain(x, tiny_network(), config, tmp_path, "key", variational=variational, console=console) for _ in "ab"]
+    x = images(8)
+    made = [plain(x, MODEL, config, tmp_path, "key", variational=variational) for _ in "ab"]
     torch.testing.assert_close(made[1].codes(x), made[0].codes(x))  # read, not trained again
     assert made[0].reconstruct(x)[1] == 6
     assert made[0].name == ("VAE" if variational else "autoencoder")
-    other = plain(x, tiny_network(), config, tmp_path, "other", variational=variational, console=console)
+    other = plain(x, MODEL, config, tmp_path, "other", variational=variational)
     assert other.codes(x).shape == (8, 6)
 
 
 def test_a_plain_autoencoder_learns(tmp_path: Path) -> None:
-    network = tiny_network(image_size=8, model_channels=16, attention_resolutions=(), encoder_channel_mult=(1, 2))
+    model = ModelConfig(8, encoder=UNetEncoderConfig(6, 16, (1, 2), res_blocks=1, attention_resolutions=()))
     x = F.interpolate(normal(8, 3, 2, 2) / 2, (8, 8), mode="bilinear").clamp(-1, 1)
     config = TrainingConfig(images=1200, batch_size=8, learning_rate=5e-3, ema_decay=0.5, flip=False, val_images=2)
-    learnt = plain(x, network, config, tmp_path, "key", variational=False, console=Console(quiet=True))
+    learnt = plain(x, model, config, tmp_path, "key", variational=False)
     assert (learnt.reconstruct(x)[0] - x).square().mean() < 0.7 * x.var(0).mean()
 
 
 def test_the_loss_of_a_vae_is_its_evidence_bound() -> None:
     """With the decoder's variance at its optimum, the mean squared error, up to a constant."""
     torch.manual_seed(0)
-    vae, x = PlainAutoencoder(tiny_network(), variational=True), images(4)
+    vae, x = PlainAutoencoder(ENCODER, SHAPE, variational=True), images(4)
     torch.manual_seed(1)
     loss = vae(x)
     mean, log_variance = vae.encoder(x).chunk(2, dim=1)
@@ -69,10 +81,19 @@ def test_the_loss_of_a_vae_is_its_evidence_bound() -> None:
 
 
 def test_the_decoder_mirrors_the_encoder() -> None:
-    config = tiny_network()
-    assert PlainDecoder(config)(normal(2, 6)).shape == (2, 3, 16, 16)
-    variational = PlainAutoencoder(config, variational=True)
+    assert PlainDecoder(ENCODER, SHAPE)(normal(2, 6)).shape == (2, 3, 16, 16)
+    variational = PlainAutoencoder(ENCODER, SHAPE, variational=True)
     assert variational.encode(images(2)).shape == (2, 6)
+
+
+def test_a_model_with_another_encoder_is_compared_with_the_papers() -> None:
+    class Other:
+        z_sem_channels = 7
+
+        def build(self, shape: tuple[int, int, int]) -> None: ...
+
+    assert plain_encoder(ModelConfig(encoder=ENCODER)) == ENCODER
+    assert plain_encoder(ModelConfig(encoder=Other())).z_sem_channels == 7  # pyright: ignore[reportArgumentType]
 
 
 def test_any_pair_of_functions_is_a_baseline() -> None:

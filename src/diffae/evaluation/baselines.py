@@ -1,63 +1,55 @@
-"""What a diffusion autoencoder is compared with: PCA, plain autoencoders of the same code size, those of others."""
+"""Autoencoders to compare a model with: PCA, a plain autoencoder and a VAE of the same code size, and your own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffae.config import NetworkConfig, TrainingConfig
+from diffae.config import ModelConfig
 from diffae.errors import DataError
-from diffae.evaluation.plain import PlainAutoencoder
+from diffae.networks.layers import ResBlock
+from diffae.networks.settings import Shape, UNetEncoderConfig
 from diffae.training.arrays import train_on_arrays
+from diffae.training.settings import TrainingConfig
 
 BATCH = 64
-"""Images that go through a baseline at once."""
+"""Images per call of a baseline."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Any autoencoder, as two functions of batches.
-
-    Anything can stand here: `Baseline("mine", my_encode, my_decode)`.
-    """
+    """Any autoencoder, as two functions of batches: `Baseline("mine", my_encode, my_decode)`."""
 
     name: str
     encode: Callable[[Float[Tensor, "b c h w"]], Tensor]
     """Images in [-1, 1] => codes, (b, ...)."""
     decode: Callable[[Tensor], Float[Tensor, "b c h w"]]
-    """Codes => images, near [-1, 1]."""
+    """Codes => images in about [-1, 1]."""
     key: str = ""
-    """What tells it from others of the name; where it is the same, an evaluation keeps what it found."""
+    """Identifies the weights: results are computed again when it changes."""
 
     def codes(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """The code of each image as a vector.
+        """Encode images to one vector each.
 
         Raises:
-            DataError: a baseline of other images.
+            DataError: the baseline fails on these images.
         """
         return torch.cat([self._run(self.encode, part, part).flatten(1).cpu() for part in x.split(BATCH)])
 
-    @torch.no_grad()
-    def _run(self, function: Callable[[Tensor], Tensor], value: Tensor, images: Tensor) -> Tensor:
-        """What somebody else's function makes of images, or of their codes."""
-        try:
-            return function(value)
-        except Exception as error:  # of whatever class they raise
-            shape = tuple(images.shape[1:])
-            raise DataError(f"baseline {self.name} fails on images {shape}: {_reason(error)}") from None
-
     def reconstruct(self, x: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c h w"], int]:
-        """The images that come back, and the size of the code.
+        """Encode and decode images.
 
+        Returns:
+            The reconstructions, and the size of a code.
         Raises:
-            DataError: a baseline of another image size.
+            DataError: the baseline fails on these images, or changes their shape.
         """
         parts, size = [], 0
         for part in x.split(BATCH):
@@ -70,9 +62,17 @@ class Baseline:
             parts.append(back)
         return torch.cat(parts), size
 
+    @torch.no_grad()
+    def _run(self, function: Callable[[Tensor], Tensor], value: Tensor, images: Tensor) -> Tensor:
+        try:
+            return function(value)
+        except Exception as error:  # a user's function may raise anything
+            shape = tuple(images.shape[1:])
+            raise DataError(f"baseline {self.name} fails on images {shape}: {_reason(error)}") from None
+
 
 def pca(x: Float[Tensor, "n c h w"], size: int, seed: int = 0) -> Baseline:
-    """Principal components of the pixels, at most as many as there are images or values.
+    """Fit the first `size` principal components of the pixels, or as many as there are images or values.
 
     Raises:
         DataError: fewer than 2 images.
@@ -94,35 +94,114 @@ def pca(x: Float[Tensor, "n c h w"], size: int, seed: int = 0) -> Baseline:
     return Baseline("PCA", encode, decode)
 
 
+# ---------------------------------------------------------------------- plain autoencoder and VAE
+
+
+def plain_encoder(config: ModelConfig) -> UNetEncoderConfig:
+    """Settings of a baseline's encoder: the model's own if it is the paper's, else the paper's with its code size."""
+    if isinstance(config.encoder, UNetEncoderConfig):
+        return config.encoder
+    return UNetEncoderConfig(z_sem_channels=config.z_sem_channels)
+
+
 def plain(
     x: Float[Tensor, "n c h w"],
-    network: NetworkConfig,
+    model: ModelConfig,
     config: TrainingConfig,
     folder: Path,
     key: str,
     *,
     variational: bool,
-    console: Console | None = None,
 ) -> Baseline:
-    """A plain convolutional autoencoder or VAE with the encoder of `network`, trained on these images.
+    """Train a plain convolutional autoencoder or VAE on images.
 
-    Read from the folder where it was trained before with the same key; see `diffae.training.arrays`.
+    Args:
+        x: images in [-1, 1].
+        model: the model to compare with, whose encoder's widths and code size are used.
+        config: of the training.
+        folder: for the weights, which are used again if they were trained with the same key.
+        key: must change with everything the weights depend on.
+        variational: a VAE, else a plain autoencoder.
     """
+    encoder = plain_encoder(model)
     trained = train_on_arrays(
-        lambda: PlainAutoencoder(network, variational=variational),
+        lambda: PlainAutoencoder(encoder, model.image_shape, variational=variational),
         [x],
         lambda networks, batch: networks(_mirrored(batch[0]) if config.flip else batch[0]),
         config,
         folder,
         key,
-        console,
     )
     assert isinstance(trained, PlainAutoencoder)
     return Baseline("VAE" if variational else "autoencoder", trained.encode, trained.decoder)
 
 
+class PlainDecoder(nn.Module):
+    """z (b, d) -> image (b, c, h, w) in one pass, with the encoder's widths in reverse.
+
+    There is no normalisation before the output: it would remove the brightness of the image.
+    """
+
+    def __init__(self, encoder: UNetEncoderConfig, shape: Shape) -> None:
+        super().__init__()
+        widths = [mult * encoder.model_channels for mult in encoder.channel_mult]
+        side, width = shape[1] >> (len(widths) - 1), widths[-1]
+        self.input = nn.Sequential(
+            nn.Linear(encoder.z_sem_channels, width * side**2), nn.Unflatten(1, (width, side, side))
+        )
+        blocks: list[nn.Module] = []
+        for level in reversed(range(len(widths))):
+            for _ in range(encoder.res_blocks + 1):
+                blocks.append(ResBlock(width, widths[level]))
+                width = widths[level]
+            if level:
+                blocks.append(ResBlock(width, width, how="up"))
+        self.blocks = nn.Sequential(*blocks)
+        self.output = nn.Conv2d(width, shape[0], 3, padding=1)
+
+    def forward(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
+        return self.output(F.silu(self.blocks(self.input(z))))
+
+
+class PlainAutoencoder(nn.Module):
+    """`encoder` and `decoder`; the encoder of a variational one returns means and log variances."""
+
+    def __init__(self, encoder: UNetEncoderConfig, shape: Shape, *, variational: bool) -> None:
+        super().__init__()
+        self.variational = variational
+        outputs = encoder.z_sem_channels * (2 if variational else 1)
+        self.encoder = replace(encoder, z_sem_channels=outputs).build(shape)
+        self.decoder = PlainDecoder(encoder, shape)
+
+    def encode(self, x_0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """The code; of a variational autoencoder its mean."""
+        code = self.encoder(x_0)
+        return code.chunk(2, dim=1)[0] if self.variational else code
+
+    def forward(self, x_0: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
+        """The mean loss of a batch: squared error, or the negative evidence lower bound per value."""
+        if not self.variational:
+            return F.mse_loss(self.decoder(self.encoder(x_0)), x_0)
+        mean, log_variance = self.encoder(x_0).chunk(2, dim=1)
+        log_variance = log_variance.clamp(-20, 10)
+        z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        error = (self.decoder(z) - x_0).square().mean()
+        # the decoder's variance is at its optimum, the mean squared error itself
+        divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1).mean() / 2
+        return error.clamp(min=1e-8).log() / 2 + divergence / x_0[0].numel()
+
+
+def _mirrored(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Each image mirrored with probability 1/2."""
+    mirror = torch.rand(len(x), device=x.device) < 0.5
+    return torch.where(mirror[:, None, None, None], x.flip(-1), x)
+
+
+# ---------------------------------------------------------------------- autoencoders of diffusers
+
+
 def open_diffusers(folder: str | Path) -> Baseline:
-    """An `AutoencoderKL` or `VQModel` of the diffusers library (the paper's VQ-GAN row), from its folder.
+    """Load an `AutoencoderKL` or `VQModel` (the paper's VQ-GAN row) of the diffusers library from its folder.
 
     Raises:
         DataError: no such folder, another kind of model, or diffusers is not installed.
@@ -137,24 +216,18 @@ def open_diffusers(folder: str | Path) -> Baseline:
         raise DataError(f"autoencoder {folder} needs diffusers: {remedy}") from None
     try:
         found = AutoModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
-    except Exception as error:  # of whatever class they raise
+    except Exception as error:  # the library may raise anything
         raise DataError(f"autoencoder {folder} cannot be read ({_reason(error)}); check the folder") from None
     model, kind = found.eval(), type(found).__name__
+    encoders: dict[str, Callable[[Tensor], Tensor]] = {
+        "AutoencoderKL": lambda x: model.encode(x).latent_dist.mode(),
+        "VQModel": lambda x: model.encode(x).latents,
+    }
+    if kind not in encoders:
+        raise DataError(f"autoencoder {folder} is of kind {kind}: must be {' or '.join(encoders)}")
     key = repr(sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir()))
-    if kind == "AutoencoderKL":
-        return Baseline(
-            folder.name, lambda x: model.encode(x).latent_dist.mode(), lambda z: model.decode(z).sample, key
-        )
-    if kind == "VQModel":
-        return Baseline(folder.name, lambda x: model.encode(x).latents, lambda z: model.decode(z).sample, key)
-    raise DataError(f"autoencoder {folder} is of kind {kind}: must be AutoencoderKL or VQModel")
+    return Baseline(folder.name, encoders[kind], lambda z: model.decode(z).sample, key)
 
 
 def _reason(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _mirrored(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Every other image mirrored, at random."""
-    mirror = torch.rand(len(x), device=x.device) < 0.5
-    return torch.where(mirror[:, None, None, None], x.flip(-1), x)
