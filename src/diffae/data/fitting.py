@@ -17,7 +17,7 @@ from diffae.config import WHITE, Crop, InputConfig, ModelConfig, Window
 from diffae.data.formats.base import Picture
 from diffae.data.formats.metadata import centre_square
 from diffae.data.formats.pictures import lanczos
-from diffae.errors import ConfigError, DataError
+from diffae.errors import DataError, require
 
 _LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601, as Pillow and JPEG define gray
 _TOP = 65535  # of uint16
@@ -45,14 +45,11 @@ class ImageSpec:
     """Keep the samples and their type, to find a window among them."""
 
     def __post_init__(self) -> None:
-        if self.channels < 1:
-            raise ConfigError(f"channels is {self.channels}, it must be at least 1; use 1 for gray or 3 for RGB")
-        if self.size is not None and self.size < 1:
-            raise ConfigError(f"size is {self.size}, it must be at least 1 pixel; use for instance 64")
+        require(self.channels >= 1, "channels", self.channels, "must be at least 1; use 1 for gray or 3 for RGB")
+        require(self.size is None or self.size >= 1, "size", self.size, "must be at least 1 pixel; use for instance 64")
         InputConfig(self.crop, self.background, self.window)  # checks them
-        if self.window is not None and len(self.window) != self.channels:
-            rule = f"it must have a low and a high value for each of {self.channels} channels"
-            raise ConfigError(f"window is {self.window}, {rule}; state them or change channels")
+        rule = f"must have a low and a high value for each of {self.channels} channels; state them or change channels"
+        require(self.window is None or len(self.window) == self.channels, "window", self.window, rule)
 
     @classmethod
     def of_model(cls, config: ModelConfig) -> ImageSpec:

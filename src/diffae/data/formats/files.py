@@ -27,8 +27,6 @@ from diffae.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".npy")
 """Of files that `read_picture` decodes."""
-
-
 _WRITERS: dict[str, Callable[[Path, np.ndarray, ImageMetadata | None], None]] = {
     **dict.fromkeys(pictures.SUFFIXES, pictures.write),
     ".npy": lambda path, pixels, _: np.save(path, pixels),
@@ -44,8 +42,7 @@ def read_picture(data: bytes, name: str, channels: int = 3, square: int | None =
         name: what error messages call it.
         channels: number of channels wanted, which decides how a TIFF of several channels is read.
         square: side to which the largest centred square will be scaled. JPEG is then decoded at no less than twice that
-            size, which is several times faster for photographs, and 8-bit samples are scaled by Pillow. None returns
-            every pixel.
+            size, which is several times faster for photographs. None decodes every pixel.
     Raises:
         DataError: not an image, damaged, too many pixels, or samples of a type that is not supported.
     """

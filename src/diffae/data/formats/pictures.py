@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from diffae.data.formats.base import Picture, check_pixels, too_many_pixels
-from diffae.data.formats.metadata import CENTIMETRE, INCH, ImageMetadata, centre_square
+from diffae.data.formats.metadata import CENTIMETRE, INCH, ImageMetadata
 from diffae.errors import DataError
 
 PNG_CHANNELS = {"uint8": (1, 3, 4), "uint16": (1,)}
@@ -78,7 +78,7 @@ def write(path: Path, pixels: Real[np.ndarray, "h w c"], metadata: ImageMetadata
 
 
 def read_picture(data: bytes, square: int | None = None) -> Picture:
-    """Decode the bytes of one image; for `square` see `from_pillow`. A JPEG is then decoded at a reduced scale."""
+    """Decode the bytes of one image; for `square` see `files.read_picture`."""
     with _open(data) as image:
         check_pixels(image.width * image.height)
         rawmode = _rawmode(image)
@@ -86,16 +86,12 @@ def read_picture(data: bytes, square: int | None = None) -> Picture:
             return _read_16bit_colour(data, rawmode)
         if square is not None and image.format in ("JPEG", "MPO"):  # MPO: JPEG files of some phones
             image.draft("", (2 * square, 2 * square))  # to no less than this
-        return from_pillow(image, square)
+        return from_pillow(image)
 
 
-def from_pillow(image: Image.Image, square: int | None = None) -> Picture:
+def from_pillow(image: Image.Image) -> Picture:
     """Make an upright picture of a Pillow image: palettes and CMYK become RGB, alpha stays.
 
-    Args:
-        image: may be read lazily; it is not changed.
-        square: side to which the largest centred square will be scaled; opaque 8-bit images are scaled by Pillow then,
-            which saves a copy of the whole. None keeps every pixel.
     Raises:
         DataError: a mode that is not supported, or too many pixels.
     """
@@ -115,9 +111,6 @@ def from_pillow(image: Image.Image, square: int | None = None) -> Picture:
         bands = {"L": "LA", "RGB": "RGBA"}.get(bands, bands)
     plain = image if image.mode == bands else image.convert(bands)
     plain = plain if turn is None else plain.transpose(turn)
-    if square is not None and bands in ("L", "RGB"):
-        top, left, side = centre_square(plain.height, plain.width)
-        plain = lanczos(plain.crop((left, top, left + side, top + side)), square)
     pixels = np.asarray(plain)
     return Picture(pixels[..., None] if pixels.ndim == 2 else pixels, bands)
 
@@ -165,6 +158,7 @@ def _read_16bit_colour(data: bytes, rawmode: str) -> Picture:
 def _load_as(data: bytes, rawmode: str) -> Picture:
     image = _open(data)
     codec, box, offset, args = image.tile[0]
+    image.info.pop("transparency", None)  # of 16 bits: it would be compared with bytes
     args = (rawmode, *args[1:]) if isinstance(args, tuple) else rawmode
     image.tile = [type(image.tile[0])(codec, box, offset, args)]
     return from_pillow(image)
