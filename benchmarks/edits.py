@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from diffae.data.feature_cache import encode_pack
-from diffae.evaluation.edits import EditEffect, Reader, edit_effects, pixels
 from diffae.evaluation.features import FeatureNetwork
+from diffae.evaluation.tasks.manipulation import EditEffect, Reader, edit_effects, pixels
 from diffae.latent.attributes import AttributeDirections
 from diffae.latent.probes import Score, auroc, r_squared
 from diffae.model import DiffusionAutoencoder
@@ -106,7 +106,7 @@ def main() -> None:
     x, x_test = faces.images(rows), faces.images(test_rows)
     z, z_test = (np.array(encode_pack(model, faces.pack, part, arguments.run / "cache")) for part in (rows, test_rows))
     scores = read_on_test({"z_sem": (z, z_test), "16x16 pixels": (pixels(x), pixels(x_test))}, labels, test)
-    reader = Reader(FeatureNetwork.open(arguments.see).pooled if arguments.see else pixels).fit(x, labels)
+    reader = Reader(FeatureNetwork.open(arguments.see).vectors if arguments.see else pixels).fit(x, labels)
     same = FeatureNetwork.open(arguments.same).similarity if arguments.same else None
     effects = edit_in_all_ways(model, x_test[: arguments.images], AttributeDirections().fit(z, labels), reader, same)
     show(scores, effects)

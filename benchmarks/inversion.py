@@ -40,8 +40,8 @@ from diffae.diffusion import sampling as trajectories
 from diffae.diffusion import solvers
 from diffae.diffusion.interpolation import lerp, slerp
 from diffae.diffusion.timesteps import levels_of
-from diffae.evaluation.outliers import noise_scores
-from diffae.evaluation.reconstruction import reconstruction_quality
+from diffae.evaluation.tasks.out_of_distribution import noise_scores
+from diffae.evaluation.tasks.reconstruction import reconstruction_quality
 from diffae.latent.codes import Code
 from diffae.model import DiffusionAutoencoder
 
@@ -59,14 +59,14 @@ def modes(steps: int) -> dict[str, Sampling]:
         "official": Sampling.official(steps),
         "explicit": Sampling(steps, inversion="explicit"),
         "exact": Sampling(steps),
-        "pair": Sampling(steps, inversion="pair"),
+        "BDIA": Sampling(steps, inversion="bdia"),
     }
 
 
 def calls_of(code: Code, sampling: Sampling) -> Tensor:
-    """Network calls of encoding and decoding, for each image; the pair mode decodes in one less than its steps."""
+    """Network calls of encoding and decoding, for each image; BDIA decodes in one less than its steps."""
     assert code.calls is not None
-    return code.calls.double() + sampling.steps - int(sampling.inversion == "pair")
+    return code.calls.double() + sampling.steps - int(sampling.inversion == "bdia")
 
 
 def normality(x_T: Tensor) -> dict[str, float]:
@@ -122,7 +122,7 @@ def speed_part(model: DiffusionAutoencoder, x_0: Tensor, show: Console) -> dict[
     """Seconds of encoding and decoding, official in 100 + 100 calls and ours in as few as reach the paper's best."""
     ours = {
         "exact, 10 steps": Sampling(10, tolerance=2e-3),
-        "pair, 10 steps": Sampling(10, inversion="pair"),
+        "BDIA, 10 steps": Sampling(10, inversion="bdia"),
         "explicit, 50 steps": Sampling(50, inversion="explicit"),
     }
     settings = {"official, 100 steps": Sampling.official(100), **ours}
@@ -143,8 +143,8 @@ def speed_part(model: DiffusionAutoencoder, x_0: Tensor, show: Console) -> dict[
 
 
 def _step_below(model: DiffusionAutoencoder, code: Code, sampling: Sampling) -> Tensor:
-    """The second state of a pair that is drawn: one DDIM step below the first."""
-    s, t = levels_of(sampling.steps, sampling.grid, len(model.alpha_bar) - 1)[-2:]
+    """The second state of a BDIA code that is drawn: one DDIM step below the first."""
+    s, t = levels_of(sampling.steps, sampling.spacing, len(model.alpha_bar) - 1)[-2:]
     assert code.x_T is not None
     eps_hat = model.predict_noise(code.x_T, t, code.z_sem)
     return solvers.step(code.x_T, eps_hat, model.alpha_bar[t], model.alpha_bar[s], clip=False)
@@ -163,7 +163,7 @@ def noise_part(model: DiffusionAutoencoder, x_0: Tensor, show: Console) -> list[
     for steps in (10, 20, 50):
         for name, sampling in modes(steps).items():
             code = Code(z_sem, drawn)
-            if name == "pair":
+            if name == "BDIA":
                 code = dataclasses.replace(code, x_below=_step_below(model, code, sampling))
             found = trajectories.encode(predict, model.decode(code, sampling=sampling), model.alpha_bar, sampling)
             rows.append({"mode": name, "steps": steps, "rms": (found.x_T - drawn).square().mean().sqrt().item()})

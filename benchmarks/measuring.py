@@ -19,16 +19,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from diffae import checkpoint
-from diffae.config import Sampling, TrainingConfig, from_dict
+from diffae.config import Sampling, from_dict
 from diffae.data.feature_cache import encode_pack
 from diffae.data.images import to_unit
 from diffae.data.pack import Pack
-from diffae.evaluation.reconstruction import reconstruction_quality
+from diffae.evaluation.tasks.reconstruction import reconstruction_quality
 from diffae.latent.prior import PRIOR
 from diffae.model import DiffusionAutoencoder
 from diffae.presets import prior_presets
 from diffae.training.autoencoder import held_out
 from diffae.training.prior import train_prior
+from diffae.training.settings import TrainingConfig
 
 SETTINGS = {
     "official, T=20": Sampling.official(20),

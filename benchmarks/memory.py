@@ -23,9 +23,10 @@ from measuring import conditions
 from rich.console import Console
 
 from diffae.data.pack import Pack
+from diffae.model import DiffusionAutoencoder
 from diffae.presets import presets
 from diffae.training.autoencoder import AutoencoderTask
-from diffae.training.logger import Journal
+from diffae.training.logger import Logger
 from diffae.training.trainer import Trainer
 
 MIB = 2**20
@@ -47,8 +48,10 @@ def peak(count: int, steps: int, folder: Path) -> float:
     model, config = presets()["small32"]
     config = dataclasses.replace(config, batch_size=64)
     quiet = Console(quiet=True)
-    task = AutoencoderTask(model, config, make_pack(count, folder / f"{count}.pack"), folder, {}, quiet)
-    trainer = Trainer(task, config, folder, Journal(folder, config.images, quiet), Accelerator())
+    task = AutoencoderTask(
+        DiffusionAutoencoder(model), config, make_pack(count, folder / f"{count}.pack"), folder, {}, quiet
+    )
+    trainer = Trainer(task, config, folder, Logger(folder, config.images, quiet), Accelerator())
     highest, batches = 0.0, task.batches(0, 0, 1)
     for _ in range(steps):
         trainer.take_step(next(batches))

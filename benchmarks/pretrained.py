@@ -29,7 +29,7 @@ from diffae.latent.attributes import AttributeDirections
 from diffae.model import DiffusionAutoencoder
 from diffae.presets import presets
 from diffae.training.autoencoder import train_autoencoder
-from sketchfaces.faces import BINARY, LABELS, draw_chunks, sketch_faces
+from sketchfaces import BINARY, LABELS, draw_chunks, sketch_faces
 
 FACES, IMAGES = 40_000, 80_000
 PRIOR_WIDTH = 192  # keeps all that is in the package below 10 MB
@@ -49,8 +49,8 @@ def train(run: Path, *, ddim: bool = False) -> None:
     pack = drawn(run)
     model, training = presets()["small32"]
     if ddim:
-        model = dataclasses.replace(model, network=dataclasses.replace(model.network, z_sem_channels=0))
-    training = dataclasses.replace(training, images=IMAGES, validate_every=50_000, contrast=0.0, orientations=0.0)
+        model = dataclasses.replace(model, encoder=None)
+    training = dataclasses.replace(training, images=IMAGES, validate_every=50_000, auxiliary_losses=())
     data = {"source": f"sketch_faces({FACES}, size=32, seed=0)"}
     train_autoencoder(pack, run, model, training, resume=run.exists(), data=data)
 

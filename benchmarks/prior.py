@@ -39,8 +39,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from diffae.config import Arithmetic, DiffusionConfig, Sampling, TrainingConfig
+from diffae.config import DiffusionConfig, Sampling
 from diffae.data.feature_cache import encode_pack
+from diffae.diffusion.settings import Arithmetic
 from diffae.evaluation.distances import frechet
 from diffae.evaluation.features import FeatureNetwork
 from diffae.latent.few_shot import LatentClassifier, sample_like
@@ -48,6 +49,7 @@ from diffae.latent.prior import LatentPrior
 from diffae.model import DiffusionAutoencoder
 from diffae.presets import prior_presets
 from diffae.training.prior import train_prior
+from diffae.training.settings import TrainingConfig
 from diffae.training.trainer import use_bfloat16
 
 CLASSES = {"Male": ("Male", 1), "Female": ("Male", 0), "Child": ("Child", 1)}

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from diffae import checkpoint
-from diffae.config import PriorConfig, TrainingConfig, from_dict
+from diffae.config import PriorConfig, from_dict
 from diffae.data.feature_cache import encode_pack
 from diffae.data.images import to_tensor
 from diffae.data.pack import Pack
@@ -43,8 +43,9 @@ from diffae.model import DiffusionAutoencoder
 from diffae.networks.mlp import SkipMLP
 from diffae.presets import prior_presets
 from diffae.training.autoencoder import held_out
-from diffae.training.logger import Journal
+from diffae.training.logger import Logger
 from diffae.training.prior import PriorTask
+from diffae.training.settings import TrainingConfig
 from diffae.training.trainer import Trainer
 
 PRESETS = ("small32", "ffhq128")
@@ -98,14 +99,14 @@ def steps_of(
 ) -> tuple[int, dict[str, Callable[[], object]]]:
     """The batch size, and a step of every loop, as functions; the first is ours."""
     config, training = prior_presets()[preset]
-    task = PriorTask(config, training, codes, codes[:256], folder, "")
+    task = PriorTask(config, training, codes, codes[:256], folder, model.fingerprint())
     encoded = endless(_Images(pack, rows), training.batch_size)
 
     def encode() -> Tensor:
         return (model.encode_semantic(next(encoded)) - task.mean) / task.std
 
     quiet = Console(quiet=True)
-    trainer = Trainer(task, training, folder, Journal(folder, training.images, quiet), Accelerator(cpu=True))
+    trainer = Trainer(task, training, folder, Logger(folder, training.images, quiet), Accelerator(cpu=True))
     batches = task.batches(0, 0, 1)
     loops: dict[str, Callable[[], object]] = {"this loop": lambda: trainer.take_step(next(batches)).tolist()}
     for what, workers in (("a data loader", 0), (f"a data loader of {WORKERS} processes", WORKERS)):

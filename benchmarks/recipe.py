@@ -37,27 +37,28 @@ from rich.table import Table
 from torch import Tensor
 from train_speed import our_step, timed
 
-from diffae.config import ModelConfig, Sampling, TrainingConfig
-from diffae.data.feature_vectors import vectors_file
+from diffae.config import ModelConfig, Sampling
+from diffae.data.feature_cache import vectors_file
 from diffae.data.images import to_unit
 from diffae.evaluation.distances import frechet
 from diffae.evaluation.features import FeatureNetwork
-from diffae.evaluation.reconstruction import reconstruction_quality
+from diffae.evaluation.tasks.reconstruction import reconstruction_quality
 from diffae.latent.prior import PRIOR
 from diffae.model import DiffusionAutoencoder
-from diffae.presets import TEACHING, Recipe, presets
+from diffae.presets import Recipe, presets
 from diffae.training.autoencoder import train_autoencoder
+from diffae.training.settings import ContrastiveConfig, DistillationConfig, HOGConfig, TrainingConfig
 
 RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "paper": ("paper", {}),
     "default": ("default", {}),
-    "default, taught by FEATURES": ("default", {"teaching": TEACHING}),
-    "default, averaged features": ("default", {"encoder_pooling": "average"}),
+    "default, distilling FEATURES": ("default", {"distillation": 0.3}),
+    "default, averaged features": ("default", {"pooling": "average"}),
     "default, upsampling first": ("default", {"upsampling": "first"}),
-    "default, upsampling first, no orientations": ("default", {"upsampling": "first", "orientations": 0.0}),
+    "default, upsampling first, no HOG": ("default", {"upsampling": "first", "hog": 0.0}),
     "default, no map of z_sem": ("default", {"z_map_channels": 0}),
-    "default, no contrast": ("default", {"contrast": 0.0}),
-    "default, no orientations": ("default", {"orientations": 0.0}),
+    "default, no contrastive loss": ("default", {"contrastive": 0.0}),
+    "default, no HOG": ("default", {"hog": 0.0}),
     "default, Adam": ("default", {"optimizer": "adam"}),
     "default, levels drawn evenly": ("default", {"level_sampling": "uniform"}),
     "default, batches of 64": ("default", {"batch_size": 64}),
@@ -72,10 +73,12 @@ def settings(run: str, images: int, seed: int) -> tuple[ModelConfig, TrainingCon
     """small32 as in RUNS, with a validation at every 50,000 images."""
     recipe, changes = RUNS[run]
     model, training = presets(recipe)["small32"]
-    network, diffusion = _changed(model.network, changes), _changed(model.diffusion, changes)
+    parts = {name: _changed(getattr(model, name), changes) for name in ("decoder", "encoder", "diffusion")}
+    for loss in (ContrastiveConfig, HOGConfig, DistillationConfig):
+        if loss.kind in changes:
+            training = training.with_loss(loss, changes[loss.kind])
     length = {"images": images, "seed": seed, "validate_every": 50_000, "val_images": 128, "ema_warmup": True}
-    model = dataclasses.replace(model, network=network, diffusion=diffusion)
-    return model, dataclasses.replace(_changed(training, changes), **length)
+    return dataclasses.replace(model, **parts), dataclasses.replace(_changed(training, changes), **length)
 
 
 def _changed(settings: Any, changes: dict[str, Any]) -> Any:
@@ -173,8 +176,8 @@ def curve(run: str, seed: int, arguments: argparse.Namespace, faces: Faces, feat
         model, training = settings(run, images, seed)
         data = {"source": "faces64, split train", "recipe": RUNS[run][0], "preset": "small32"}
         pack = faces.training_pack()
-        vectors = vectors_file(pack, features) if training.teaching else None
-        if not train_autoencoder(pack, folder, model, training, vectors=vectors, resume=folder.exists(), data=data):
+        targets = vectors_file(pack, features) if training.distils else None
+        if not train_autoencoder(pack, folder, model, training, features=targets, resume=folder.exists(), data=data):
             raise KeyboardInterrupt  # a length that was not reached is not measured
         trained = DiffusionAutoencoder.from_pretrained(folder, "cpu")
         figures = readings(trained.encode_semantic, faces, arguments.split)
@@ -213,8 +216,8 @@ def main() -> None:
     Console(width=200).print(table, f"seconds per image: {speed}")
     results = {"conditions": conditions(arguments.threads), "split": arguments.split, "runs": rows}
     whole = open_faces(arguments.faces, packs, size=64)
-    others = {"16x16 pixels": (pixels, faces), features.name: (features.pooled, faces)}
-    others[f"{features.name}, 64x64"] = features.pooled, whole
+    others = {"16x16 pixels": (pixels, faces), features.name: (features.vectors, faces)}
+    others[f"{features.name}, 64x64"] = features.vectors, whole
     results["others"] = {name: readings(what, of, arguments.split) for name, (what, of) in others.items()}
     results["validations"] = {
         f"{run}, seed {seed}": validations(folder_of(run, seed, arguments.out)) for run, seed in pairs

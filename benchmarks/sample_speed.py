@@ -31,20 +31,19 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffae.compat.original.writing import autoencoder_tensors
-from diffae.config import ModelConfig, Sampling
-from diffae.diffusion import solvers
+from diffae.config import ModelConfig, Sampling, UNetConfig, UNetEncoderConfig
+from diffae.diffusion.solvers import DDIM
 from diffae.diffusion.timesteps import levels_of
 from diffae.model import DiffusionAutoencoder
-from diffae.networks.autoencoder import AutoencoderNetworks
 from diffae.presets import presets
 
 Output = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x_t, time index, z_sem) -> the network's output."""
 
 
-def awake(config: ModelConfig) -> AutoencoderNetworks:
-    """Networks with new weights, of which none is zero: the layers that start at zero would make all paths agree."""
-    networks = AutoencoderNetworks(config.network).eval()
+def awake(config: ModelConfig) -> DiffusionAutoencoder:
+    """A model with new weights, of which none is zero: layers that start at zero would make all paths agree."""
+    networks = DiffusionAutoencoder(config)
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in networks.parameters():
@@ -60,7 +59,7 @@ def plain_decode(output: Output, alpha_bar, x_T: Tensor, z_sem: Tensor, steps: i
         return output(x, torch.full((len(x),), t - 1), z_sem)
 
     with torch.no_grad():
-        return solvers.decode(predict, x_T, levels_of(steps, Sampling.grid, len(alpha_bar) - 1), alpha_bar)
+        return DDIM().decode(predict, x_T, levels_of(steps, Sampling.spacing, len(alpha_bar) - 1), alpha_bar)
 
 
 def published_network(path: Path, config: ModelConfig, networks: nn.Module) -> nn.Module:
@@ -68,24 +67,26 @@ def published_network(path: Path, config: ModelConfig, networks: nn.Module) -> n
     sys.path.insert(0, str(path))
     from model.unet_autoenc import BeatGANsAutoencConfig  # pyright: ignore[reportMissingImports]
 
-    network = config.network
+    decoder, encoder = config.decoder, config.encoder
+    assert isinstance(decoder, UNetConfig)
+    assert isinstance(encoder, UNetEncoderConfig)
     theirs = BeatGANsAutoencConfig(
-        image_size=network.image_size,
-        in_channels=network.image_channels,
-        model_channels=network.model_channels,
-        out_channels=network.image_channels,
-        num_res_blocks=network.res_blocks,
-        embed_channels=network.time_channels,
-        attention_resolutions=network.attention_resolutions,
-        dropout=network.dropout,
-        channel_mult=network.channel_mult,
-        num_heads=network.heads,
+        image_size=config.image_size,
+        in_channels=config.image_channels,
+        model_channels=decoder.model_channels,
+        out_channels=config.image_channels,
+        num_res_blocks=decoder.res_blocks,
+        embed_channels=decoder.time_channels,
+        attention_resolutions=decoder.attention_resolutions,
+        dropout=decoder.dropout,
+        channel_mult=decoder.channel_mult,
+        num_heads=decoder.heads,
         resnet_two_cond=True,
-        resnet_cond_channels=network.z_sem_channels,
-        enc_out_channels=network.z_sem_channels,
+        resnet_cond_channels=encoder.z_sem_channels,
+        enc_out_channels=encoder.z_sem_channels,
         enc_pool="adaptivenonzero",
-        enc_num_res_block=network.encoder_res_blocks,
-        enc_channel_mult=network.encoder_channel_mult,
+        enc_num_res_block=encoder.res_blocks,
+        enc_channel_mult=encoder.channel_mult,
     ).make_model()
     theirs.load_state_dict(autoencoder_tensors(config, networks.state_dict()))
     return theirs
@@ -96,13 +97,13 @@ def paths(
 ) -> tuple[dict[str, Callable[[], Tensor]], float]:
     """Each way of decoding as a function, and floating-point operations of one network call on one image."""
     networks = awake(config)
-    model = DiffusionAutoencoder(config, copy.deepcopy(networks)).to("cpu")  # which changes its layout
+    model = copy.deepcopy(networks).to("cpu")  # in the layout for inference
     generator = torch.Generator().manual_seed(0)
     x_T = torch.randn((batch, *model.image_shape), generator=generator)
-    z_sem = torch.randn((batch, config.network.z_sem_channels), generator=generator)
+    z_sem = torch.randn((batch, config.z_sem_channels), generator=generator)
     samplings = {precision: Sampling(steps, precision=precision) for precision in ("float32", "bfloat16")}
     found = {
-        "plain": lambda: plain_decode(networks.unet, model.alpha_bar, x_T, z_sem, steps),
+        "plain": lambda: plain_decode(networks.decoder, model.alpha_bar, x_T, z_sem, steps),
         "diffae, float32": lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=samplings["float32"]),
         "diffae, bfloat16": lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=samplings["bfloat16"]),
     }
@@ -114,7 +115,7 @@ def paths(
 
         found["published code"] = lambda: plain_decode(output, model.alpha_bar, x_T, z_sem, steps)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.networks.unet(x_T[:1], torch.zeros(1, dtype=torch.int64), z_sem[:1])
+        model.decoder(x_T[:1], torch.zeros(1, dtype=torch.int64), z_sem[:1])
     return found, float(counter.get_total_flops())
 
 

@@ -1,4 +1,4 @@
-"""Measure sample quality against network calls, for solvers and grids; prints a table and writes JSON.
+"""Measure sample quality against network calls, for solvers and timestep spacings; prints a table and writes JSON.
 
     python benchmarks/solvers.py RUN FACES64 NETWORK [--images 2000] [--seed 0] [--settings "ddim quadratic 50" ...]
 
@@ -47,8 +47,8 @@ SOLVED = 32
 
 def sampling_of(text: str) -> Sampling:
     """ "SOLVER GRID STEPS" as settings."""
-    solver, grid, steps = text.split()
-    return from_dict(Sampling, {"solver": solver, "grid": grid, "steps": int(steps)})
+    solver, spacing, steps = text.split()
+    return from_dict(Sampling, {"solver": solver, "spacing": spacing, "steps": int(steps)})
 
 
 def unconditional(model: DiffusionAutoencoder, x_train: Tensor, generator: torch.Generator) -> tuple[str, Tensor]:

@@ -32,15 +32,14 @@ from sample_speed import published_network
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffae.config import ModelConfig, TrainingConfig
+from diffae.config import ModelConfig
 from diffae.data.pack import Pack
-from diffae.diffusion.process import Scales
-from diffae.diffusion.schedules import alpha_bar_of
-from diffae.networks.autoencoder import AutoencoderNetworks
+from diffae.model import DiffusionAutoencoder
 from diffae.presets import presets
 from diffae.training.autoencoder import AutoencoderTask
-from diffae.training.auxiliary_losses.distillation import Teacher
-from diffae.training.logger import Journal
+from diffae.training.auxiliary_losses.distillation import TargetFeatures
+from diffae.training.logger import Logger
+from diffae.training.settings import TrainingConfig
 from diffae.training.trainer import Trainer
 
 Forward = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -52,15 +51,15 @@ def plain_step(model: ModelConfig, batch: int, networks: nn.Module, forward: For
     networks.train()
     average = copy.deepcopy(networks)
     optimizer = torch.optim.Adam(networks.parameters(), lr=1e-4)
-    alpha_bar = alpha_bar_of(model.diffusion)
-    shape = (batch, model.network.image_channels, model.network.image_size, model.network.image_size)
+    process = model.diffusion.build()
+    shape = (batch, *model.image_shape)
 
     def step() -> None:
         x_0, eps = torch.rand(shape) * 2 - 1, torch.randn(shape)
-        t = torch.randint(1, len(alpha_bar), shape[:1])
-        scales = Scales.at(alpha_bar, t, 4)
+        t = torch.randint(1, process.levels + 1, shape[:1])
+        scales = process.scales(t, 4)
         output = forward(scales.add_noise(x_0, eps), t - 1, x_0)
-        loss = (output - scales.target(model.diffusion.prediction, x_0, eps)).square().mean()
+        loss = (output - scales.target(process.prediction, x_0, eps)).square().mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
@@ -73,19 +72,17 @@ def plain_step(model: ModelConfig, batch: int, networks: nn.Module, forward: For
 
 
 def our_step(model: ModelConfig, config: TrainingConfig, folder: Path) -> tuple[Callable[[], None], Trainer]:
-    """One step of the training loop, as a function, and the trainer it belongs to; a teacher's vectors are noise."""
-    network = model.network
-    shape = (512, network.image_size, network.image_size, network.image_channels)
+    """One step of the training loop, as a function, and the trainer it belongs to; features to distil are noise."""
+    shape = (512, model.image_size, model.image_size, model.image_channels)
     rng = np.random.default_rng(0)
     pack = Pack.from_arrays([rng.integers(0, 256, shape, dtype=np.uint8)], folder / "noise.pack")
-    teacher = None
-    if config.teaching:
+    features = None
+    if config.distils:
         np.save(folder / "noise.npy", rng.normal(size=(len(pack), 512)).astype(np.float32))
-        teacher = Teacher(folder / "noise.npy", len(pack))
+        features = TargetFeatures(folder / "noise.npy", len(pack))
     quiet = Console(quiet=True)
-    task = AutoencoderTask(model, config, pack, folder, {}, quiet, teacher)
-    journal = Journal(folder, config.images, quiet)
-    trainer = Trainer(task, config, folder, journal, Accelerator())
+    task = AutoencoderTask(DiffusionAutoencoder(model), config, pack, folder, {}, quiet, features)
+    trainer = Trainer(task, config, folder, Logger(folder, config.images, quiet), Accelerator())
     batches = task.batches(0, 0, 1)
 
     def step() -> None:
@@ -98,7 +95,7 @@ def paths(
     model: ModelConfig, config: TrainingConfig, folder: Path, official: Path | None
 ) -> tuple[dict[str, Callable[[], None]], Trainer]:
     """One step of each path, as functions, and our trainer."""
-    networks, batch = AutoencoderNetworks(model.network), config.batch_size
+    networks, batch = DiffusionAutoencoder(model), config.batch_size
     ours, trainer = our_step(model, config, folder)
     steps = {"plain": plain_step(model, batch, networks, networks), "ours": ours}
     if official:
@@ -113,9 +110,8 @@ def paths(
 
 def flops_per_image(model: ModelConfig) -> float:
     """Floating-point operations of one training image, forwards and backwards."""
-    network = model.network
-    networks = AutoencoderNetworks(network).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    x = torch.zeros(1, network.image_channels, network.image_size, network.image_size)
+    networks = DiffusionAutoencoder(model).to("cpu")
+    x = torch.zeros(1, *model.image_shape)
     with FlopCounterMode(display=False) as counter:
         networks(x, torch.zeros(1, dtype=torch.int64), x).sum().backward()
     return float(counter.get_total_flops())

@@ -19,9 +19,9 @@ from typing import Any
 
 from diffae.evaluation.paper import PAPER
 from diffae.evaluation.report import ABOUT_CLAIMS, CLAIM_HEADER, QUICK_WARNING, claim_rows, duration
-from diffae.evaluation.results import Outcome, Table, text
-from diffae.evaluation.runner import RESULTS, TASKS, picture_path
-from diffae.evaluation.tasks import TASK_NAMES
+from diffae.evaluation.results import Outcome, Table, picture_path, text
+from diffae.evaluation.runner import RESULTS
+from diffae.evaluation.tasks import TASK_NAMES, built_in
 
 _FACTS = ("command", "seed", "machine", "model", "network", "images of training", "unseen images", "binary labels",
           "feature network", "perceptual distance", "identity network", "DDIM baseline", "counts")  # fmt: skip
@@ -100,7 +100,7 @@ def section(evaluation: Evaluation, out: Path, *, with_images: bool) -> list[str
 
 
 def _task(report: Path, out: Path, outcome: Outcome, *, with_images: bool) -> list[str]:
-    task = TASKS[outcome.task]
+    task = built_in()[outcome.task]
     lines = [f"### {task.title} ({task.place})", ""]
     if outcome.skipped:
         return [*lines, f"Left out: {outcome.skipped}.", ""]

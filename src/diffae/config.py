@@ -113,16 +113,22 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("image_size", "image_channels"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
-        parts = ((self.decoder, DecoderConfig), (self.encoder, EncoderConfig), (self.first_stage, FirstStageConfig))
-        for part, protocol in parts:
-            rule = f"must be the settings of one, with what {protocol.__name__} demands"
-            require(part is None or isinstance(part, protocol), protocol.__name__[:-6].lower(), part, rule)
-        for part, shape in ((self.first_stage, self.image_shape), (self.encoder, self.image_shape)):
-            _check(part, shape)
-        _check(self.decoder, self.latent_shape)
+        self._check_parts()
         rule = f"must have a low and a high value for each of {self.image_channels} channels"
         window = self.input.window
         require(window is None or len(window) == self.image_channels, "window", window, rule)
+
+    def _check_parts(self) -> None:
+        rule = "must be a dataclass of settings with a `build` method, as {} says"
+        require(isinstance(self.decoder, DecoderConfig), "decoder", self.decoder, rule.format("DecoderConfig"))
+        encoder, first_stage = self.encoder, self.first_stage
+        is_encoder = encoder is None or isinstance(encoder, EncoderConfig)
+        require(is_encoder, "encoder", encoder, rule.format("EncoderConfig"))
+        is_first_stage = first_stage is None or isinstance(first_stage, FirstStageConfig)
+        require(is_first_stage, "first_stage", first_stage, rule.format("FirstStageConfig"))
+        _check(first_stage, self.image_shape)
+        _check(encoder, self.image_shape)
+        _check(self.decoder, self.latent_shape)
 
     @property
     def image_shape(self) -> Shape:

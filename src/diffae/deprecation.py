@@ -32,7 +32,7 @@ def renamed(**names: str) -> Callable[[Decorated], Decorated]:
 
         if inspect.isclass(target):
             target.__init__ = translated
-            return target
+            return target  # pyright: ignore[reportReturnType]
         return translated  # pyright: ignore[reportReturnType]
 
     return decorate

@@ -5,7 +5,7 @@ Shapes: b images of c channels and h x w pixels or latents, d = z_sem's size.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,18 @@ def default_device() -> torch.device:
     """A GPU if there is one, else the CPU."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return accelerator if accelerator is not None else torch.device("cpu")
+
+
+class FirstStage(Protocol):
+    """A module between images and the latents that are diffused."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents (b, c, h, w) of images (b, k, H, W) in [-1, 1]."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images of latents."""
+        ...
 
 
 class DiffusionModule(nn.Module):
@@ -87,11 +99,11 @@ class DiffusionModule(nn.Module):
 
     def to_latents(self, images: Float[Tensor, "b k H W"]) -> Float[Tensor, "b c h w"]:
         """x_0 of images in [-1, 1]: their latents, or without a first stage the images themselves."""
-        return images if self.first_stage is None else self.first_stage.encode(images)
+        return images if self.first_stage is None else cast(FirstStage, self.first_stage).encode(images)
 
     def from_latents(self, x_0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k H W"]:
         """Images of x_0, the inverse of `to_latents`."""
-        return x_0 if self.first_stage is None else self.first_stage.decode(x_0)
+        return x_0 if self.first_stage is None else cast(FirstStage, self.first_stage).decode(x_0)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """As `nn.Module.to`; the memory layout is channels-last unless stated, in which inference is faster."""

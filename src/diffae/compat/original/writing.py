@@ -114,8 +114,9 @@ def _require_published(config: ModelConfig) -> None:
     """Raise `CheckpointError` unless the published code can run these networks."""
     _require_eps("the network", config.diffusion)
     decoder, encoder = config.decoder, config.encoder
-    ours = isinstance(decoder, UNetConfig) and isinstance(encoder, UNetEncoderConfig | None)
-    if not ours or config.first_stage is not None:
+    if not (
+        isinstance(decoder, UNetConfig) and isinstance(encoder, UNetEncoderConfig | None) and config.first_stage is None
+    ):
         parts = ", ".join(type(part).__name__ for part in (decoder, encoder, config.first_stage) if part is not None)
         raise CheckpointError(
             f"the model is made of {parts}: the published code has only its UNet and encoder, on pixels"
