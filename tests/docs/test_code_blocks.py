@@ -61,7 +61,7 @@ NOT_RUN = {
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with all that the pages mention: PHOTOS, a.png, b.jpg, labels.csv, and a run with prior and attributes."""
+    """A folder with what the pages mention: PHOTOS, a.png, b.jpg, labels.csv, a run with prior and attributes."""
     folder = tmp_path_factory.mktemp("docs")
     faces = sketch_faces(24, 32, seed=0)
     for name in ("PHOTOS", "with_hat", "without_hat", "any"):
@@ -159,7 +159,7 @@ def run_or_parse(words: list[str]) -> None:
     if words[0] in SMALLER and "runs/photos" in words:
         assert diffae.cli.main([*words, *SMALLER[words[0]].split()]) == 0
     elif words == ["--help"]:
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             diffae.cli.main(words)
     else:
         diffae.cli._parse(words)
