@@ -1,4 +1,4 @@
-"""Feature networks: files of either kind, what they are fed, what is refused, and the real ones where they are."""
+"""Feature networks: both kinds of files, their inputs, what is refused, and the real networks where available."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ OPERATORS = {"mean": ("GlobalAveragePool", "image"), "pooled": ("Flatten", "mean
 
 
 @pytest.mark.parametrize("shape", [("n", 3, "h", "w"), (1, 3, "h", "w"), ("n", 3, 4, 4)])
-def test_an_onnx_file_is_read_whatever_sizes_it_fixes(tmp_path: Path, shape: tuple[int | str, ...]) -> None:
+def test_an_onnx_file_may_fix_any_of_its_sizes(tmp_path: Path, shape: tuple[int | str, ...]) -> None:
     pytest.importorskip("onnxruntime")
     network = FeatureNetwork.open(onnx(tmp_path / "means.onnx", shape, OPERATORS))
     x = images().mean(dim=(2, 3), keepdim=True).expand(3, 3, 8, 8)  # plain colours, which resizing leaves as they are
@@ -183,7 +183,49 @@ def test_what_a_network_gives_is_known_before_it_is_used(means: Path, tmp_path: 
         assert "\n" not in str(error.value)
 
 
-def test_a_network_without_what_is_asked_for_says_so(tmp_path: Path) -> None:
+def test_any_function_of_images_is_a_feature_network() -> None:
+    mine = FeatureNetwork("mine", lambda x: x.mean(dim=(2, 3)), key="1")
+    x = images()
+    np.testing.assert_allclose(mine.vectors(x), x.mean(dim=(2, 3)), atol=1e-6)
+    assert mine.gives(8) == {"vectors"}
+    assert mine.frechet_name == "FD-mine"
+    both = FeatureNetwork("both", lambda x: x.flatten(1), lambda a, b: (a - b).abs().mean((1, 2, 3)))
+    assert both.gives(8) == {"vectors", "distance"}
+    np.testing.assert_allclose(both.distance(x, x + 0.5), [0.5] * 3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lpips-alex", "inception"])
+def test_known_networks_are_those_of_torchmetrics(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they are fed and return, with stand-ins for the networks: these need packages that are not installed."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(known_features, "check_hash", lambda path: None)
+    fed: list[Tensor] = []
+
+    class Net(nn.Module):
+        def __init__(self, *_: object, **__: object) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, *inputs: Tensor) -> Tensor:
+            fed.extend(inputs)
+            return self.weight * inputs[0].float().flatten(1).mean(dim=1, keepdim=True)
+
+    if name == "inception":
+        monkeypatch.setattr("torchmetrics.image.fid.NoTrainInceptionV3", Net)
+        x = torch.tensor([-1.0, 0.0, 2.0]).view(3, 1, 1, 1).expand(3, 1, 4, 4)  # grey, one outside the range
+        assert FeatureNetwork.open(name).vectors(x).shape == (3, 1)
+        assert fed[0].dtype == torch.uint8
+        assert fed[0].shape == (3, 3, 4, 4)
+        assert fed[0][:, 0, 0, 0].tolist() == [0, 128, 255]
+    else:
+        monkeypatch.setattr("torchmetrics.image.lpip._TORCHVISION_AVAILABLE", True)
+        monkeypatch.setattr("torchmetrics.image.lpip._NoTrainLpips", Net)
+        found = FeatureNetwork.open(name).distance(images(2) * 3, images(2))
+        assert found.shape == (2,)
+        assert fed[0].abs().max() == 1
+
+
+def test_a_network_that_lacks_an_output_says_so(tmp_path: Path) -> None:
     class Vector(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.mean(dim=(2, 3))
@@ -224,7 +266,7 @@ def test_a_torchscript_network_with_other_inputs_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", known_features.KNOWN)
-def test_a_known_network_that_cannot_be_had_says_what_it_needs(name: str, tmp_path: Path, monkeypatch) -> None:
+def test_a_known_network_that_is_not_available_says_what_it_needs(name: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     package = {"inception": "torch_fidelity", "arcface": "none"}.get(name, "torchvision")
@@ -280,7 +322,7 @@ def test_the_networks_for_measuring(shared: Path) -> None:
     assert faces.similarity(x, x) == pytest.approx(1, abs=1e-5)
 
 
-def test_an_onnx_network_is_fed_what_it_was_trained_on(shared: Path) -> None:
+def test_an_onnx_network_is_fed_images_in_its_range(shared: Path) -> None:
     """Against the network itself, prepared by hand as its README says."""
     onnxruntime = pytest.importorskip("onnxruntime")
     path = shared / "nets" / "mobilefacenet.onnx"

@@ -1,19 +1,17 @@
-"""Features of images, from networks trained by others: what Frechet, kernel and perceptual distances are made of.
+"""Feature networks: vectors for Frechet and kernel distances, and perceptual distances between images.
 
-A network is a file (ONNX or TorchScript), or one of those that papers use, by name (`KNOWN`). Every number made with
-one carries its name: only the Inception network gives a FID, only the LPIPS networks give LPIPS.
+A network is a file (ONNX or TorchScript), one of those that papers use, by name (`KNOWN`), or a function of your own.
+Every number carries the network's name: only the Inception network gives a FID, only the LPIPS networks give LPIPS.
 
-A file must take one batch of images, (b, channels, h, w) float32, RGB in [0, 1]; where it was made for another range,
-the range is named after an @, "net.onnx@imagenet". Of its outputs, the one called `pooled`, or else the first of two
-dimensions, is the feature vector; those of four dimensions are the feature maps of a perceptual distance.
+A file must take one batch of images, (b, 3, h, w) float32, RGB in [0, 1]; another range is named behind an @, as in
+"net.onnx@imagenet". Of its outputs, the one called `pooled`, or else the first of two dimensions, is the feature
+vector; those of four dimensions are the feature maps of a perceptual distance.
 """
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -24,49 +22,50 @@ from torch import Tensor, nn
 
 from diffae.data.images import to_unit
 from diffae.errors import DataError
-from diffae.evaluation import known_features
-from diffae.evaluation.known_features import KNOWN, as_rgb
+from diffae.evaluation.known_features import (
+    ARCFACE_SHA256,
+    KNOWN,
+    LPIPS,
+    arcface_file,
+    check_channels,
+    open_inception,
+    open_lpips,
+    sha256,
+)
 
 BATCH = 64
-"""Images that go through a network at once."""
+"""Images per call of a network."""
 
 Range = Literal["unit", "symmetric", "imagenet"]
-"""What a network was trained on: RGB in [0, 1]; in [-1, 1]; or [0, 1] less ImageNet's mean, over its deviation."""
+"""A network's input range: [0, 1]; [-1, 1]; or [0, 1] minus ImageNet's mean, over its standard deviation."""
 
 Outputs = Callable[[Tensor], Mapping[str, Tensor]]
-"""Images in [-1, 1] of the right channels => the network's outputs by name."""
+Kind = Literal["vectors", "distance"]
 
-
-@dataclass(frozen=True)
-class _Recognised:
-    name: str
-    range: Range
-
-
-# files whose manner of input is known, by their SHA-256
-_FILES = {
-    "f0a23ef77e9b835743cceabc3159dbf9b24a6877952ce5d84e5f60dffc8973a4": _Recognised("SqueezeNet", "unit"),
-    "74c5a21f6fa4634dfb95ab6f21fcd5d9487500290c476d8df467713e21e5988a": _Recognised("MobileFaceNet", "imagenet"),
-    known_features.ARCFACE_SHA256: _Recognised("ArcFace", "symmetric"),
+# name and range of known files, by their SHA-256
+_FILES: dict[str, tuple[str, Range]] = {
+    "f0a23ef77e9b835743cceabc3159dbf9b24a6877952ce5d84e5f60dffc8973a4": ("SqueezeNet", "unit"),
+    "74c5a21f6fa4634dfb95ab6f21fcd5d9487500290c476d8df467713e21e5988a": ("MobileFaceNet", "imagenet"),
+    ARCFACE_SHA256: ("ArcFace", "symmetric"),
 }
 
 
 class FeatureNetwork:
-    """A network that turns images into features. Make one with `open`.
+    """A network that maps images to features: from a file or by name with `open`, or any function.
 
     Args:
         name: what its numbers are labelled with.
-        outputs: images (b, 3, h, w) in [-1, 1] => {"pooled": (b, d)} and any feature maps (b, c, h', w') in order.
-        measure: a perceptual distance of the network's own, ((b, 3, h, w), (b, 3, h, w)) => (b,); else the feature
-            maps are compared.
-        key: tells one network from another.
-        standard: whether it is one that papers mean by FID, KID or LPIPS.
+        outputs: maps RGB images (b, 3, h, w), float32 in [-1, 1] on the CPU, to feature vectors (b, d), or to a dict
+            of vectors, "pooled", and feature maps (b, c, h', w'); None if there are no features.
+        measure: a perceptual distance of pairs of such images => (b,); by default the feature maps are compared.
+        key: identifies the weights: results are computed again when it changes.
+        standard: whether papers mean this network by FID, KID or LPIPS.
     """
 
     def __init__(
         self,
         name: str,
-        outputs: Outputs | None,
+        outputs: Callable[[Tensor], Tensor | Mapping[str, Tensor]] | None,
         measure: Callable[[Tensor, Tensor], Tensor] | None = None,
         key: str = "",
         *,
@@ -81,56 +80,51 @@ class FeatureNetwork:
 
         Args:
             source: an ONNX (.onnx) or TorchScript (.pt, .pth, .ts, .torchscript) file, with @unit, @symmetric or
-                @imagenet behind it where its range is not [0, 1]; or one of `KNOWN`: "inception" (FID), "lpips-alex",
+                @imagenet behind it if its range is not [0, 1]; or one of `KNOWN`: "inception" (FID), "lpips-alex",
                 "lpips-vgg", "lpips-squeeze", "arcface".
         Raises:
-            DataError: no such file or name, a file that is damaged or takes something else than images, or a known
-                network whose package or weights are missing.
+            DataError: there is no such file or name, the file is damaged or does not take images, or the package or
+                the weights of a known network are missing.
         """
-        if str(source) in known_features.LPIPS:
-            name, measure = known_features.open_lpips(str(source))
-            return cls(name, None, measure, str(source), standard=True)
-        if str(source) == "inception":
-            inception = known_features.open_inception()
-            return cls("Inception", lambda x: {"pooled": inception(x)}, key=str(source), standard=True)
-        path, given = _split(known_features.arcface_file() if str(source) == "arcface" else str(source))
-        digest = _sha256(path)
-        known = _FILES.get(digest)
-        range_ = given or (known.range if known else "unit")
-        load = _open_onnx if path.suffix.lower() == ".onnx" else _open_torchscript
-        run = load(path)
-        name = known.name if known else _own_name(path.stem)
-        return cls(name, lambda x: run(_in_range(to_unit(as_rgb(x)), range_)), key=f"{digest} {range_}")
+        source = str(source)
+        if source in LPIPS:
+            return cls(LPIPS[source][0], None, open_lpips(source), source, standard=True)
+        if source == "inception":
+            return cls("Inception", open_inception(), key=source, standard=True)
+        path, given = _split(arcface_file() if source == "arcface" else source)
+        digest = sha256(path)
+        name, range_ = _FILES.get(digest, (_own_name(path.stem), "unit"))
+        range_ = given or range_
+        run = (_open_onnx if path.suffix.lower() == ".onnx" else _open_torchscript)(path)
+        return cls(name, lambda x: run(_in_range(to_unit(x), range_)), key=f"{digest} {range_}")
 
     @property
     def frechet_name(self) -> str:
-        """Name of a Frechet distance of its features: "FID" of Inception alone, else for instance "FD-SqueezeNet"."""
+        """Name of a Frechet distance of its features: "FID" for Inception alone, else such as "FD-SqueezeNet"."""
         return "FID" if self._standard else f"FD-{self.name}"
 
     @property
     def kernel_name(self) -> str:
-        """Name of a kernel distance of its features: "KID" of Inception alone."""
+        """Name of a kernel distance of its features: "KID" for Inception alone."""
         return "KID" if self._standard else f"KD-{self.name}"
 
     @property
     def distance_name(self) -> str:
-        """Name of its perceptual distance: "LPIPS-..." of the LPIPS networks alone."""
+        """Name of its perceptual distance: "LPIPS-..." for the LPIPS networks alone."""
         return self.name if self._standard else f"{self.name} distance"
 
-    def gives(self, size: int) -> frozenset[Literal["vectors", "distance"]]:
-        """What it makes of square images of a size: feature vectors, a perceptual distance, or both.
+    def gives(self, size: int) -> frozenset[Kind]:
+        """What it returns for square images of a size: feature vectors, a perceptual distance, or both.
 
         Raises:
-            DataError: it cannot see them, or gives neither.
+            DataError: it fails on such images, or returns neither.
         """
         if self._outputs is None:
             return frozenset({"distance"})
-        outputs = self._outputs(torch.zeros(1, 3, size, size))
+        outputs = self._call(torch.zeros(1, 3, size, size))
         dimensions = {value.dim() for value in outputs.values()}
-        found: set[Literal["vectors", "distance"]] = set()
-        if 2 in dimensions or "pooled" in outputs:
-            found.add("vectors")
-        if 4 in dimensions:
+        found: set[Kind] = {"vectors"} if 2 in dimensions or "pooled" in outputs else set()
+        if 4 in dimensions or self._measure:
             found.add("distance")
         if not found:
             raise DataError(f"{self.name} gives neither vectors (b, d) nor maps (b, c, h, w): export it with such")
@@ -140,54 +134,66 @@ class FeatureNetwork:
         """The feature vector of each image, float32.
 
         Args:
-            images: in [-1, 1], gray or RGB (float images a little outside are clamped).
+            images: in [-1, 1], grey or RGB; values outside are clamped.
         Raises:
-            DataError: images of other channels, or a network without feature vectors.
+            DataError: images have other channels, or the network has no feature vectors.
         """
         parts = [self._vectors(x) for x in images.split(BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
-    def _vectors(self, x: Tensor) -> np.ndarray:
-        found = self._outputs(x) if self._outputs else {}
-        vectors = [value for name, value in found.items() if name == "pooled"]
-        vectors += [value for value in found.values() if value.dim() == 2]
-        if not vectors:
-            raise DataError(f"{self.name} gives no feature vector (b, d): use it for the perceptual distance only")
-        return vectors[0].flatten(1).float().numpy()
-
     def similarity(self, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[np.ndarray, " b"]:
-        """Cosine of the feature vectors of each pair: for a face network, how much it is the same person, -1..1."""
+        """Cosine of the feature vectors of each pair, -1 to 1: with a face network, identity preservation."""
         one, other = self.vectors(a), self.vectors(b)
         lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
         return (one * other).sum(axis=1) / np.maximum(lengths, 1e-12)
 
     def distance(self, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[np.ndarray, " b"]:
-        """Perceptual distance of each pair: LPIPS of its networks; else squared difference of the feature maps.
+        """Perceptual distance of each pair: the network's own measure (LPIPS), else between its feature maps.
 
-        The latter: each position's features scaled to length 1, squared difference summed over channels, mean over
-        positions, sum over maps (Zhang et al. 2018, Eq. 1 with all weights 1).
+        The latter: features are scaled to length 1 at each position; their squared differences are summed over
+        channels and maps, and averaged over positions (Zhang et al. 2018, Eq. 1 with all weights 1).
 
         Raises:
-            DataError: different shapes, or a network without feature maps.
+            DataError: the shapes differ, or the network has no feature maps.
         """
         if a.shape != b.shape:
             raise DataError(f"images have shapes {tuple(a.shape)} and {tuple(b.shape)}: they must be the same")
         compare = self._measure or self._compare_maps
-        return np.concatenate([compare(x, y).numpy() for x, y in zip(a.split(BATCH), b.split(BATCH), strict=True)])
+        with torch.no_grad():
+            parts = [compare(_as_rgb(x), _as_rgb(y)) for x, y in zip(a.split(BATCH), b.split(BATCH), strict=True)]
+        return torch.cat(parts).numpy()
+
+    @torch.no_grad()
+    def _call(self, x: Tensor) -> Mapping[str, Tensor]:
+        found = self._outputs(_as_rgb(x)) if self._outputs else {}
+        return {"pooled": found} if isinstance(found, Tensor) else found
+
+    def _vectors(self, x: Tensor) -> np.ndarray:
+        found = self._call(x)
+        vectors = [found["pooled"]] if "pooled" in found else [value for value in found.values() if value.dim() == 2]
+        if not vectors:
+            raise DataError(f"{self.name} gives no feature vector (b, d): use it for the perceptual distance only")
+        return vectors[0].flatten(1).float().numpy()
 
     def _compare_maps(self, a: Tensor, b: Tensor) -> Tensor:
-        both = self._outputs(torch.cat([a, b])) if self._outputs else {}
-        maps = [nn.functional.normalize(value.double(), dim=1) for value in both.values() if value.dim() == 4]
+        outputs = self._call(torch.cat([a, b])).values()
+        maps = [nn.functional.normalize(value.double(), dim=1) for value in outputs if value.dim() == 4]
         if not maps:
             raise DataError(f"{self.name} gives no feature maps (b, c, h, w): name another network for the distance")
         return sum(((x[: len(a)] - x[len(a) :]).square().sum(1).mean((1, 2)) for x in maps), torch.zeros(len(a)))
+
+
+def _as_rgb(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Grey or RGB images as RGB, float32, on the CPU."""
+    check_channels(x.shape)
+    return x.detach().cpu().float().expand(-1, 3, -1, -1)
 
 
 # ---------------------------------------------------------------------- files
 
 
 def _split(source: str) -> tuple[Path, Range | None]:
-    """A file and the range named behind its @."""
+    """Split "net.onnx@imagenet" into the file and the range; None if there is no range."""
     name, at, range_ = source.rpartition("@")
     path = Path(name if at and range_ in get_args(Range) else source)
     if not path.is_file():
@@ -197,14 +203,9 @@ def _split(source: str) -> tuple[Path, Range | None]:
 
 
 def _own_name(stem: str) -> str:
-    """A file's name, unless it says that it is one of the networks which only their hashes make."""
+    """A file's name, marked where it claims to be a known network, which only a hash can show."""
     taken = stem.lower() in ("inception", "squeezenet", "mobilefacenet", "arcface") or stem.lower().startswith("lpips")
     return f"file {stem}" if taken else stem
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _in_range(x: Tensor, range_: Range) -> Tensor:
@@ -232,7 +233,7 @@ def _open_onnx(path: Path) -> Outputs:
     options.log_severity_level = 3  # errors only
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no class of their own
+    except Exception as error:  # onnxruntime's errors share no class
         raise DataError(f"{path} is not an ONNX network ({str(error).splitlines()[0]}); check the file") from None
     inputs = session.get_inputs()
     shape = inputs[0].shape if len(inputs) == 1 else []
@@ -250,7 +251,7 @@ def _open_onnx(path: Path) -> Outputs:
         parts = x.split(1 if shape[0] == 1 else max(len(x), 1))
         try:
             found = [session.run(names, {inputs[0].name: part.contiguous().numpy()}) for part in parts]
-        except Exception as error:  # its errors have no class of their own
+        except Exception as error:  # onnxruntime's errors share no class
             reason = " ".join(str(error).split())
             raise DataError(f"{path} fails on images {tuple(x.shape)} ({reason}): it must take (b, 3, h, w)") from None
         return {name: torch.from_numpy(np.concatenate(values)) for name, *values in zip(names, *found, strict=True)}
@@ -261,13 +262,12 @@ def _open_onnx(path: Path) -> Outputs:
 def _open_torchscript(path: Path) -> Outputs:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's, of a format that people's files have
+            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is deprecated, but such files exist
             network = torch.jit.load(str(path), map_location="cpu").eval()
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path} is neither an ONNX nor a TorchScript network ({reason}); check the file") from None
 
-    @torch.no_grad()
     def run(x: Tensor) -> dict[str, Tensor]:
         try:
             found = network(x)

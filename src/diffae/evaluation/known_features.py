@@ -1,8 +1,8 @@
-"""The feature networks of the literature, by name: Inception for FID, LPIPS, ArcFace; their weights checked by hash.
+"""The feature networks that papers use: Inception for FID, LPIPS, ArcFace; their weights are checked by hash.
 
-Inception and LPIPS come through torchmetrics, which takes them from torch-fidelity and torchvision; these fetch the
-weights on first use. Neither package is needed elsewhere, and torchvision cannot be imported beside every build of
-PyTorch: both are imported where they are used.
+Inception and LPIPS come from torchmetrics, which needs torch-fidelity and torchvision for them and downloads the
+weights on first use. Both packages are imported only where they are used, since torchvision does not work with every
+build of PyTorch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from diffae.data.images import to_unit
@@ -23,7 +22,7 @@ LPIPS = {
     "lpips-vgg": ("LPIPS-VGG", "vgg", "vgg16-397923af.pth"),
     "lpips-squeeze": ("LPIPS-Squeeze", "squeeze", "squeezenet1_1-b8a52dc0.pth"),
 }
-"""Label, torchmetrics' name, and the file of the backbone's weights, which carries the start of its SHA-256."""
+"""Label, torchmetrics' name, and the backbone's weights file, whose name holds the start of its SHA-256."""
 
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 ARCFACE_FILE = Path(".insightface") / "models" / "buffalo_l" / "w600k_r50.onnx"
@@ -32,10 +31,10 @@ KNOWN = ("inception", *LPIPS, "arcface")
 
 
 def open_inception() -> Callable[[Tensor], Tensor]:
-    """The Inception network of the FID (2048 features, TensorFlow's weights of 2015): images in [-1, 1] => (b, 2048).
+    """Load FID's Inception network (TensorFlow's weights of 2015): RGB images in [-1, 1] => (b, 2048).
 
     Raises:
-        DataError: torch-fidelity is missing, or its weights cannot be had or are not the published ones.
+        DataError: torch-fidelity is missing, or its weights are missing or not the published ones.
     """
     try:
         from torchmetrics.image.fid import NoTrainInceptionV3
@@ -43,42 +42,32 @@ def open_inception() -> Callable[[Tensor], Tensor]:
         network = NoTrainInceptionV3("inception-v3-compat", ["2048"], antialias=False)
     except (ImportError, RuntimeError, OSError) as error:
         raise _unavailable("inception", "torch-fidelity", error) from None
-    check_hash(_weights_folder() / INCEPTION_WEIGHTS)
-
-    @torch.no_grad()
-    def run(x: Tensor) -> Tensor:
-        return network((to_unit(as_rgb(x)) * 255).round().to(torch.uint8))  # float [-1, 1] => uint8 [0, 255]
-
-    return run
+    check_hash(_downloaded(INCEPTION_WEIGHTS))
+    return lambda x: network((to_unit(x) * 255).round().to(torch.uint8))  # float [-1, 1] => uint8 [0, 255]
 
 
-def open_lpips(name: str) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
-    """An LPIPS network (Zhang et al. 2018): its label, and the distance of pairs of images in [-1, 1].
+def open_lpips(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Load an LPIPS network (Zhang et al. 2018): the distance of each pair of RGB images in [-1, 1].
 
     Raises:
-        DataError: torchvision is missing or cannot be imported, or its weights cannot be had or are not the published.
+        DataError: torchvision is missing or cannot be imported, or the weights are missing or not the published ones.
     """
-    label, net, weights = LPIPS[name]
+    _, net, weights = LPIPS[name]
     try:
-        from torchmetrics.functional.image.lpips import _NoTrainLpips
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-        network = _NoTrainLpips(net=net)  # pyright: ignore[reportArgumentType]
+        metric = LearnedPerceptualImagePatchSimilarity(net)  # pyright: ignore[reportArgumentType]
     except (ImportError, RuntimeError, OSError) as error:
         raise _unavailable(name, "torchvision", error) from None
-    check_hash(_weights_folder() / weights)
-
-    @torch.no_grad()
-    def measure(a: Tensor, b: Tensor) -> Tensor:
-        return network(*(as_rgb(image).clamp(-1, 1) for image in (a, b))).flatten()
-
-    return label, measure
+    check_hash(_downloaded(weights))
+    return lambda a, b: metric.net(a.clamp(-1, 1), b.clamp(-1, 1)).flatten()
 
 
 def arcface_file() -> str:
-    """The face recognition network of insightface's "buffalo_l", where that package keeps it.
+    """Path of the face recognition network of insightface's "buffalo_l", where that package keeps it.
 
     Raises:
-        DataError: it is not there, or is another file.
+        DataError: it is missing, or is another file.
     """
     path = Path.home() / ARCFACE_FILE
     if not path.is_file():
@@ -89,28 +78,17 @@ def arcface_file() -> str:
 
 
 def check_channels(shape: Sequence[int]) -> None:
-    """Raise `DataError` unless images of a shape (..., c, h, w) are gray or RGB: feature networks see nothing else."""
+    """Raise `DataError` unless images of shape (..., c, h, w) are grey or RGB, as feature networks require."""
     if shape[-3] not in (1, 3):
         remedy = "leave feature networks out, or evaluate a model of 1 or 3 of these channels"
         raise DataError(f"images have {shape[-3]} channels: feature networks take gray or RGB, 1 or 3; {remedy}")
 
 
-def as_rgb(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
-    """Gray or RGB images as RGB in float32, on the CPU.
-
-    Raises:
-        DataError: other channels.
-    """
-    check_channels(x.shape)
-    return x.detach().cpu().float().expand(-1, 3, -1, -1)
-
-
 def check_hash(path: Path, expected: str | None = None) -> None:
-    """Raise `DataError` unless a file's SHA-256 begins as expected; by default as its name says: "net-12345678.pth"."""
+    """Raise `DataError` unless a file's SHA-256 begins as expected, by default as its name ends: "net-12345678.pth"."""
     expected = expected or path.stem.rpartition("-")[2]
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read to check its hash ({error.strerror}); fetch it again") from None
     if not found.startswith(expected):
@@ -118,11 +96,17 @@ def check_hash(path: Path, expected: str | None = None) -> None:
         raise DataError(f"{what}: it is damaged or another file; delete it and fetch it again")
 
 
-def _weights_folder() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints"
+def sha256(path: Path) -> str:
+    """A file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _downloaded(name: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
 def _unavailable(name: str, package: str, error: Exception) -> DataError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     remedy = f"it needs the package {package} and its weights; or name the file of another network (.onnx)"
-    return DataError(f"feature network {name!r} cannot be had ({reason}): {remedy}")
+    return DataError(f"feature network {name!r} is not available ({reason}): {remedy}")
