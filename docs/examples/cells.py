@@ -1,10 +1,10 @@
-"""Draws cells as a microscope with a 16-bit camera would see them: two channels, and what is true of each cell.
+"""Draw cells as a microscope with a 16-bit camera would see them, in two channels, with exact labels.
 
     python docs/examples/cells.py cells --count 2000
 
-writes cells/00000.tif and so on, TIFF files of 2 x 32 x 32 uint16 (channel 1 the stained nucleus, channel 2 a marker
-in the cell's body), and cells/labels.csv with the columns file, nuclear_area (square micrometres), marker (photons
-per pixel in the cell's body) and granules (their number). All randomness comes from --seed.
+writes cells/00000.tif and so on, TIFF files of 2 x 32 x 32 uint16 (channel 1: the stained nucleus, channel 2: a marker
+in the cell's body), and cells/labels.csv with the columns file, nuclear_area (square micrometres), marker (photons per
+pixel in the cell's body) and granules (their number). All randomness comes from --seed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import tifffile
 
 SIZE = 32  # pixels
 PIXEL = 0.65  # micrometres
-FINE = 4  # drawn so many times finer, then averaged
+FINE = 4  # oversampling
 OFFSET, GAIN, READ_NOISE = 100, 4.0, 3.0  # of the camera: counts, counts per photon, photons
 
 
 def outline(rng: np.random.Generator, radius: float, stretch: float, wobble: float) -> tuple[np.ndarray, np.ndarray]:
-    """Distance in pixels (negative inside) to a closed curve around the image's centre, and its angle everywhere."""
+    """Signed distance in pixels (negative inside) to a closed curve around the image's centre, and the angle."""
     axis = (np.arange(SIZE * FINE) + 0.5) / FINE - SIZE / 2
     x, y = np.meshgrid(axis, axis)
     turn = rng.uniform(0, np.pi)
@@ -34,7 +34,7 @@ def outline(rng: np.random.Generator, radius: float, stretch: float, wobble: flo
 
 
 def inside(distance: np.ndarray, blur: float = 0.6) -> np.ndarray:
-    """1 inside an outline, 0 outside, with the microscope's blur (pixels) between."""
+    """1 inside an outline, 0 outside, with the microscope's blur (pixels) at the edge."""
     return 1 / (1 + np.exp(distance / blur))
 
 
@@ -70,7 +70,7 @@ def draw_cell(rng: np.random.Generator) -> tuple[np.ndarray, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("folder", type=Path, help="to be made")
+    parser.add_argument("folder", type=Path, help="output folder, must not exist")
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
