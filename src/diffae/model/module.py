@@ -5,7 +5,7 @@ Shapes: b images of c channels and h x w pixels or latents, d = z_sem's size.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from diffae.config import ModelConfig
 from diffae.deprecation import warn_renamed
 from diffae.diffusion import solvers
 from diffae.errors import ConfigError, DataError
+
+Module = TypeVar("Module", bound="DiffusionModule")
 
 
 def default_device() -> torch.device:
@@ -105,7 +107,7 @@ class DiffusionModule(nn.Module):
         """Images of x_0, the inverse of `to_latents`."""
         return x_0 if self.first_stage is None else cast(FirstStage, self.first_stage).decode(x_0)
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:
+    def to(self: Module, *args: Any, **kwargs: Any) -> Module:  # beartype cannot check `Self` in a method alone
         """As `nn.Module.to`; the memory layout is channels-last unless stated, in which inference is faster."""
         kwargs.setdefault("memory_format", torch.channels_last)
         return super().to(*args, **kwargs)
