@@ -2,9 +2,9 @@
 
     python benchmarks/write_results.py REPORT [REPORT ...] [--with-images REPORT ...] --out docs/results.md
 
-REPORT is a folder made by `diffae evaluate`. Charts are copied beside the page, into images/; pictures that show images
-only of the reports named again by --with-images, those of drawn faces: photographs of people have no place in a
-repository.
+REPORT is a folder made by `diffae evaluate`. Charts are copied beside the page, into images/. Pictures that show images
+are copied only for the reports named again by --with-images, those of drawn faces: photographs of people do not belong
+in a repository.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffae.evaluation.paper import PAPER
+from diffae.evaluation.paper import tables_of
 from diffae.evaluation.report import ABOUT_CLAIMS, CLAIM_HEADER, QUICK_WARNING, claim_rows, duration
 from diffae.evaluation.results import Outcome, Table, picture_path, text
 from diffae.evaluation.runner import RESULTS
@@ -28,26 +28,26 @@ _FACTS = ("command", "seed", "machine", "model", "network", "images of training"
 
 
 _FOLDERS = re.compile(r"(?<![\w./])/(?:[\w.+-]+/)+")
-"""Folders of one machine, before the names of files: they are of no use to readers."""
+"""Folders before the names of files: those of one machine, of no use to readers."""
 
 
 def main() -> None:
-    """Read the reports, write the page."""
+    """Read the reports and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reports", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--with-images", type=Path, nargs="+", default=[])
     arguments = parser.parse_args()
     if not set(arguments.with_images) <= set(arguments.reports):
-        parser.error("--with-images takes reports that are named before it too")
+        parser.error("--with-images takes only reports that are also named before it")
     evaluations = [Evaluation.read(report) for report in arguments.reports]
     parts = [
         "# Results",
         "",
         "Made by `diffae evaluate` and `benchmarks/write_results.py`; no number is typed by hand. FD and KD are the "
-        "Frechet and the kernel distance between the features of images, SSIM and PSNR measure likeness, AUROC how "
-        "well a label is read. What each task does, and how numbers and verdicts are made, stands in "
-        "[evaluation.md](evaluation.md).",
+        "Frechet and the kernel distance between features of images, SSIM and PSNR measure similarity, and AUROC "
+        "measures how well a label is predicted. [evaluation.md](evaluation.md) describes each task, and how numbers "
+        "and verdicts are computed.",
         "",
         *summary(evaluations),
     ]
@@ -59,7 +59,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What results.json holds."""
+    """The contents of results.json."""
 
     folder: Path
     about: dict[str, Any]
@@ -67,26 +67,26 @@ class Evaluation:
 
     @classmethod
     def read(cls, folder: Path) -> Evaluation:
-        """Of a folder made by `diffae evaluate`."""
+        """Read the folder of a report."""
         about = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
         tasks = about.pop("tasks")
         return cls(folder, about, {name: Outcome.from_json(name, tasks[name]) for name in TASK_NAMES if name in tasks})
 
     @property
     def name(self) -> str:
-        """The run's."""
+        """Of the run."""
         return self.about["model"].split(",")[0]
 
 
 def summary(evaluations: list[Evaluation]) -> list[str]:
-    """Every claim, and whether each run shows it."""
+    """A table of the claims, and of whether each run shows them."""
     found = [claim_rows(evaluation.outcomes) for evaluation in evaluations]
     rows = [(*rows[0][:2], *(row[2] for row in rows)) for rows in zip(*found, strict=True)]
     return [ABOUT_CLAIMS, "", *markdown(("", "claim", *(evaluation.name for evaluation in evaluations)), rows)]
 
 
 def section(evaluation: Evaluation, out: Path, *, with_images: bool) -> list[str]:
-    """One evaluation as lines of Markdown."""
+    """One evaluation, as lines of Markdown."""
     plain, outcomes = evaluation.about, evaluation.outcomes
     lines = [f"## {evaluation.name}", ""]
     if plain["quick"]:
@@ -106,7 +106,7 @@ def _task(report: Path, out: Path, outcome: Outcome, *, with_images: bool) -> li
         return [*lines, f"Left out: {outcome.skipped}.", ""]
     for note in outcome.result.notes:
         lines += [note, ""]
-    for table in (*outcome.result.tables, *([PAPER[outcome.task]] if outcome.task in PAPER else [])):
+    for table in (*outcome.result.tables, *tables_of(outcome.task)):
         lines += _table(table)
     for picture in outcome.result.pictures:
         if picture.chart or with_images:
@@ -123,7 +123,7 @@ def _table(table: Table) -> list[str]:
 
 
 def markdown(header: Any, rows: Any) -> list[str]:
-    """A table of texts."""
+    """A table in Markdown."""
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
     first, *others = (f"| {' | '.join(row)} |" for row in cells)
     return [first, f"|{'---|' * len(header)}", *others, ""]

@@ -1,4 +1,4 @@
-"""The page of results: every number from results.json, charts copied, pictures of images only on request."""
+"""The page of results: all numbers come from results.json; charts are copied, pictures of images only on request."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from diffae.evaluation.results import Claim, Outcome, Picture, Result, Table
-from diffae.evaluation.runner import RESULTS, picture_path
+from diffae.evaluation.results import Claim, Outcome, Picture, Result, Table, picture_path
+from diffae.evaluation.runner import RESULTS
 from diffae.evaluation.statistics import Estimate
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "write_results.py"
@@ -37,8 +37,8 @@ def report(tmp_path: Path) -> Path:
     pictures = (Picture("chart", "A chart", chart=True), Picture("people", "People"))
     found = Result((table,), pictures, (Claim(5, "not shown", "0.2 against 0.1", "too small"),), ("A note.",))
     outcomes = [
-        Outcome("denoising", "key", 200.0, 50.0, found),
-        Outcome("generation", "key", 0.1, 0.1, skipped="no features; name /some/where/net.onnx"),
+        Outcome("denoising", {}, 200.0, 50.0, found),
+        Outcome("generation", {}, 0.1, 0.1, skipped="no features; name /some/where/net.onnx"),
     ]
     about = {"command": "diffae evaluate /some/folder/run --features /some/where/net.onnx", "seed": "0", "quick": True,
              "model": "run, fingerprint 1"}  # fmt: skip

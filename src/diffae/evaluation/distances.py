@@ -1,4 +1,4 @@
-"""How far are two sets of images apart? Frechet and kernel distances of their features."""
+"""Frechet and kernel distances between two sets of features."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from jaxtyping import Float
 from diffae.errors import DataError
 
 KERNEL_BLOCK = 2048
-"""Rows of the kernel matrix that are in memory at once."""
+"""Rows of the kernel matrix held in memory at once."""
 
 
 def frechet(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
     """Frechet distance of the Gaussians fitted to two sets of features (Heusel et al. 2017, Eq. 6), in float64.
 
-    Biased upwards at small counts: of two samples of n from the same distribution it is of the order of d^2 / n.
+    It is biased upwards: for two samples of size n from the same distribution it is of the order of d^2 / n.
 
     Raises:
-        DataError: fewer than two rows, other widths, or values that are not finite.
+        DataError: a set has fewer than two rows, the widths differ, or values are not finite.
     """
     _check(a, b)
     mean_a, mean_b = a.mean(0, np.float64), b.mean(0, np.float64)
     if len(a) * len(b) >= a.shape[1] ** 2:
         return frechet_of_moments(mean_a, _covariance(a), mean_b, _covariance(b))
-    # few images: with X and Y the centred features over the root of n - 1, A = X'X, B = Y'Y and so
-    # tr (A B)^(1/2) is the sum of the singular values of X Y', which is small where A and B are large
+    # few images: with X and Y the centred features over sqrt(n - 1), A = X'X and B = Y'Y, so tr (A B)^(1/2) is the
+    # sum of the singular values of X Y', which is a smaller matrix than A and B
     x, y = ((rows - mean) / np.sqrt(len(rows) - 1) for rows, mean in ((a, mean_a), (b, mean_b)))
     cross = np.linalg.svd(x @ y.T, compute_uv=False).sum()
     spread = np.square(x).sum() + np.square(y).sum() - 2 * cross
@@ -39,8 +39,8 @@ def frechet_of_moments(
 ) -> float:
     """Squared Frechet distance of two Gaussians: |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)).
 
-    The trace of (A B)^(1/2) is the sum of the square roots of the eigenvalues of A^(1/2) B A^(1/2), a symmetric
-    matrix: exact, and real, where A or B is singular too, as with fewer images than features.
+    The trace of (A B)^(1/2) is computed as the sum of the square roots of the eigenvalues of A^(1/2) B A^(1/2): that
+    matrix is symmetric, so the result is real even where A or B is singular, as with fewer images than features.
     """
     values, vectors = np.linalg.eigh(covariance_a)
     root = vectors * np.sqrt(values.clip(0)) @ vectors.T
@@ -52,11 +52,11 @@ def frechet_of_moments(
 def kernel(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
     """Kernel distance: the unbiased squared MMD with the kernel (x y / d + 1)^3 (Binkowski et al. 2018, Eq. 4).
 
-    Its expectation is 0 for two samples of the same distribution, at any count, so it may be a little below 0. All
-    pairs are used, not random subsets.
+    Its expectation is 0 for two samples of the same distribution, at any size, so it may be slightly negative. It
+    uses all pairs, not random subsets.
 
     Raises:
-        DataError: fewer than two rows, other widths, or values that are not finite.
+        DataError: a set has fewer than two rows, the widths differ, or values are not finite.
     """
     _check(a, b)
     n, m = len(a), len(b)
