@@ -13,9 +13,8 @@ from jaxtyping import Integer, UInt
 from PIL import Image
 from torch import Tensor
 
-from diffae.config import Window
 from diffae.data.formats.pictures import from_pillow
-from diffae.data.image_set import Split, split_by_name
+from diffae.data.image_set import ImageSet
 from diffae.errors import DataError
 
 _KEYED = 8  # images whose content is part of the key
@@ -26,7 +25,7 @@ _RULE = (
 )
 
 
-class DatasetImages:
+class DatasetImages(ImageSet):
     """The images of a map-style `torch.utils.data.Dataset`, as training takes them (see `ImageSet`).
 
     All images must be square, of one size, number of channels and type. Nothing is scaled or cropped. Float images are
@@ -46,8 +45,6 @@ class DatasetImages:
             it for other images.
     """
 
-    window: Window | None = None
-
     def __init__(
         self, dataset: Any, names: Sequence[str] | None = None, key: str | None = None, workers: int = 0
     ) -> None:
@@ -61,74 +58,56 @@ class DatasetImages:
         self.dataset = dataset
         self.names: Sequence[str] = names if names is not None else [f"{index:08d}" for index in range(len(dataset))]
         self._workers = workers
-        self._shape: tuple[int, ...] = ()  # of an image, by which the others are checked
-        self.dtype = np.dtype(np.uint8)
+        self._expected: tuple[tuple[int, ...], np.dtype] | None = None  # shape and type of an image
         first = self._read(0)
         if first.shape[0] != first.shape[1]:
             raise DataError(f"dataset image 0 has shape {first.shape}, it must be square; crop it in the dataset")
-        self._shape, self.dtype = first.shape, first.dtype
+        self._expected = first.shape, first.dtype
         self.index: Mapping[str, Any] = {"key": key or self._hash(), "source": kind, "skipped": []}
 
-    def __len__(self) -> int:
-        return len(self.names)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See ImageSet."""
+        assert self._expected is not None
+        return len(self.names), *self._expected[0]
 
     @property
-    def size(self) -> int:
-        """Side of the images in pixels."""
-        return self._shape[0]
-
-    @property
-    def channels(self) -> int:
-        """Channels of the images."""
-        return self._shape[2]
-
-    @property
-    def samples(self) -> str:
-        """Type of the samples."""
-        return self.dtype.name
-
-    @property
-    def skipped(self) -> list[tuple[str, str]]:
-        """Empty: an image that cannot be read is an error."""
-        return []
+    def dtype(self) -> np.dtype:
+        """See ImageSet."""
+        assert self._expected is not None
+        return self._expected[1]
 
     def fetch(self, indices: Integer[np.ndarray, " k"]) -> UInt[np.ndarray, "k h w c"]:
-        """Read the images at these indices, 0..len - 1.
+        """See ImageSet.
 
         Raises:
-            IndexError: an index outside the dataset.
-            DataError: an image that differs from the first in size, channels or type, or is none.
+            DataError: an image that differs from the first in size, channels or type.
         """
         if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
             raise IndexError(f"indices must lie in 0..{len(self) - 1}, got {indices.min()}..{indices.max()}")
-        rows = np.empty((len(indices), *self._shape), self.dtype)
         if not self._workers:
-            for row, index in zip(rows, indices.tolist(), strict=True):
-                row[:] = self._read(index)
-            return rows
-        with ThreadPoolExecutor(self._workers) as pool:
-            for row, image in zip(rows, pool.map(self._read, indices.tolist()), strict=True):
-                row[:] = image
-        return rows
-
-    def split(self, val_fraction: float = 0.05, max_val: int = 1000) -> Split:
-        """Indices for training and, held out, for validation; see `diffae.data.image_set.split_by_name`."""
-        return split_by_name(self.names, val_fraction, max_val)
+            images = [self._read(index) for index in indices.tolist()]
+        else:
+            with ThreadPoolExecutor(self._workers) as pool:
+                images = list(pool.map(self._read, indices.tolist()))
+        return np.stack(images) if images else np.empty((0, *self.shape[1:]), self.dtype)
 
     def _read(self, index: int) -> UInt[np.ndarray, "h w c"]:
         """One image, checked against the first."""
         try:
             pixels = _pixels(_image_of(self.dataset[index]))
-        except (DataError, OSError) as error:
+        except DataError as error:
             raise DataError(f"dataset image {index} {error}") from None
-        if self._shape and (pixels.shape, pixels.dtype) != (self._shape, self.dtype):
-            first = f"the first is {self.dtype} of shape {self._shape}"
+        except OSError as error:
+            raise DataError(f"dataset image {index} cannot be read ({error}); check the dataset's files") from None
+        if self._expected not in (None, (pixels.shape, pixels.dtype)):
+            first = f"the first is {self.dtype} of shape {self.shape[1:]}"
             what = f"is {pixels.dtype} of shape {pixels.shape}"
             raise DataError(f"dataset image {index} {what}, {first} and all must be alike; convert it in the dataset")
         return pixels
 
     def _hash(self) -> str:
-        digest = hashlib.sha256(f"{len(self)} {self._shape} {self.dtype}".encode())
+        digest = hashlib.sha256(f"{self.shape} {self.dtype}".encode())
         digest.update("\n".join(self.names).encode("utf-8", "surrogateescape"))
         for index in np.unique(np.linspace(0, len(self) - 1, _KEYED).astype(int)).tolist():
             digest.update(self._read(index).tobytes())

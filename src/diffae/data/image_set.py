@@ -1,4 +1,4 @@
-"""What training needs of a set of images: a `Pack`, a `DatasetImages`, or an object of your own with these members."""
+"""What training needs of a set of images: a `Pack`, a `DatasetImages`, or a subclass of `ImageSet` of your own."""
 
 from __future__ import annotations
 
@@ -18,23 +18,16 @@ Split = tuple[Int64[np.ndarray, " n_train"], Int64[np.ndarray, " n_val"]]
 
 @runtime_checkable
 class ImageSet(Protocol):
-    """Images of one size that can be read by index."""
+    """Images of one size that can be read by index. A subclass defines the first five members; the others follow."""
 
     names: Sequence[str]
     """A name for each image."""
     index: Mapping[str, Any]
     """Facts about the images; "key" identifies their content."""
 
-    def __len__(self) -> int: ...
-
     @property
-    def size(self) -> int:
-        """Side of the square images in pixels."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """Channels of the images."""
+    def shape(self) -> tuple[int, ...]:
+        """(n, size, size, channels)."""
         ...
 
     @property
@@ -42,28 +35,45 @@ class ImageSet(Protocol):
         """uint8 or uint16."""
         ...
 
+    def fetch(self, indices: Integer[np.ndarray, " k"]) -> UInt[np.ndarray, "k h w c"]:
+        """Read the images at these indices, 0..len - 1, into a new array.
+
+        Raises:
+            IndexError: an index outside this range.
+        """
+        ...
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        return self.shape[1]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return self.shape[3]
+
     @property
     def window(self) -> Window | None:
         """(low, high) of each channel: the source's values that became 0 and 65535. None if samples are unchanged."""
-        ...
+        return None
 
     @property
     def samples(self) -> str:
         """Type of the samples in the source."""
-        ...
+        return self.dtype.name
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
-        """Name and reason of each image that was left out."""
-        ...
-
-    def fetch(self, indices: Integer[np.ndarray, " k"]) -> UInt[np.ndarray, "k h w c"]:
-        """The images at these indices, 0..len - 1, as a new array."""
-        ...
+        """Name and reason of each image that was left out because it could not be read."""
+        return []
 
     def split(self, val_fraction: float = 0.05, max_val: int = 1000) -> Split:
         """Indices for training and, held out, for validation; see `split_by_name`."""
-        ...
+        return split_by_name(self.names, val_fraction, max_val)
 
 
 def split_by_name(names: Sequence[str], val_fraction: float = 0.05, max_val: int = 1000) -> Split:

@@ -22,7 +22,7 @@ from jaxtyping import Integer, UInt
 
 from diffae.config import Crop, Window
 from diffae.data.arrays import ArrayFile, NameList
-from diffae.data.image_set import Split, split_by_name
+from diffae.data.image_set import ImageSet
 from diffae.data.labels import LabelTable
 from diffae.data.locks import locked
 from diffae.data.pack.writer import FORMAT, IMAGES, INDEX, LABELS, NAMES, PackWriter
@@ -31,7 +31,7 @@ from diffae.errors import DataError
 _READY = ("uint8", "uint16")
 
 
-class Pack:
+class Pack(ImageSet):
     """Images of one size on disk, read by index without keeping them in memory.
 
     Open one with `Pack.open`, make one with `diffae.data.build_pack` or `Pack.from_arrays`. It can be pickled, and
@@ -96,31 +96,18 @@ class Pack:
                 writer.finish({"key": None, "crop": None, "background": None, "source": "arrays"})
         return cls.open(path)
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
     def __repr__(self) -> str:
         return f"Pack({self.path.name}: {len(self)} images, {self.size}x{self.size}x{self.channels} {self.dtype})"
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(n, size, size, channels)."""
+        """See ImageSet."""
         return self._rows.shape
 
     @property
     def dtype(self) -> np.dtype:
-        """uint8 or uint16."""
+        """See ImageSet."""
         return self._rows.dtype
-
-    @property
-    def size(self) -> int:
-        """Side of the images in pixels."""
-        return self.shape[1]
-
-    @property
-    def channels(self) -> int:
-        """Channels of the images."""
-        return self.shape[3]
 
     @property
     def crop(self) -> Crop | None:
@@ -130,18 +117,18 @@ class Pack:
 
     @property
     def window(self) -> Window | None:
-        """(low, high) of each channel: the files' values that became 0 and 65535. None if samples are unchanged."""
+        """See ImageSet."""
         window = self.index.get("window")
         return window and tuple((low, high) for low, high in window)
 
     @property
     def samples(self) -> str:
-        """Type of the samples in the files."""
+        """See ImageSet."""
         return self.index.get("samples", self.dtype.name)
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
-        """Name and reason of each image that was left out because it could not be read."""
+        """See ImageSet."""
         return [(name, reason) for name, reason in self.index["skipped"]]
 
     @property
@@ -156,16 +143,8 @@ class Pack:
         return table if table and table.columns else None
 
     def fetch(self, indices: Integer[np.ndarray, " k"]) -> UInt[np.ndarray, "k h w c"]:
-        """Copy the images at these indices, 0..len - 1, from disk.
-
-        Raises:
-            IndexError: an index outside the pack.
-        """
+        """See ImageSet."""
         return self._rows.fetch(indices)
-
-    def split(self, val_fraction: float = 0.05, max_val: int = 1000) -> Split:
-        """Indices for training and, held out, for validation; see `diffae.data.image_set.split_by_name`."""
-        return split_by_name(self.names, val_fraction, max_val)
 
 
 def is_pack(folder: Path) -> bool:

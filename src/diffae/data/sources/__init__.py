@@ -7,7 +7,7 @@ from typing import Any
 
 from diffae.data.formats.stacks import STACK_SUFFIXES, is_stack
 from diffae.data.sources import arrays, files, hub, lmdb_files, stacks, webdataset
-from diffae.data.sources.base import Item, ListedSource, Source
+from diffae.data.sources.base import Item, Labelled, ListedSource, Source
 from diffae.data.sources.objects import ObjectSource
 from diffae.errors import DataError
 
@@ -48,6 +48,7 @@ def open_listed(path: str | Path, channels: int = 3) -> ListedSource:
         DataError: also for sources that can only be read in sequence.
     """
     source = open_source(path, channels)
+    source = source.images if isinstance(source, Labelled) else source
     if not isinstance(source, ListedSource):
         remedy = f"make a pack of it first: diffae data prepare images {path} --size N --out PACK"
         raise DataError(f"images {path}: can only be read one after another, here they must be listed; {remedy}")

@@ -14,18 +14,22 @@ from diffae.data.formats.base import from_array
 from diffae.data.images import ImageSpec, fit_picture
 from diffae.data.pack import Pack, is_pack
 from diffae.data.pack.writer import IMAGES
-from diffae.data.sources.base import Item, ListedSource, labelled, stamp, table_facts
+from diffae.data.sources.base import Labelled, ListedSource, Source, stamp
 from diffae.errors import DataError
 
 
-def find(path: Path, channels: int) -> ListedSource | None:
-    """The rows of a .npy file, of the array "images" of an .npz, or else its first, or of a pack."""
+def find(path: Path, channels: int) -> Source | None:
+    """The rows of a .npy file, of the array "images" of an .npz, or else its first, or of a pack with its labels."""
     suffix = path.suffix.lower() if path.is_file() else ""
     if suffix == ".npy":
         return ArraySource(path, ArrayFile(path))
     if suffix == ".npz":
         return ArraySource(path, _unpack(path))
-    return PackSource(Pack.open(path)) if is_pack(path) else None
+    if not is_pack(path):
+        return None
+    pack = Pack.open(path)
+    labels = pack.labels
+    return PackSource(pack) if labels is None else Labelled(PackSource(pack), labels)
 
 
 class ArraySource(ListedSource):
@@ -48,17 +52,11 @@ class ArraySource(ListedSource):
 
 
 class PackSource(ListedSource):
-    """The images of a pack and their labels. If it was made with a window, the original values are restored."""
+    """The images of a pack. If it was made with a window, the original values are restored."""
 
     def __init__(self, pack: Pack) -> None:
         self.path, self.names = pack.path, pack.names
-        self._pack, self._table = pack, pack.labels
-        self.columns = self._table.columns if self._table else ()
-
-    def items(self, start: int = 0) -> Iterator[Item]:
-        """See Source."""
-        items = super().items(start)
-        return items if self._table is None else labelled(items, self._table)
+        self._pack = pack
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
         """See ListedSource."""
@@ -68,9 +66,7 @@ class PackSource(ListedSource):
         return fit_picture(from_array(row), self.names[index], spec)
 
     def fingerprint(self) -> Iterator[tuple]:
-        """Digests of the labels, if there are any, then name, size and modification time of the file of images."""
-        if self._table is not None:
-            yield table_facts(self._table)
+        """Name of the pack, size and modification time of its file of images."""
         yield self.path.name, *stamp(self.path / IMAGES)
 
 

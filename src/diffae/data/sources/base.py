@@ -99,31 +99,21 @@ class Labelled:
 
     def __init__(self, images: Source, table: LabelTable, key: Callable[[str], str] = str) -> None:
         self.path, self.count, self.columns = images.path, images.count, table.columns
-        self._images, self._table, self._key = images, table, key
+        self.images, self._table, self._key = images, table, key
 
     def items(self, start: int = 0) -> Iterator[Item]:
         """See Source."""
-        return labelled(self._images.items(start), self._table, self._key)
+        rows = {self._key(name): row for row, name in enumerate(self._table.names)}
+        unknown = ("",) * len(self.columns)
+        for item in self.images.items(start):
+            row = rows.get(self._key(item.name))
+            yield item._replace(labels=unknown if row is None else self._table.cells(self._table.values[row].tolist()))
 
     def fingerprint(self) -> Iterator[tuple]:
-        """Digests of the table, then the fingerprint of the images."""
-        yield table_facts(self._table)
-        yield from self._images.fingerprint()
-
-
-def labelled(items: Iterator[Item], table: LabelTable, key: Callable[[str], str] = str) -> Iterator[Item]:
-    """Items with labels from a table, whose names agree with theirs in `key`."""
-    rows = {key(name): row for row, name in enumerate(table.names)}
-    unknown = ("",) * len(table.columns)
-    for item in items:
-        row = rows.get(key(item.name))
-        yield item._replace(labels=unknown if row is None else table.cells(table.values[row].tolist()))
-
-
-def table_facts(table: LabelTable) -> tuple:
-    """An entry of a fingerprint: columns and digests of a table."""
-    values = hashlib.sha256(np.ascontiguousarray(table.values).tobytes())
-    return table.columns, hashlib.sha256("\n".join(table.names).encode()).hexdigest(), values.hexdigest()
+        """Columns and digests of the table, then the fingerprint of the images."""
+        values = hashlib.sha256(np.ascontiguousarray(self._table.values).tobytes())
+        yield self.columns, hashlib.sha256("\n".join(self._table.names).encode()).hexdigest(), values.hexdigest()
+        yield from self.images.fingerprint()
 
 
 class LabelCells:
@@ -167,7 +157,7 @@ def columns_of(keys: Iterable[str]) -> dict[str, str]:
 def cell_of(value: float | str | None) -> str:
     """A word, number or truth value as a cell of a CSV; "" for None and numbers that are not finite."""
     if isinstance(value, str):
-        return value.strip()
+        return " ".join(value.split())
     text = str(int(value) if isinstance(value, bool) else value)
     return text if value is not None and math.isfinite(float(text)) else ""
 

@@ -57,20 +57,32 @@ class ObjectSource:
             if not isinstance(name, str) or not isinstance(labels, Mapping):
                 what = f"item {number} is a {type(entry).__name__}"
                 raise DataError(f"images {self.path}: {what}, it must be (name, image) or (name, image, labels)")
-            yield name, image, {key: cell_of(value) for key, value in labels.items()}
+            yield name, image, {str(key): _cell(value, key, name) for key, value in labels.items()}
+
+
+def _cell(value: Any, key: str, name: str) -> str:
+    if value is not None and not isinstance(value, (bool, int, float, str, np.number, np.bool_)):
+        rule = "must be a number, a truth value, a word or None"
+        raise DataError(f"label {key!r} of {name} is a {type(value).__name__}, it {rule}; convert it")
+    return cell_of(value.item() if isinstance(value, np.generic) else value)
 
 
 def _read(image: Any, name: str, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
+    picture = None
     try:
         if isinstance(image, (str, Path)):
             image = Path(image).read_bytes()
-        if isinstance(image, bytes):
-            return decode_image(image, name, spec)
-        if isinstance(image, Image.Image):
-            return fit_picture(from_pillow(image), name, spec)
-        if isinstance(image, np.ndarray):
-            return fit_picture(from_array(image), name, spec)
+        elif isinstance(image, Image.Image):
+            picture = from_pillow(image)
+        elif isinstance(image, np.ndarray):
+            picture = from_array(image)
     except OSError as error:
         raise DataError(f"image {name}: cannot be opened ({error}); mend or remove it") from None
+    except DataError as error:
+        raise DataError(f"image {name}: {error}") from None
+    if picture is not None:
+        return fit_picture(picture, name, spec)
+    if isinstance(image, bytes):
+        return decode_image(image, name, spec)
     rule = "must be a Pillow image, an array, the bytes of an image file or its path"
     raise DataError(f"image {name}: is a {type(image).__name__}, it {rule}; convert it")
