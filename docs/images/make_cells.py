@@ -1,8 +1,8 @@
-"""The example of docs/microscopy.md from beginning to end, by its own commands: python make_cells.py WORK
+"""Run the example of docs/microscopy.md from start to end: python make_cells.py WORK
 
-Draws cells, trains on them (some minutes on an idle CPU), fits directions, edits cells that were not trained on, and
-measures the edited images with a ruler that knows nothing of the model, and first the recorded ones, of which the truth
-is known. Writes cells.png, and cells.json with the figures, beside this file. What is in WORK already is used again.
+Draws cells, trains on them (some minutes on an idle CPU), fits directions, and edits unseen cells. The edited cells are
+measured without the model; so are the recorded ones, whose truth is known, to check the measurement. Writes cells.png
+and cells.json beside this file. Files that exist in WORK are reused.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import torch
 
 from diffae.checkpoint import read_config
 from diffae.cli.common import images_seen
-from diffae.config import TrainingConfig, from_dict
+from diffae.config import from_dict
 from diffae.data.images import as_batch, load_image, to_samples
 from diffae.latent.attributes import AttributeDirections
 from diffae.model import DiffusionAutoencoder
 from diffae.plotting import save_sheet, sheet, tiles_of
+from diffae.training.settings import TrainingConfig
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "cells.py"
 PIXEL, OFFSET, GAIN = 0.65, 100, 4.0  # of the camera in cells.py
@@ -34,9 +35,9 @@ SHOWN = len(AREAS) + 1  # cells side by side
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser = argparse.ArgumentParser(description="Run the example of docs/microscopy.md.")
     parser.add_argument("work", type=Path, help="folder for cells and the run")
-    parser.add_argument("--images", type=int, default=20_000, help="images to see in training")
+    parser.add_argument("--images", type=int, default=20_000, help="length of training: images seen")
     options = parser.parse_args()
     work = options.work
     cells, new, run = work / "cells", work / "new", work / "run"
@@ -51,16 +52,17 @@ def main() -> None:
     attributes = AttributeDirections.load(run, model.fingerprint())
     rows, figures = edited(model, attributes, sorted(new.glob("*.tif")))
     save_sheet(Path(__file__).with_name("cells.png"), sheet(rows))
-    training = asdict(from_dict(TrainingConfig, read_config(run)["training"]))
-    about = {name: training[name] for name in ("batch_size", "learning_rate", "contrast")}
+    training = from_dict(TrainingConfig, read_config(run)["training"])
+    about: dict[str, object] = {"batch_size": training.batch_size, "learning_rate": training.learning_rate}
+    about |= {"auxiliary losses": [type(loss).__name__ for loss in training.auxiliary_losses]}
     about |= {"images seen": images_seen(run), "cells edited": len(list(new.glob("*.tif")))}
     scores = {name: asdict(attributes.attributes_[name].score) for name in ("nuclear_area", "marker", "granules")}
-    results = {"training": about, "held out": scores, "error of the ruler": ruler_error(new)} | figures
+    results = {"training": about, "held out": scores, "error of the ruler": measurement_error(new)} | figures
     Path(__file__).with_name("cells.json").write_text(json.dumps(results, indent=1, default=float) + "\n")
 
 
 def edited(model: DiffusionAutoencoder, attributes: AttributeDirections, paths: list[Path]) -> tuple[list, dict]:
-    """Rows of tiles, and what the ruler measures in the edited images: medians over the cells."""
+    """Rows of tiles, and the measurements of the edited images: medians over the cells."""
     code = model.encode(paths)
     assert code.z_sem is not None
     back = model.decode(code)
@@ -79,12 +81,12 @@ def edited(model: DiffusionAutoencoder, attributes: AttributeDirections, paths: 
 
 
 def measured(model: DiffusionAutoencoder, x: torch.Tensor) -> dict[str, float]:
-    """Median area of the nucleus and brightness of the marker, by the ruler, of images in [-1, 1]."""
-    found = np.median([ruler(image) for image in to_samples(x, model.config.input)], axis=0)
+    """Median area of the nucleus and brightness of the marker in images in [-1, 1]."""
+    found = np.median([measure(image) for image in to_samples(x, model.config.input)], axis=0)
     return {"nuclear_area": round(found[0], 1), "marker": round(found[1], 1)}
 
 
-def ruler(counts: np.ndarray) -> tuple[float, float]:
+def measure(counts: np.ndarray) -> tuple[float, float]:
     """Area of the nucleus (square micrometres) and brightness of the marker (photons per pixel) in a camera's image.
 
     The nucleus is where channel 1 has half its usual light; the marker is the upper quartile of the rest of the cell,
@@ -96,11 +98,11 @@ def ruler(counts: np.ndarray) -> tuple[float, float]:
     return nucleus.sum() * PIXEL**2, float(np.percentile(photons[..., 1][body], 75))
 
 
-def ruler_error(folder: Path) -> dict[str, float]:
-    """Median absolute difference between what the ruler measures in recorded cells and what was drawn."""
+def measurement_error(folder: Path) -> dict[str, float]:
+    """Median absolute error of the measurement in recorded cells."""
     with (folder / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    found = [ruler(load_image(folder / row["file"], 2)) for row in rows]
+    found = [measure(load_image(folder / row["file"], 2)) for row in rows]
     truth = [[float(row["nuclear_area"]), float(row["marker"])] for row in rows]
     area, marker = np.median(np.abs(np.array(found) - truth), axis=0)
     return {"nuclear_area": round(area, 1), "marker": round(marker, 1)}

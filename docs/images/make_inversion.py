@@ -1,7 +1,7 @@
 """Draw the pictures of docs/inversion.md: python make_inversion.py
 
-inversion.png, from benchmarks/inversion.json, shows error against network calls, and how normal x_T is.
-inversion-edits.png shows drawn faces, edited by the model that comes with the package, with x_T of every mode.
+inversion.png plots benchmarks/inversion.json: error against network calls, and how normal x_T is. inversion-edits.png
+shows drawn faces edited by the model in the package, with x_T by each inversion.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from diffae.data.images import to_tensor
 from diffae.model import DiffusionAutoencoder
 from diffae.plotting import save_sheet, sheet, tiles_of
 from diffae.pretrained import pretrained_path
-from sketchfaces.faces import sketch_faces
+from sketchfaces import sketch_faces
 
 HERE = Path(__file__).parent
 COLOURS = {"official": "#888888", "explicit": "#d95f02", "exact": "#1b6fb3", "pair": "#1b9e77"}
+LABELS = {"pair": "BDIA"}  # of the names in the JSON file
 SHOWN, FITTED, LABEL, STRENGTH = 6, 1000, "glasses", 0.3
 
 
@@ -33,9 +34,9 @@ def plot(found: dict, path: Path) -> None:
     for mode, colour in COLOURS.items():
         of_mode = [row for row in rows if row["mode"] == mode]
         steps, calls = ([row[name] for row in of_mode] for name in ("steps", "calls"))
-        axes[0].plot(calls, [row["mse"] for row in of_mode], "o-", color=colour, label=mode)
+        axes[0].plot(calls, [row["mse"] for row in of_mode], "o-", color=colour, label=LABELS.get(mode, mode))
         for ax, name in zip(axes[1:], ("variance", "excess kurtosis"), strict=True):
-            ax.plot(steps, [row[name] for row in of_mode], "o-", color=colour, label=mode)
+            ax.plot(steps, [row[name] for row in of_mode], "o-", color=colour, label=LABELS.get(mode, mode))
     axes[0].axhline(6.07e-5, color="black", linewidth=0.8, linestyle=":")
     axes[0].annotate("the paper's best", (20, 6.07e-5), ha="left", va="top", fontsize=8)
     axes[0].set(xscale="log", yscale="log", xlabel="network calls, both ways", ylabel="MSE, images in [0, 1]")
@@ -51,7 +52,7 @@ def plot(found: dict, path: Path) -> None:
 
 
 def draw_edits(path: Path) -> None:
-    """The same edit of unseen drawn faces, with x_T found in 10 steps by each mode, and exactly in 100."""
+    """The same edit of unseen drawn faces, with x_T in 10 steps by each inversion, and exactly in 100."""
     model = DiffusionAutoencoder.from_pretrained(pretrained_path(), "cpu")
     faces = sketch_faces(FITTED, 32, seed=3)
     z_sem = model.encode_semantic(to_tensor(faces.images))
@@ -64,7 +65,7 @@ def draw_edits(path: Path) -> None:
     for caption, sampling in {
         "exact, 100 steps": Sampling(100),
         "exact, 10 steps": Sampling(10),
-        "pair, 10 steps": Sampling(10, inversion="pair"),
+        "BDIA, 10 steps": Sampling(10, inversion="bdia"),
         "explicit, 10 steps": Sampling(10, inversion="explicit"),
         "official, 10 steps": Sampling.official(10),
     }.items():

@@ -1,4 +1,4 @@
-"""Draw the learning curves of docs/recipe.md from benchmarks/recipe.json: python make_recipe.py"""
+"""Draw the learning curves of docs/experiments/recipe.md from benchmarks/recipe.json: python make_recipe.py"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PANELS = {"val_loss": "loss of Eq. 6, unseen images", "val_mse_semantic": "MSE f
 
 
 def main() -> None:
-    """Each validation against images seen, and against seconds of training."""
+    """Plot each validation against images seen, and against seconds of training."""
     found = json.loads((HERE.parents[1] / "benchmarks" / "recipe.json").read_text())
     figure, axes = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained", sharey="row")
     for name, rows in found["validations"].items():

@@ -1,4 +1,4 @@
-"""Draw the picture at the top of the README with the model that comes with the package: python make_tour.py"""
+"""Draw the picture at the top of the README with the model in the package: python make_tour.py"""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from diffae.data.images import to_tensor, to_unit
 from diffae.model import DiffusionAutoencoder
 from diffae.plotting import heat_tile, save_sheet, sheet, tiles_of
 from diffae.pretrained import pretrained_path
-from sketchfaces.faces import sketch_faces
+from sketchfaces import sketch_faces
 
 SHOWN = 9
 
 
 def main() -> None:
-    """Faces of seed 7, which is neither training's nor testing's."""
+    """Faces of seed 7, used neither for training nor for testing."""
     model = DiffusionAutoencoder.from_pretrained(pretrained_path())
     x_0 = to_tensor(sketch_faces(SHOWN + 1, 32, seed=7).images)
     code = model.encode(x_0)
