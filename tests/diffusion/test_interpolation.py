@@ -1,4 +1,4 @@
-"""Straight lines and great arcs."""
+"""Lerp and slerp."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pair(*shape: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("shape", [(6,), (3, 4, 4)])
 @pytest.mark.parametrize("path", [lerp, slerp])
-def test_ends_are_met(path: Path, shape: tuple[int, ...]) -> None:
+def test_both_ends_are_included(path: Path, shape: tuple[int, ...]) -> None:
     a, b = pair(*shape)
     frames = path(a, b, WEIGHT)
     assert frames.shape == (5, *shape)
@@ -49,7 +49,7 @@ def test_slerp_keeps_the_norm_and_turns_evenly() -> None:
     torch.testing.assert_close(frames.norm(dim=1), torch.ones(5))
     cosines = (frames[1:] * frames[:-1]).sum(1)
     torch.testing.assert_close(cosines, cosines[:1].expand(4))
-    assert lerp(a, b, WEIGHT).flatten(1).norm(dim=1)[2] < 0.9  # which a straight line does not
+    assert lerp(a, b, WEIGHT).flatten(1).norm(dim=1)[2] < 0.9  # unlike a straight line
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
@@ -65,7 +65,7 @@ def test_nearly_parallel_vectors() -> None:
 
 
 def test_opposite_vectors_stay_finite() -> None:
-    """No arc is the shortest then; but the ends are met and nothing blows up."""
+    """No arc is shortest then, but the result is finite and includes both ends."""
     a, _ = pair(3, 4, 4)
     frames = slerp(a, -a, WEIGHT)
     assert frames.abs().max() <= 2 * a.abs().max()

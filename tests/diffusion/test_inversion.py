@@ -1,27 +1,43 @@
-"""Exact inversion, on denoisers known in closed form: it returns to the image, cheaply, and says when it does not."""
+"""Exact inversion on denoisers known in closed form: accuracy, number of network calls, and the residual reported."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import pytest
 import torch
 from analytic import Mixture, mixture, normal
+from solving import decode, encode_explicit
 from torch import Tensor
 
-from diffae.config import DiffusionConfig, Grid
+from diffae.config import DiffusionConfig
 from diffae.diffusion import inversion, solvers
-from diffae.diffusion.inversion import Anderson, encode_exact, invert_step
+from diffae.diffusion.inversion import Anderson, ExactInversion, PredictNoiseOf, invert_step
 from diffae.diffusion.schedules import alpha_bar_of
+from diffae.diffusion.settings import Spacing
 from diffae.diffusion.timesteps import levels_of
 
 ALPHA_BAR = alpha_bar_of(DiffusionConfig())
 
 
-def encode(
-    data: Mixture, x_0: Tensor, levels: list[int], tolerance: float = 1e-9, max_iterations: int = 100
-) -> inversion.Inverted:
-    return encode_exact(data.eps, x_0, levels, ALPHA_BAR, tolerance=tolerance, max_iterations=max_iterations)
+class Found(NamedTuple):
+    """An `Encoded` that has a residual."""
+
+    x_T: Tensor
+    calls: Tensor
+    residual: Tensor
+
+
+def exact(eps: PredictNoiseOf, x_0: Tensor, levels: list[int], tolerance: float, max_iterations: int) -> Found:
+    found = ExactInversion(tolerance, max_iterations).encode(eps, x_0, levels, ALPHA_BAR)
+    assert found.residual is not None
+    assert found.x_below is None
+    return Found(found.x_T, found.calls, found.residual)
+
+
+def encode(data: Mixture, x_0: Tensor, levels: list[int], tolerance: float = 1e-9, max_iterations: int = 100) -> Found:
+    return exact(data.eps, x_0, levels, tolerance, max_iterations)
 
 
 def images(data: Mixture, count: int = 6) -> Tensor:
@@ -29,25 +45,25 @@ def images(data: Mixture, count: int = 6) -> Tensor:
 
 
 def mismatch(data: Mixture, x_s: Tensor, x_t: Tensor, s: int, t: int) -> Tensor:
-    """Root mean square, image by image, of what the decoder's step from x_t is off x_s by."""
+    """Root mean square distance, image by image, of the decoder's step from x_t to x_s."""
     stepped = solvers.step(x_t, data.eps(x_t, t), ALPHA_BAR[t], ALPHA_BAR[s], clip=False)
     return (stepped - x_s).flatten(1).square().mean(1).sqrt()
 
 
-# ------------------------------------------------------------------ it returns to the image
+# ------------------------------------------------------------------ accuracy
 
 
-@pytest.mark.parametrize("grid", ["leading", "trailing"])
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
 @pytest.mark.parametrize("steps", [5, 10, 20])
-def test_decoding_returns_to_the_image(steps: int, grid: Grid) -> None:
-    data, levels = mixture(ALPHA_BAR), levels_of(steps, grid, 1000)
+def test_decoding_returns_to_the_image(steps: int, spacing: Spacing) -> None:
+    data, levels = mixture(ALPHA_BAR), levels_of(steps, spacing, 1000)
     x_0 = images(data)
     found = encode(data, x_0, levels)
     assert found.residual.max() <= 1e-9
-    back = solvers.decode(data.eps, found.x_T, levels, ALPHA_BAR)
+    back = decode(data.eps, found.x_T, levels, ALPHA_BAR)
     torch.testing.assert_close(back, x_0, atol=1e-7, rtol=0)
-    explicit = solvers.encode_explicit(data.eps, x_0, levels, ALPHA_BAR)
-    assert (solvers.decode(data.eps, explicit, levels, ALPHA_BAR) - x_0).abs().max() > 0.01  # so this is no mean thing
+    explicit = encode_explicit(data.eps, x_0, levels, ALPHA_BAR)
+    assert (decode(data.eps, explicit, levels, ALPHA_BAR) - x_0).abs().max() > 0.01  # the explicit code does not
 
 
 @pytest.mark.parametrize("steps", [5, 20])
@@ -57,14 +73,14 @@ def test_in_float32(steps: int) -> None:
     found = encode(data, x_0, levels, tolerance=3e-6)
     assert found.x_T.dtype == torch.float32
     assert found.residual.max() <= 3e-6
-    back = solvers.decode(data.eps, found.x_T, levels, ALPHA_BAR)
+    back = decode(data.eps, found.x_T, levels, ALPHA_BAR)
     torch.testing.assert_close(back, x_0, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("std", [0.05, 0.5])
 @pytest.mark.parametrize("shape", [(1, 2, 2), (2, 3, 3), (3, 8, 8)])
 def test_a_tolerance_below_rounding_is_no_error(shape: tuple[int, ...], std: float) -> None:
-    """Then iterates repeat themselves and their differences become dependent, which once was a singular matrix."""
+    """Iterates then repeat and their differences become dependent: the Gram matrix must not be singular."""
     means = torch.rand((5, *shape), generator=torch.Generator().manual_seed(0)) * 2 - 1
     data, levels = Mixture(means, std, ALPHA_BAR), levels_of(5, "leading", 1000)
     found = encode(data, images(data), levels, tolerance=1e-12, max_iterations=40)
@@ -75,13 +91,13 @@ def test_a_tolerance_below_rounding_is_no_error(shape: tuple[int, ...], std: flo
 def test_a_step_of_known_solution() -> None:
     """eps_hat = k x: x_s = (a + b k) x_t."""
     x_s, a, b, k = normal(3, 4), 1.25, -0.7, 0.9
-    found = invert_step(lambda x, _rows: k * x, x_s, x_s.clone(), a, b, 1e-12, 50)
+    found = invert_step(lambda x, _rows: k * x, x_s, x_s.clone(), (a, b), ExactInversion(1e-12, 50))
     torch.testing.assert_close(found.x, x_s / (a + b * k), atol=1e-9, rtol=0)
     torch.testing.assert_close(found.eps, k * found.x)
 
 
 def test_anderson_solves_a_linear_system_of_few_dimensions_at_once() -> None:
-    """With n + 1 residuals it is exact in n dimensions, even where plain iteration diverges."""
+    """n + 1 residuals determine the solution in n dimensions, even where plain iteration diverges."""
     matrix = torch.tensor([[0.5, 1.0, 0.0], [0.0, -3.0, 0.2], [0.1, 0.0, 2.0]], dtype=torch.float64)
     offset = normal(2, 3)
     solution = torch.linalg.solve(torch.eye(3, dtype=torch.float64) - matrix, offset.T).T
@@ -93,8 +109,8 @@ def test_anderson_solves_a_linear_system_of_few_dimensions_at_once() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("slope", [0.0, 0.125])
-def test_anderson_bears_dependent_differences(slope: float, dtype: torch.dtype) -> None:
-    """All differences equal, or all zero, as at the limit of rounding: their best fit is not unique, but finite."""
+def test_anderson_with_dependent_differences(slope: float, dtype: torch.dtype) -> None:
+    """All differences equal, or all zero, as at the limit of rounding: the update is finite."""
     mix, x, f = Anderson(), *((8 * normal(2, 50, seed=s, dtype=dtype)).round() for s in (1, 2))  # no rounding below
     for k in range(6):
         following = mix.update((1 + slope * k) * x, (1 - slope * k) * f)
@@ -108,7 +124,7 @@ def test_anderson_bears_dependent_differences(slope: float, dtype: torch.dtype) 
 def test_narrow_parts_are_solved_where_acceleration_alone_fails(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], std: float, parts: int, steps: int
 ) -> None:
-    """Between narrow parts the denoiser jumps, and mixed iterates land anywhere."""
+    """Between narrow parts the denoiser jumps, and accelerated iterates overshoot."""
     means = torch.rand((parts, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
     data, levels = Mixture(means, std, ALPHA_BAR), levels_of(steps, "leading", 1000)
     x_0 = images(data, 60)
@@ -123,15 +139,15 @@ def test_steps_from_the_best_iterate_grow_shorter() -> None:
 
     def eps_hat(x: Tensor, _rows: Tensor) -> Tensor:
         tried.append(x.item())
-        return 3 * x.clamp(-1, 1) + 0.01 * torch.sin(200 * x)  # uneven, so that two points do not give it away
+        return 3 * x.clamp(-1, 1) + 0.01 * torch.sin(200 * x)  # not linear: no two iterates determine the solution
 
     start = torch.full((1, 1), 0.9, dtype=torch.float64)
-    found = invert_step(eps_hat, torch.zeros_like(start), start, 1.0, 1.0, 1e-3, 60)
+    found = invert_step(eps_hat, torch.zeros_like(start), start, (1.0, 1.0), ExactInversion(1e-3, 60))
     assert found.residual.item() <= 1e-3
     assert max(map(abs, tried)) < 10
 
 
-# ------------------------------------------------------------------ cheaply
+# ------------------------------------------------------------------ network calls
 
 
 def plain_calls(data: Mixture, x_0: Tensor, levels: list[int], tolerance: float) -> int:
@@ -173,7 +189,7 @@ def test_finished_images_leave_the_batch() -> None:
         sizes.setdefault(t, []).append(len(rows))
         return data.eps(x, t)
 
-    found = encode_exact(eps, x_0, levels, ALPHA_BAR, tolerance=1e-7, max_iterations=60)
+    found = exact(eps, x_0, levels, 1e-7, 60)
     assert torch.equal(found.calls, given)
     assert given[1] > given[0]
     assert list(sizes) == levels[1:]
@@ -183,7 +199,7 @@ def test_finished_images_leave_the_batch() -> None:
 
 
 def test_rows_say_which_images_are_in_the_batch() -> None:
-    """Each image has its own denoiser, as each has its own z_sem: the answers are those of each alone."""
+    """Each image has its own denoiser, as it has its own z_sem; results equal those of each image alone."""
     members = [mixture(ALPHA_BAR, seed=seed, std=std) for seed, std in ((0, 0.05), (1, 0.5), (2, 0.2))]
     x_0 = torch.cat([images(data, 1) for data in members])
     levels = levels_of(10, "leading", 1000)
@@ -191,7 +207,7 @@ def test_rows_say_which_images_are_in_the_batch() -> None:
     def eps(x: Tensor, t: int, rows: Tensor) -> Tensor:
         return torch.cat([members[row].eps(x[i : i + 1], t) for i, row in enumerate(rows.tolist())])
 
-    together = encode_exact(eps, x_0, levels, ALPHA_BAR, tolerance=1e-9, max_iterations=100)
+    together = exact(eps, x_0, levels, 1e-9, 100)
     assert len(set(together.calls.tolist())) > 1
     for i, data in enumerate(members):
         alone = encode(data, x_0[i : i + 1], levels)
@@ -199,7 +215,7 @@ def test_rows_say_which_images_are_in_the_batch() -> None:
         assert together.calls[i] == alone.calls[0]
 
 
-def test_an_image_alone_gets_what_it_gets_in_a_batch() -> None:
+def test_an_image_is_encoded_as_it_is_in_a_batch() -> None:
     data, levels = mixture(ALPHA_BAR), levels_of(10, "leading", 1000)
     x_0 = images(data, 4)
     whole = encode(data, x_0, levels)
@@ -209,11 +225,11 @@ def test_an_image_alone_gets_what_it_gets_in_a_batch() -> None:
         assert alone.calls[0] == whole.calls[i]
 
 
-# ------------------------------------------------------------------ and says when it does not
+# ------------------------------------------------------------------ the residual
 
 
 def test_residual_is_the_mismatch_of_the_worst_step() -> None:
-    """Measured from outside: the states on the way are what the encoder returns on the grid cut short."""
+    """The states on the way are what the encoder returns for the first levels alone."""
     data, levels = mixture(ALPHA_BAR), levels_of(5, "leading", 1000)
     x_0 = images(data)
     for max_iterations in (1, 3):
@@ -233,12 +249,12 @@ def test_too_few_iterations_are_reported() -> None:
     found = encode(data, x_0, levels, tolerance=1e-9, max_iterations=2)
     assert (found.residual > 1e-9).all()
     assert (found.calls <= 2 * 10).all()
-    back = solvers.decode(data.eps, found.x_T, levels, ALPHA_BAR)
-    assert (back - x_0).abs().amax(dim=(1, 2, 3)).min() > 1e-6  # rightly so
+    back = decode(data.eps, found.x_T, levels, ALPHA_BAR)
+    assert (back - x_0).abs().amax(dim=(1, 2, 3)).min() > 1e-6
 
 
 def test_more_iterations_never_make_it_worse() -> None:
-    """The best iterate is kept, also where acceleration overshoots."""
+    """The best iterate is returned, also where acceleration overshoots."""
     data = mixture(ALPHA_BAR, std=0.05)
     x_0 = images(data)
     residuals = [encode(data, x_0, [0, 600], max_iterations=n).residual for n in range(1, 12)]
@@ -246,7 +262,7 @@ def test_more_iterations_never_make_it_worse() -> None:
         assert (more <= fewer).all()
 
 
-def test_a_network_that_answers_nan_leaves_an_infinite_residual() -> None:
+def test_nan_from_the_network_gives_an_infinite_residual() -> None:
     data = mixture(ALPHA_BAR)
     x_0 = images(data, 3)
 
@@ -255,6 +271,6 @@ def test_a_network_that_answers_nan_leaves_an_infinite_residual() -> None:
         out[rows == 1] = torch.nan
         return out
 
-    found = encode_exact(eps, x_0, levels_of(5, "leading", 1000), ALPHA_BAR, tolerance=1e-9, max_iterations=60)
+    found = exact(eps, x_0, levels_of(5, "leading", 1000), 1e-9, 60)
     assert found.residual[1] == torch.inf
     assert found.residual[[0, 2]].max() <= 1e-9

@@ -1,4 +1,4 @@
-"""The forward process: identities between x_0, x_t, eps and v, and the weights of the loss."""
+"""The forward process: identities between x_0, x_t, eps and v, and the loss of Eq. 6."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import torch
 from analytic import normal
 from torch import Tensor
 
-from diffae.config import DiffusionConfig, Prediction
-from diffae.diffusion.process import MIN_SNR_GAMMA, Scales
+from diffae.config import DiffusionConfig
+from diffae.diffusion.process import MIN_SNR_GAMMA, DiffusionProcess, Scales
 from diffae.diffusion.schedules import alpha_bar_of
+from diffae.diffusion.settings import Prediction, Weighting
+from diffae.errors import ConfigError
 
 ALPHA_BAR = alpha_bar_of(DiffusionConfig())
 T = torch.tensor([1, 10, 300, 600])
@@ -38,7 +40,7 @@ def test_add_noise_written_out(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])
-def test_one_level_for_all_is_that_level_for_each(prediction: Prediction) -> None:
+def test_a_number_as_level_equals_a_tensor_of_it(prediction: Prediction) -> None:
     x_0, eps = pair(2, 3)
     one, each = Scales.at_level(ALPHA_BAR[300]), Scales.at(ALPHA_BAR, torch.tensor([300, 300]), 2)
     torch.testing.assert_close(one.add_noise(x_0, eps), each.add_noise(x_0, eps))
@@ -69,7 +71,7 @@ def test_the_target_implies_eps(prediction: Prediction) -> None:
     torch.testing.assert_close(got, eps, atol=1e-5, rtol=1e-5)
 
 
-def test_targets_are_what_they_are_called() -> None:
+def test_targets_written_out() -> None:
     x_0, eps = pair(4, 3)
     scales = Scales.at(ALPHA_BAR, T, 2)
     assert torch.equal(scales.target("eps", x_0, eps), eps)
@@ -92,8 +94,8 @@ def test_min_snr_weight_written_out(prediction: Prediction) -> None:
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])
-def test_min_snr_weighs_the_error_of_x0_by_the_snr_cut_at_five(prediction: Prediction) -> None:
-    """Whatever the network predicts, the weighted loss is min(SNR, 5) ||x0_hat - x_0||^2."""
+def test_min_snr_weights_the_error_of_x0_by_the_snr_clipped_at_five(prediction: Prediction) -> None:
+    """For either prediction the weighted loss is min(SNR, 5) ||x0_hat - x_0||^2."""
     x_0, eps = pair(4, 3)
     scales = Scales.at(ALPHA_BAR, T, 2)
     x_t, target = scales.add_noise(x_0, eps), scales.target(prediction, x_0, eps)
@@ -103,5 +105,50 @@ def test_min_snr_weighs_the_error_of_x0_by_the_snr_cut_at_five(prediction: Predi
     expected = snr.clamp(max=MIN_SNR_GAMMA) * (x0_hat - x_0).square()
     got = scales.loss_weight(prediction, "min_snr") * (output - target).square()
     torch.testing.assert_close(got, expected, rtol=2e-2, atol=1e-5)
-    assert (snr > 5).any()  # both sides of the cut were tried
+    assert (snr > 5).any()  # the levels lie on both sides of the limit
     assert (snr < 5).any()
+
+
+# ------------------------------------------------------------------ the process
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "min_snr"])
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_loss_is_the_mean_of_weighted_squares(prediction: Prediction, weighting: Weighting) -> None:
+    """Eq. 6, element by element in Python; errors from 0.03 to 3, so that no other power has the same mean."""
+    process = DiffusionConfig(prediction=prediction).build()
+    x_0, eps = pair(4, 3)
+    scales = process.scales(T, 2)
+    error = 0.01 * 3 ** torch.linspace(1, 5, 12).view(4, 3) * torch.tensor([1.0, -1.0, 1.0])
+    output = scales.target(prediction, x_0, eps) + error
+    total = 0.0
+    for i, t in enumerate(T.tolist()):
+        a = float(ALPHA_BAR[t])
+        snr = a / (1 - a)
+        weight = {"uniform": 1.0, "min_snr": min(snr, 5) / (snr if prediction == "eps" else snr + 1)}[weighting]
+        for j in range(3):
+            v = math.sqrt(a) * float(eps[i, j]) - math.sqrt(1 - a) * float(x_0[i, j])
+            target = float(eps[i, j]) if prediction == "eps" else v
+            total += weight * (float(output[i, j]) - target) ** 2 / 12
+    assert process.loss(output, x_0, eps, scales, weighting).item() == pytest.approx(total, rel=1e-3)
+
+
+def test_loss_is_uniform_by_default_and_float32_for_bfloat16() -> None:
+    process, (x_0, eps) = DiffusionConfig().build(), pair(4, 3)
+    scales = process.scales(T, 2)
+    output = (eps + 0.1).bfloat16()
+    expected = (output.float() - eps).square().mean()
+    got = process.loss(output, x_0, eps, scales)
+    assert got.dtype == torch.float32
+    assert torch.equal(got, expected)
+
+
+def test_process_of_settings() -> None:
+    process = DiffusionConfig("cosine", 50, "v").build()
+    assert isinstance(process, DiffusionProcess)
+    assert (process.levels, process.prediction) == (50, "v")
+    np.testing.assert_array_equal(process.alpha_bar, alpha_bar_of(DiffusionConfig("cosine", 50)))
+    assert process.scales(50, 4).signal == pytest.approx(math.sqrt(process.alpha_bar[50]))
+    for t in (0, 51):
+        with pytest.raises(ConfigError, match=rf"t is {t}: must lie in 1\.\.50"):
+            process.scales(t, 4)

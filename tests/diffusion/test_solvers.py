@@ -1,4 +1,4 @@
-"""DDIM against closed forms: points, one Gaussian, a mixture; and against small cases worked by hand."""
+"""DDIM and DPM-Solver++ against closed forms (points, one Gaussian, a mixture) and cases worked by hand."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 from analytic import Mixture, mixture, normal
+from solving import decode, decode_2m, encode_explicit, encode_official
 from torch import Tensor
 
-from diffae.config import DiffusionConfig, Grid, Schedule
-from diffae.diffusion import inversion, solvers
+from diffae.config import DiffusionConfig
+from diffae.diffusion import solvers
+from diffae.diffusion.inversion import ExactInversion
 from diffae.diffusion.schedules import alpha_bar_of
+from diffae.diffusion.settings import Schedule, Spacing
 from diffae.diffusion.timesteps import levels_of
 from diffae.errors import ConfigError
 
@@ -24,7 +27,7 @@ HAND = np.array([1.0, 0.64, 0.36])
 
 
 class Recorded:
-    """A denoiser that puts out stated numbers, and keeps the levels it is asked about."""
+    """A denoiser that returns given numbers and records the levels it is called with."""
 
     def __init__(self, *outputs: float) -> None:
         self.outputs, self.levels = list(outputs), list[int]()
@@ -56,7 +59,7 @@ def test_decode_by_hand(clip: bool) -> None:
     # t = 2: x0_hat = (0.5 - 0.8 * 0.2) / 0.6 = 0.34 / 0.6, then x_1 = 0.8 * x0_hat + 0.6 * 0.2
     x_1 = 0.8 * 0.34 / 0.6 + 0.12
     expected = (x_1 + 0.6 * 0.3) / 0.8
-    got = solvers.decode(denoiser, scalar(0.5), [0, 1, 2], HAND, clip=clip)
+    got = decode(denoiser, scalar(0.5), [0, 1, 2], HAND, clip=clip)
     assert got.item() == pytest.approx(expected)  # no x0_hat leaves [-1, 1] here: clipping changes nothing
     assert denoiser.levels == [2, 1]
 
@@ -64,16 +67,14 @@ def test_decode_by_hand(clip: bool) -> None:
 def test_decode_clipped_by_hand() -> None:
     # t = 2: x0_hat = 1.4 / 0.6 -> 1, eps -> (1 - 0.6) / 0.8 = 0.5, x_1 = 0.8 + 0.3 = 1.1
     # t = 1: x0_hat = (1.1 + 0.06) / 0.8 = 1.45 -> 1
-    assert solvers.decode(Recorded(-0.5, -0.1), scalar(1.0), [0, 1, 2], HAND, clip=True).item() == 1
-    got = solvers.decode(Recorded(-0.5, 0.9), scalar(1.0), [0, 1, 2], HAND, clip=True)
+    assert decode(Recorded(-0.5, -0.1), scalar(1.0), [0, 1, 2], HAND, clip=True).item() == 1
+    got = decode(Recorded(-0.5, 0.9), scalar(1.0), [0, 1, 2], HAND, clip=True)
     assert got.item() == pytest.approx((1.1 - 0.54) / 0.8)
 
 
-def test_watch_sees_x0_hat_of_every_step() -> None:
+def test_callback_gets_x0_hat_of_every_step() -> None:
     seen: list[tuple[int, float]] = []
-    back = solvers.decode(
-        Recorded(0.2, -0.3), scalar(0.5), [0, 1, 2], HAND, watch=lambda t, x: seen.append((t, x.item()))
-    )
+    back = decode(Recorded(0.2, -0.3), scalar(0.5), [0, 1, 2], HAND, callback=lambda t, x: seen.append((t, x.item())))
     assert [t for t, _ in seen] == [2, 1]
     assert seen[0][1] == pytest.approx(0.34 / 0.6)
     assert seen[1][1] == pytest.approx(back.item())  # the last one is the image
@@ -82,22 +83,22 @@ def test_watch_sees_x0_hat_of_every_step() -> None:
 def test_encode_explicit_by_hand() -> None:
     denoiser = Recorded(0.5, -0.5)
     # x_1 = 0.8 * 0.5 + 0.6 * 0.5 = 0.7;  x0_hat = (0.7 + 0.3) / 0.8 = 1.25;  x_2 = 0.6 * 1.25 - 0.8 * 0.5
-    got = solvers.encode_explicit(denoiser, scalar(0.5), [0, 1, 2], HAND)
+    got = encode_explicit(denoiser, scalar(0.5), [0, 1, 2], HAND)
     assert got.item() == pytest.approx(0.75 - 0.4)
-    assert denoiser.levels == [1, 1]  # the clean image is read as level 1
+    assert denoiser.levels == [1, 1]  # the clean image is given as level 1
 
 
 def test_encode_explicit_clipped_by_hand() -> None:
     # x_1 = 0.8 * 1 + 0.6 * 0.5 = 1.1;  x0_hat = 1.4 / 0.8 -> 1, eps -> 0.3 / 0.6 = 0.5;  x_2 = 0.6 + 0.4
-    got = solvers.encode_explicit(Recorded(0.5, -0.5), scalar(1.0), [0, 1, 2], HAND, clip=True)
+    got = encode_explicit(Recorded(0.5, -0.5), scalar(1.0), [0, 1, 2], HAND, clip=True)
     assert got.item() == pytest.approx(1.0)
 
 
 def test_encode_official_by_hand() -> None:
     denoiser = Recorded(0.2, 0.2)
-    # x_0 is taken to be at level 1: x0_hat = (0.5 - 0.12) / 0.8 = 0.475, x = 0.6 * 0.475 + 0.16; beyond the last
+    # x_0 counts as level 1: x0_hat = (0.5 - 0.12) / 0.8 = 0.475, x = 0.6 * 0.475 + 0.16; beyond the last
     # level alpha_bar is 0: the code is the last eps
-    got = solvers.encode_official(denoiser, scalar(0.5), [0, 1, 2], HAND, clip=False)
+    got = encode_official(denoiser, scalar(0.5), [0, 1, 2], HAND, clip=False)
     assert got.item() == pytest.approx(0.2)
     assert denoiser.levels == [1, 2]
 
@@ -105,9 +106,9 @@ def test_encode_official_by_hand() -> None:
 def test_encode_official_clipped_by_hand() -> None:
     # level 1: x0_hat = 1.3 / 0.8 -> 1, eps -> 0.2 / 0.6 = 1/3, x = 0.6 + 0.8 / 3
     # level 2: x0_hat = (0.8667 + 0.4) / 0.6 -> 1, eps -> (0.8667 - 0.6) / 0.8 = 1/3
-    got = solvers.encode_official(Recorded(-0.5, -0.5), scalar(1.0), [0, 1, 2], HAND)
+    got = encode_official(Recorded(-0.5, -0.5), scalar(1.0), [0, 1, 2], HAND)
     assert got.item() == pytest.approx(1 / 3)
-    unclipped = solvers.encode_official(Recorded(-0.5, -0.5), scalar(1.0), [0, 1, 2], HAND, clip=False)
+    unclipped = encode_official(Recorded(-0.5, -0.5), scalar(1.0), [0, 1, 2], HAND, clip=False)
     assert unclipped.item() == pytest.approx(-0.5)
 
 
@@ -115,11 +116,11 @@ def test_encode_official_clipped_by_hand() -> None:
 
 
 @pytest.mark.parametrize("clip", [False, True])
-@pytest.mark.parametrize("grid", ["leading", "trailing"])
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
 @pytest.mark.parametrize("steps", [1, 3, 20])
-def test_a_point_is_reached_from_anywhere_in_any_number_of_steps(steps: int, grid: Grid, clip: bool) -> None:
+def test_a_point_is_reached_from_anywhere_in_any_number_of_steps(steps: int, spacing: Spacing, clip: bool) -> None:
     data = mixture(ALPHA_BAR, parts=1, std=0.0)
-    x_0 = solvers.decode(data.eps, normal(3, 2, 3, 3), levels_of(steps, grid, 1000), ALPHA_BAR, clip=clip)
+    x_0 = decode(data.eps, normal(3, 2, 3, 3), levels_of(steps, spacing, 1000), ALPHA_BAR, clip=clip)
     torch.testing.assert_close(x_0, data.means.expand(3, -1, -1, -1), atol=1e-9, rtol=0)
 
 
@@ -135,12 +136,12 @@ def test_a_gaussian_is_scaled_at_every_step_by_the_known_factor(steps: int) -> N
         factor *= math.sqrt(below / alpha_bar) * (1 - math.sqrt(1 - alpha_bar) * k) + math.sqrt(1 - below) * k
     x_T = normal(2, 2, 3, 3)
     expected = data.means + factor * (x_T - math.sqrt(ALPHA_BAR[1000]) * data.means)
-    got = solvers.decode(data.eps, x_T, levels, ALPHA_BAR)
+    got = decode(data.eps, x_T, levels, ALPHA_BAR)
     torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-9)
 
 
 def orders(errors: list[float]) -> list[float]:
-    """Observed orders of convergence, of errors at doubling numbers of steps."""
+    """Observed orders of convergence, from errors at doubling numbers of steps."""
     return [math.log2(a / b) for a, b in pairwise(errors)]
 
 
@@ -155,7 +156,7 @@ def test_decoding_converges_to_the_ode_with_order_one(schedule: Schedule) -> Non
     exact = data.flow(x_T, 8000, 0)
     errors = []
     for steps in STEPS:
-        x_0 = solvers.decode(data.eps, x_T, levels_of(steps, "trailing", 8000), alpha_bar)
+        x_0 = decode(data.eps, x_T, levels_of(steps, "trailing", 8000), alpha_bar)
         errors.append((x_0 - exact).abs().max().item())
     assert errors[-1] < 0.05
     assert orders(errors)[-1] == pytest.approx(1, abs=0.2)
@@ -168,7 +169,7 @@ def test_explicit_encoding_converges_to_the_ode_with_order_one() -> None:
     exact = data.flow(x_0, 0, 8000)
     errors = []
     for steps in STEPS:
-        x_T = solvers.encode_explicit(data.eps, x_0, levels_of(steps, "trailing", 8000), alpha_bar)
+        x_T = encode_explicit(data.eps, x_0, levels_of(steps, "trailing", 8000), alpha_bar)
         errors.append((x_T - exact).abs().max().item())
     assert errors[-1] < 0.02
     assert orders(errors)[-1] == pytest.approx(1, abs=0.2)
@@ -179,20 +180,21 @@ def test_explicit_encoding_approaches_the_exact_inverse() -> None:
     data = mixture(alpha_bar, std=0.5)
     x_0 = data.sample(2, torch.Generator().manual_seed(0))
     errors = []
-    for steps in (25, 50, 100, 200):
+    for steps in (25, 50, 100):
         levels = levels_of(steps, "trailing", 2000)
-        exact = inversion.encode_exact(data.eps, x_0, levels, alpha_bar, tolerance=1e-10, max_iterations=100)
+        exact = ExactInversion(1e-10, 100).encode(data.eps, x_0, levels, alpha_bar)
+        assert exact.residual is not None
         assert exact.residual.max() <= 1e-10
-        explicit = solvers.encode_explicit(data.eps, x_0, levels, alpha_bar)
+        explicit = encode_explicit(data.eps, x_0, levels, alpha_bar)
         errors.append((explicit - exact.x_T).square().mean().sqrt().item())
     assert errors == sorted(errors, reverse=True)
     assert orders(errors)[-1] == pytest.approx(1, abs=0.3)
 
 
 def test_samples_of_a_mixture_lie_on_it() -> None:
-    """Noise decodes to the parts of the mixture, each found about equally often."""
+    """Noise decodes to both parts of a mixture about equally often."""
     data = Mixture(torch.tensor([[-0.8], [0.8]], dtype=torch.float64), 0.05, ALPHA_BAR)
-    x_0 = solvers.decode(data.eps, normal(500, 1), levels_of(200, "trailing", 1000), ALPHA_BAR)
+    x_0 = decode(data.eps, normal(500, 1), levels_of(200, "trailing", 1000), ALPHA_BAR)
     assert ((x_0.abs() - 0.8).abs() < 0.25).all()
     assert (x_0 > 0).double().mean().item() == pytest.approx(0.5, abs=0.08)
     assert x_0[x_0 > 0].std().item() == pytest.approx(0.05, rel=0.2)
@@ -202,7 +204,7 @@ def test_samples_of_a_mixture_lie_on_it() -> None:
 def test_dtype_is_kept(dtype: torch.dtype) -> None:
     data, levels = mixture(ALPHA_BAR, dtype=dtype), [0, 300, 1000]
     x = normal(2, 2, 3, 3, dtype=dtype)
-    for solve in (solvers.decode, solvers.decode_2m, solvers.encode_explicit, solvers.encode_official):
+    for solve in (decode, decode_2m, encode_explicit, encode_official):
         assert solve(data.eps, x, levels, ALPHA_BAR).dtype == dtype
 
 
@@ -218,7 +220,7 @@ def test_2m_by_hand() -> None:
     extended = x_hat_2 + (x_hat_2 - x_hat_3) / 2  # steps of equal length: half of the last change
     x_1 = math.sqrt(0.2 / 0.5) * x_2 + math.sqrt(0.8) * 0.5 * extended
     expected = (x_1 - math.sqrt(0.2) * 0.1) / math.sqrt(0.8)
-    got = solvers.decode_2m(denoiser, scalar(1.0), [0, 1, 2, 3], alpha_bar)
+    got = decode_2m(denoiser, scalar(1.0), [0, 1, 2, 3], alpha_bar)
     assert got.item() == pytest.approx(expected)
     assert denoiser.levels == [3, 2, 1]
 
@@ -228,8 +230,8 @@ def test_2m_by_hand() -> None:
 def test_2m_begins_and_ends_as_ddim(levels: list[int], clip: bool) -> None:
     data, x_T = mixture(ALPHA_BAR), 2 * normal(3, 2, 3, 3)
     seen: list[Tensor] = []
-    got = solvers.decode_2m(data.eps, x_T, levels, ALPHA_BAR, clip=clip, watch=lambda _t, x: seen.append(x))
-    expected = solvers.decode(data.eps, x_T, levels, ALPHA_BAR, clip=clip)
+    got = decode_2m(data.eps, x_T, levels, ALPHA_BAR, clip=clip, callback=lambda _t, x: seen.append(x))
+    expected = decode(data.eps, x_T, levels, ALPHA_BAR, clip=clip)
     torch.testing.assert_close(got, expected, atol=1e-9, rtol=0)
     assert len(seen) == len(levels) - 1
     torch.testing.assert_close(seen[0], solvers.x0_hat(x_T, data.eps(x_T, 1000), ALPHA_BAR[1000]))
@@ -242,7 +244,7 @@ def test_2m_converges_with_order_two() -> None:
     errors: dict[str, list[float]] = {"ddim": [], "2m": []}
     for steps in (10, 20, 40, 80):
         levels = levels_of(steps, "quadratic", 8000)
-        for name, solve in (("ddim", solvers.decode), ("2m", solvers.decode_2m)):
+        for name, solve in (("ddim", decode), ("2m", decode_2m)):
             errors[name].append((solve(data.eps, x_T, levels, alpha_bar) - exact).abs().max().item())
     assert orders(errors["2m"])[-1] == pytest.approx(2, abs=0.35)
     assert orders(errors["ddim"])[-1] == pytest.approx(1, abs=0.2)
@@ -252,15 +254,15 @@ def test_2m_converges_with_order_two() -> None:
 def test_2m_clipped_stays_inside() -> None:
     data = Mixture(torch.full((1, 4), 0.95, dtype=torch.float64), 0.3, ALPHA_BAR)
     levels, x_T = levels_of(10, "quadratic", 1000), 2 * normal(20, 4)
-    assert solvers.decode_2m(data.eps, x_T, levels, ALPHA_BAR).max() > 1.05
-    assert solvers.decode_2m(data.eps, x_T, levels, ALPHA_BAR, clip=True).max() <= 1
+    assert decode_2m(data.eps, x_T, levels, ALPHA_BAR).max() > 1.05
+    assert decode_2m(data.eps, x_T, levels, ALPHA_BAR, clip=True).max() <= 1
 
 
 @pytest.mark.parametrize("levels", [[], [0], [1, 5], [0, 5, 5], [0, 9, 5, 7], [0, 1001]])
 def test_levels_must_rise_from_0(levels: list[int]) -> None:
     data, x = mixture(ALPHA_BAR), normal(1, 2, 3, 3)
-    for solve in (solvers.decode, solvers.decode_2m, solvers.encode_explicit, solvers.encode_official):
+    for solve in (decode, decode_2m, encode_explicit, encode_official):
         with pytest.raises(ConfigError, match=r"levels are .*: must rise from 0 to at most 1000"):
             solve(data.eps, x, levels, ALPHA_BAR)
     with pytest.raises(ConfigError, match=r"levels are .*: must rise from 0"):
-        inversion.encode_exact(data.eps, x, levels, ALPHA_BAR, tolerance=1e-3, max_iterations=3)
+        ExactInversion(1e-3, 3).encode(data.eps, x, levels, ALPHA_BAR)

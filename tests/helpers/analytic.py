@@ -1,4 +1,4 @@
-"""Data whose diffusion is known exactly: a mixture of Gaussians, and its eps at every level."""
+"""Data whose diffusion is known in closed form: a mixture of Gaussians."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Mixture:
     variance = alpha_bar std^2 + 1 - alpha_bar, and eps = -sqrt(1 - alpha_bar) times the gradient of its log density.
 
     Args:
-        means: (k, ...) as the images.
-        std: of every part; 0 for points.
-        alpha_bar: the schedule.
+        means: (k, ...), shaped as the images.
+        std: standard deviation of every part; 0 for points.
+        alpha_bar: (T + 1,), the schedule.
     """
 
     def __init__(self, means: Tensor, std: float, alpha_bar: np.ndarray) -> None:
@@ -25,13 +25,13 @@ class Mixture:
         """(level, images) of every call so far."""
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Images of it."""
+        """Draw images."""
         which = torch.randint(len(self.means), (count,), generator=generator)
         noise = torch.randn((count, *self.means.shape[1:]), generator=generator, dtype=self.means.dtype)
         return self.means[which] + self.std * noise
 
     def eps(self, x: Tensor, t: int, rows: Tensor | None = None) -> Tensor:
-        """The exact noise in x (b, ...) at level t: what a perfect network predicts."""
+        """The expected noise in x (b, ...) at level t, which a perfect network predicts."""
         self.calls.append((t, len(x)))
         signal, variance = self.at(t)
         away = x.flatten(1)[:, None] - signal * self.means.flatten(1)
@@ -45,7 +45,7 @@ class Mixture:
         return math.sqrt(alpha_bar), alpha_bar * self.std**2 + 1 - alpha_bar
 
     def flow(self, x: Tensor, t: int, s: int) -> Tensor:
-        """Where the exact ODE takes x from level t to s, if there is one part: it keeps (x - mean) / deviation."""
+        """The exact solution of the ODE from level t to s for a single part: (x - mean) / deviation is constant."""
         assert len(self.means) == 1
         (signal_t, variance_t), (signal_s, variance_s) = self.at(t), self.at(s)
         return signal_s * self.means + math.sqrt(variance_s / variance_t) * (x - signal_t * self.means)
@@ -54,7 +54,7 @@ class Mixture:
 def mixture(
     alpha_bar: np.ndarray, parts: int = 5, std: float = 0.5, dtype: torch.dtype = torch.float64, seed: int = 0
 ) -> Mixture:
-    """One of 2x3x3 images, with means drawn from [-1, 1]."""
+    """A mixture of 2x3x3 images with means drawn from [-1, 1]."""
     generator = torch.Generator().manual_seed(seed)
     means = torch.rand((parts, 2, 3, 3), generator=generator, dtype=torch.float64) * 2 - 1
     return Mixture(means.to(dtype), std, alpha_bar)

@@ -1,4 +1,4 @@
-"""Networks whose zero-initialised layers are given weights, so that every part has an effect."""
+"""Modules whose zero-initialised layers are given weights, so that every part has an effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def awake(module: Module, seed: int = 0) -> Module:
-    """The module with all its parameters drawn anew: matrices keep the size of signals.
+    """Draw all parameters of a module anew, at a scale that preserves the size of signals.
 
     Args:
         module: changed in place, and put in evaluation mode.

@@ -1,4 +1,4 @@
-"""Checkpoints in the published format, written by a table of names of the tests' own."""
+"""Checkpoints in the published format, written with a table of names independent of the package's."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny import normal, tiny_model, tiny_network
+from tiny import normal, tiny_config, tiny_model
 from torch import Tensor
 
-from diffae.config import NetworkConfig
+from diffae.config import ModelConfig
 from diffae.model import DiffusionAutoencoder
 from diffae.networks.mlp import SkipMLP
 
@@ -26,25 +26,26 @@ BLOCK = {
     "qkv": "qkv",
     "out": "proj_out",
 }
-"""Parts of residual blocks and of attention, ours and as published."""
+"""Parts of residual blocks and of attention: our name -> the published one."""
 
 D = 6
 """Size of z_sem."""
 
 
-def network(**changes: Any) -> NetworkConfig:
-    """As `tiny_network`, of a width that the published code has."""
-    return tiny_network(**{"model_channels": 32, **changes})
+def config_of(**changes: Any) -> ModelConfig:
+    """As `tiny_config`, but of a width that the published code supports."""
+    return tiny_config(**{"model_channels": 32, **changes})
 
 
-def model_of(config: NetworkConfig | None = None, seed: int = 0) -> DiffusionAutoencoder:
-    return tiny_model(config or network(), "eps", seed)
+def model_of(config: ModelConfig | None = None, seed: int = 0) -> DiffusionAutoencoder:
+    """A model that predicts eps, as the published ones do."""
+    return tiny_model(config or config_of(), "eps", seed)
 
 
 def published_name(name: str, has_encoder: bool) -> str:
-    """The published name of a tensor of `AutoencoderNetworks`."""
+    """The published name of a tensor of `DiffusionModule`."""
     part, name = name.split(".", 1)
-    prefix, outs = ("", ("out.0", "out.2")) if part == "unet" else ("encoder.", ("out.0", "out.3"))
+    prefix, outs = ("", ("out.0", "out.2")) if part == "decoder" else ("encoder.", ("out.0", "out.3"))
     if match := re.fullmatch(r"(input_blocks|output_blocks)\.(\d+\.\d+)\.(weight|bias)", name):
         return prefix + match[0]  # the first convolution
     if match := re.fullmatch(r"(input_blocks\.\d+|output_blocks\.\d+|middle_block)\.(\d+)\.(.+)\.(weight|bias)", name):
@@ -56,10 +57,10 @@ def published_name(name: str, has_encoder: bool) -> str:
 
 
 def published_tensors(model: DiffusionAutoencoder) -> dict[str, Tensor]:
-    """The model's weights under the published names and in the published shapes."""
+    """A model's weights under the published names and in the published shapes."""
     tensors = {}
-    for ours, tensor in model.networks.state_dict().items():
-        name = published_name(ours, model.config.network.has_encoder)
+    for ours, tensor in model.state_dict().items():
+        name = published_name(ours, model.config.has_encoder)
         if re.search(r"\.(qkv|proj_out)\.weight", name):
             tensor = tensor[..., None]
         elif name == "encoder.out.3.weight":
@@ -77,7 +78,7 @@ def latent_net() -> SkipMLP:
 
 
 def latent_tensors(net: SkipMLP) -> dict[str, Tensor]:
-    """Its weights under the published names."""
+    """Weights of a prior's network under the published names."""
     tensors = {}
     for name, tensor in net.state_dict().items():
         if ".time." in name:
@@ -92,7 +93,7 @@ STATS: dict[str, Any] = {"conds_mean": normal(1, D, seed=5), "conds_std": 1 + no
 
 
 def write(path: Path, tensors: dict[str, Tensor], size: int | None = 16, **more: Any) -> Path:
-    """A file as published: EMA weights beside raw ones, buffers, the step; `more` are other tensors or entries."""
+    """Write a file as published: EMA and raw weights, buffers, the step; `more` are further tensors or entries."""
     buffers = {name: value for name, value in more.items() if isinstance(value, Tensor)}
     rest = {name: value for name, value in more.items() if name not in buffers}
     state = {f"ema_model.{name}": tensor for name, tensor in tensors.items()}
@@ -105,7 +106,7 @@ def write(path: Path, tensors: dict[str, Tensor], size: int | None = 16, **more:
 
 
 def write_classifier(path: Path, attributes: int = 40, d: int = D, **changes: Any) -> Path:
-    """A classifier as published; of `changes`, None leaves a tensor out."""
+    """Write a classifier as published; a change to None leaves a tensor out."""
     state: dict[str, Any] = {
         "classifier.weight": normal(attributes, d, seed=7),
         "classifier.bias": normal(attributes, seed=8),
@@ -120,7 +121,7 @@ def write_classifier(path: Path, attributes: int = 40, d: int = D, **changes: An
 
 
 def write_stats(path: Path, scale: float = 1.0) -> Path:
-    """A latent.pkl as published."""
+    """Write a latent.pkl as published."""
     parts = {name: scale * value[0] for name, value in STATS.items()}
     torch.save({"conds": normal(3, D), **parts}, path)
     return path

@@ -1,17 +1,20 @@
-"""A tiny model with a life of its own, for tests of what a user holds."""
+"""A tiny model and tiny images."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+from awake import awake
 from torch import Tensor
 
-from diffae.config import DiffusionConfig, ModelConfig, NetworkConfig, Prediction
+from diffae.config import DiffusionConfig, ModelConfig, from_dict
+from diffae.diffusion.settings import Prediction
 from diffae.model import DiffusionAutoencoder
-from diffae.networks.autoencoder import AutoencoderNetworks
 
 
-def tiny_network(**changes: object) -> NetworkConfig:
-    """Colour images of 16x16 pixels, z_sem of 6; `changes` are fields of `NetworkConfig`."""
+def tiny_config(**changes: object) -> ModelConfig:
+    """Colour images of 16x16 pixels, z_sem of 6; `changes` are fields of `diffae.NetworkConfig`."""
     settings: dict = {
         "image_size": 16,
         "model_channels": 8,
@@ -23,28 +26,19 @@ def tiny_network(**changes: object) -> NetworkConfig:
         "encoder_channel_mult": (1, 2, 2),
         "encoder_res_blocks": 1,
     }
-    return NetworkConfig(**{**settings, **changes})
+    return from_dict(ModelConfig, {"network": {**settings, **changes}})
 
 
-def tiny_model(
-    network: NetworkConfig | None = None, prediction: Prediction = "v", seed: int = 0
-) -> DiffusionAutoencoder:
-    """A model with all weights drawn anew, those that start at zero too, so that every part has an effect.
+def tiny_model(config: ModelConfig | None = None, prediction: Prediction = "v", seed: int = 0) -> DiffusionAutoencoder:
+    """A model all of whose parameters are random, those that start at zero too, so that every part has an effect.
 
-    With prediction "v" its steps can be inverted, though it is not trained: x_t then stays of size 1 on the way.
+    With prediction "v" its steps can be inverted although it is not trained: x_t keeps about unit variance.
     """
-    config = ModelConfig(network or tiny_network(), DiffusionConfig(prediction=prediction))
-    networks = AutoencoderNetworks(config.network)
-    generator = torch.Generator().manual_seed(seed)
+    config = replace(config or tiny_config(), diffusion=DiffusionConfig(prediction=prediction))
+    model = awake(DiffusionAutoencoder(config), seed)
     with torch.no_grad():
-        for name, parameter in networks.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() > 1:
-                parameter.copy_(noise / parameter[0].numel() ** 0.5)
-            else:
-                parameter.copy_(0.1 * noise + (1 if name.endswith("weight") else 0))  # weights of norms are about 1
-        networks.unet.get_parameter("out.weight").mul_(0.3)
-    return DiffusionAutoencoder(config, networks).to("cpu")  # laid out as one that was read
+        model.decoder.get_parameter("out.weight").mul_(0.3)
+    return model.to("cpu")  # in the memory layout of a model that was loaded
 
 
 def normal(*shape: int, seed: int = 1) -> Tensor:

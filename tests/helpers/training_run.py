@@ -1,4 +1,9 @@
-"""A tiny training run for the tests: python training_run.py PACK RUN [kill STEP | resume | dry]."""
+"""A tiny training run in a process of its own: python training_run.py PACK RUN [HOW]...
+
+HOW is any of: resume, dry (no dropout), log=N (steps between log lines), kill=take_step:N, kill=validate:N,
+kill=export:N (SIGKILL when that method of `Trainer` or of the task is called at step N), int=N, term=N (that signal at
+step N).
+"""
 
 from __future__ import annotations
 
@@ -7,51 +12,77 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
-from diffae.config import DiffusionConfig, ModelConfig, NetworkConfig, TrainingConfig
+from diffae.config import DiffusionConfig, ModelConfig, UNetConfig, UNetEncoderConfig
 from diffae.data.pack import Pack
-from diffae.training import trainer as loop
-from diffae.training.autoencoder import train_autoencoder
+from diffae.training import trainer
+from diffae.training.autoencoder import AutoencoderTask, train_autoencoder
+from diffae.training.settings import TrainingConfig
+
+_SHARED: dict[str, Any] = {"model_channels": 8, "channel_mult": (1, 2), "res_blocks": 1, "attention_resolutions": (8,)}
 
 MODEL = ModelConfig(
-    NetworkConfig(
-        image_size=16,
-        model_channels=8,
-        channel_mult=(1, 2),
-        res_blocks=1,
-        attention_resolutions=(8,),
-        time_channels=16,
-        dropout=0.1,
-        z_sem_channels=8,
-        encoder_channel_mult=(1, 2),
-        encoder_res_blocks=1,
-    ),
-    DiffusionConfig(prediction="v"),
+    image_size=16,
+    decoder=UNetConfig(time_channels=16, dropout=0.1, **_SHARED),
+    encoder=UNetEncoderConfig(z_sem_channels=8, **_SHARED),
+    diffusion=DiffusionConfig(prediction="v"),
 )
+DRY = dataclasses.replace(MODEL, decoder=UNetConfig(time_channels=16, dropout=0.0, **_SHARED))
+"""Without dropout, whose random numbers depend on how a batch is split."""
+BASELINE = dataclasses.replace(MODEL, encoder=None)
 TRAINING = TrainingConfig(
     images=96, batch_size=8, learning_rate=1e-3, precision="float32", val_images=4, validate_every=48, save_every=32
 )
 
 
+def noise_pack(path: Path, count: int = 40) -> Pack:
+    """Images of noise, 16x16 pixels."""
+    return Pack.from_arrays([np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)], path)
+
+
+def _signal_in(cls: type, method: str, step: int, number: int) -> None:
+    """Send this process a signal when a method of the trainer or of the task is called at that step."""
+    original = getattr(cls, method)
+
+    def wrapped(self: Any, *args: Any) -> Any:
+        at = self.step if isinstance(self, trainer.Trainer) else current[0].step
+        if at == step:
+            os.kill(os.getpid(), number)
+        return original(self, *args)
+
+    current: list[trainer.Trainer] = []
+    run = trainer.Trainer.run
+
+    def remember(self: trainer.Trainer) -> bool:
+        current.append(self)
+        return run(self)
+
+    trainer.Trainer.run = remember
+    setattr(cls, method, wrapped)
+
+
 def main() -> None:
-    """Train; with `kill`, end the process at once in the middle of that step, as `kill -9` does."""
+    """Train as the command line says; exits with 1 if training was interrupted."""
     torch.set_num_threads(1)
-    loop.LOG_EVERY = 1
+    trainer.LOG_EVERY = 1
     pack, run, *how = sys.argv[1:]
-    if how[:1] == ["kill"]:
-        take_step = loop.Trainer.take_step
-
-        def take_step_or_die(self: loop.Trainer, batch: object) -> torch.Tensor:
-            if self.step == int(how[1]):
-                os.kill(os.getpid(), signal.SIGKILL)
-            return take_step(self, batch)
-
-        loop.Trainer.take_step = take_step_or_die
-    network = dataclasses.replace(MODEL.network, dropout=0.0) if how == ["dry"] else MODEL.network
-    model = dataclasses.replace(MODEL, network=network)
-    train_autoencoder(Pack.open(Path(pack)), run, model, TRAINING, resume=how == ["resume"])
+    for word in how:
+        name, _, value = word.partition("=")
+        if name == "log":
+            trainer.LOG_EVERY = int(value)
+        elif name == "kill":
+            method, _, step = value.partition(":")
+            cls = trainer.Trainer if method == "take_step" else AutoencoderTask
+            _signal_in(cls, method, int(step), signal.SIGKILL)
+        elif name in ("int", "term"):
+            _signal_in(trainer.Trainer, "take_step", int(value), getattr(signal, f"SIG{name.upper()}"))
+    model = DRY if "dry" in how else MODEL
+    finished = train_autoencoder(Pack.open(Path(pack)), run, model, TRAINING, resume="resume" in how)
+    sys.exit(0 if finished else 1)
 
 
 if __name__ == "__main__":
