@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import subprocess
@@ -12,15 +11,18 @@ from pathlib import Path
 import pytest
 from cli_helpers import Run, one_line, save_model, save_networks
 
-from diffae.evaluation import context as study
+from diffae.evaluation import task
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.tasks import TASK_NAMES
 
 
 @pytest.fixture(autouse=True)
 def tiny_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {"varied": 2, "variations": 2, "reconstructed": 2, "pairs": 2, "rounds": 1}
-    monkeypatch.setattr(study, "QUICK", dataclasses.replace(study.QUICK, **few))
+    few = ("varied=2", "variations=2", "reconstructed=2", "pairs=2", "rounds=1")
+    own = task.counts_of
+    monkeypatch.setattr(
+        task, "counts_of", lambda tasks, *, quick, changes: own(tasks, quick=quick, changes=(*few, *changes))
+    )
 
 
 @pytest.fixture

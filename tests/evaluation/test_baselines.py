@@ -33,7 +33,7 @@ SHAPE = (3, 16, 16)
 MODEL = ModelConfig(16, encoder=ENCODER)
 
 
-def test_pca_keeps_what_the_singular_vectors_hold() -> None:
+def test_pca_projects_on_the_singular_vectors() -> None:
     x = (normal(40, 1, 4, 4) @ normal(4, 4, seed=2) / 4).clamp(-1, 1)
     back, size = pca(x, 5).reconstruct(x)
     pixels = x.flatten(1).double().numpy()
@@ -50,7 +50,7 @@ def test_plain_autoencoders_are_trained_once(tmp_path: Path, variational: bool) 
     config = TrainingConfig(images=16, batch_size=8, precision="float32")
     x = images(8)
     made = [plain(x, MODEL, config, tmp_path, "key", variational=variational) for _ in "ab"]
-    torch.testing.assert_close(made[1].codes(x), made[0].codes(x))  # read, not trained again
+    torch.testing.assert_close(made[1].codes(x), made[0].codes(x))  # loaded, not trained again
     assert made[0].reconstruct(x)[1] == 6
     assert made[0].name == ("VAE" if variational else "autoencoder")
     other = plain(x, MODEL, config, tmp_path, "other", variational=variational)
@@ -103,7 +103,7 @@ def test_any_pair_of_functions_is_a_baseline() -> None:
     assert half.codes(images(3)).shape == (3, 192)
 
 
-def test_a_baseline_of_another_image_size_is_refused() -> None:
+def test_a_baseline_for_other_images_is_refused() -> None:
     def fails(x: Tensor) -> Tensor:
         raise RuntimeError("size mismatch\nand more")
 
@@ -133,7 +133,7 @@ def test_autoencoders_of_diffusers_are_read(tmp_path: Path, kind: str) -> None:
         baseline.codes(images(2)[:, :1])
 
 
-def test_a_diffusers_folder_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_not_of_diffusers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="must be a diffusers folder"):
         open_diffusers(tmp_path)
     (tmp_path / "config.json").write_text("{}")

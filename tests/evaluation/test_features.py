@@ -72,7 +72,7 @@ OPERATORS = {"mean": ("GlobalAveragePool", "image"), "pooled": ("Flatten", "mean
 def test_an_onnx_file_may_fix_any_of_its_sizes(tmp_path: Path, shape: tuple[int | str, ...]) -> None:
     pytest.importorskip("onnxruntime")
     network = FeatureNetwork.open(onnx(tmp_path / "means.onnx", shape, OPERATORS))
-    x = images().mean(dim=(2, 3), keepdim=True).expand(3, 3, 8, 8)  # plain colours, which resizing leaves as they are
+    x = images().mean(dim=(2, 3), keepdim=True).expand(3, 3, 8, 8)  # uniform colours, which resizing does not change
     np.testing.assert_allclose(network.vectors(x), (x[..., 0, 0] + 1) / 2, atol=1e-5)
     assert network.distance(x, x) == pytest.approx(0, abs=1e-9)
     assert (network.distance(x, x.flip(1)) > 0).all()
@@ -126,7 +126,7 @@ def test_images_reach_a_network_in_its_range(means: Path, range_: str, expected)
     np.testing.assert_allclose(found, expected(x.mean(dim=(2, 3))).numpy(), atol=1e-5)
 
 
-def test_gray_becomes_rgb_and_long_batches_are_parted(means: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grey_becomes_rgb_and_long_batches_are_split(means: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "BATCH", 2)
     x = images(5, 1)
     found = FeatureNetwork.open(means).vectors(x)
@@ -134,7 +134,7 @@ def test_gray_becomes_rgb_and_long_batches_are_parted(means: Path, monkeypatch: 
 
 
 def test_distance_compares_directions_of_features(means: Path) -> None:
-    """The feature map is the image in [0, 1]: lengths do not count, right angles are at a distance of 2."""
+    """The feature map is the image in [0, 1]: lengths do not matter, orthogonal colours are at a distance of 2."""
     red, dark_red, green = (torch.tensor(c).view(1, 3, 1, 1).expand(1, 3, 8, 8) for c in
                             ([1.0, -1.0, -1.0], [0.0, -1.0, -1.0], [-1.0, 1.0, -1.0]))  # fmt: skip
     network = FeatureNetwork.open(means)
@@ -153,7 +153,7 @@ def test_numbers_carry_the_name_of_the_network(means: Path) -> None:
     assert FeatureNetwork("LPIPS-Alex", None, lambda a, b: a, standard=True).distance_name == "LPIPS-Alex"
 
 
-def test_a_file_called_like_a_standard_network_is_none(means: Path) -> None:
+def test_a_file_named_like_a_standard_network_is_not_one(means: Path) -> None:
     for stem, frechet in (("Inception", "FD-file Inception"), ("LPIPS-Alex", "FD-file LPIPS-Alex")):
         path = shutil.copy(means, means.with_stem(stem))
         network = FeatureNetwork.open(path)
@@ -161,7 +161,7 @@ def test_a_file_called_like_a_standard_network_is_none(means: Path) -> None:
         assert network.distance_name.endswith(" distance")
 
 
-def test_what_a_network_gives_is_known_before_it_is_used(means: Path, tmp_path: Path) -> None:
+def test_gives_reports_what_a_network_returns(means: Path, tmp_path: Path) -> None:
     class Gray(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             assert x.shape[1] == 1
@@ -305,7 +305,7 @@ def test_another_file_in_the_place_of_arcface_is_refused(tmp_path: Path, monkeyp
         FeatureNetwork.open("arcface")
 
 
-def test_the_networks_for_measuring(shared: Path) -> None:
+def test_the_shared_networks_separate_near_from_far(shared: Path) -> None:
     folder = shared / "nets"
     if not folder.is_dir():
         pytest.skip("the shared folder holds no nets/")

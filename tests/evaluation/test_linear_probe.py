@@ -1,4 +1,4 @@
-"""Linear readings: codes that hold an attribute, and codes that do not."""
+"""Linear probes: codes that hold an attribute, and codes that do not."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def codes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return z, (z[:, 2] + 0.02 * rng.normal(size=count) > 3).astype(float)
 
 
-def test_an_attribute_in_the_code_is_read_and_one_that_is_not_is_chance() -> None:
+def test_a_probe_finds_an_attribute_in_the_code_and_is_at_chance_otherwise() -> None:
     (x, y), (x_test, y_test) = codes(300, 0), codes(300, 1)
-    x[:, 4] = 7  # a constant number does no harm
+    x[:, 4] = 7  # a constant component is harmless
     assert probe_attribute("a", x, y, x_test, y_test).area.value > 0.97
     luck = probe_attribute("b", x, np.random.default_rng(2).integers(0, 2, 300).astype(float), x_test, y_test)
     assert luck.area.value < 0.7
@@ -46,18 +46,18 @@ def test_too_few_examples_are_refused() -> None:
         probe_attribute("hat", x, (np.arange(50) < 2).astype(float), x, y)
 
 
-def test_averages_weigh_by_positives_or_not() -> None:
+def test_averages_are_weighted_by_positives_or_not_at_all() -> None:
     nothing = np.zeros(0)
-    readings = [
+    probes = [
         ProbeResult("a", Estimate(0.9, 0, 1, 10), 1, nothing, nothing),
         ProbeResult("b", Estimate(0.5, 0, 1, 10), 3, nothing, nothing),
     ]
-    assert macro_average(readings) == pytest.approx(0.7)
-    assert weighted_average(readings) == pytest.approx(0.6)
+    assert macro_average(probes) == pytest.approx(0.7)
+    assert weighted_average(probes) == pytest.approx(0.6)
 
 
-def test_the_interval_of_a_lead_holds_the_true_one_mostly() -> None:
-    """Two readers of the same 200 images, with noise in common, whose areas truly differ by 0.0996."""
+def test_the_interval_of_a_lead_mostly_covers_the_true_lead() -> None:
+    """Two probes of the same 200 images, with common noise, whose true areas differ by 0.0996."""
     rng = np.random.default_rng(5)
     inside = 0
     for trial in range(40):
@@ -73,6 +73,6 @@ def test_the_interval_of_a_lead_holds_the_true_one_mostly() -> None:
     assert inside >= 34  # of 40; 38 are expected
 
 
-def test_attributes_without_examples_are_told_from_others() -> None:
+def test_attributes_with_too_few_examples_are_left_out() -> None:
     some, few = np.arange(20) % 2.0, (np.arange(20) < 2).astype(float)
     assert probeable({"a": some, "b": few, "c": some}, {"a": some, "b": some, "c": few}) == ["a"]

@@ -20,7 +20,7 @@ def test_the_interval_of_a_mean_is_that_of_the_central_limit_theorem() -> None:
 
 
 @pytest.mark.parametrize("values", [np.zeros(0), np.array([1.0, np.nan]), np.array([1.0, np.inf])])
-def test_a_mean_of_nothing_or_of_what_is_not_finite_is_refused(values: np.ndarray) -> None:
+def test_a_mean_of_no_values_or_of_values_that_are_not_finite_is_refused(values: np.ndarray) -> None:
     with pytest.raises(DataError, match="mean needs"):
         mean(values)
 
@@ -62,7 +62,7 @@ def test_auroc_that_is_perfect_has_an_interval() -> None:
     assert 0.5 < found.low < 0.95
 
 
-def test_a_bound_is_passed_only_by_more_than_the_interval() -> None:
+def test_a_bound_within_the_interval_is_neither_above_nor_below() -> None:
     found = Estimate(0.5, 0.4, 0.6, 9)
     assert [found.above(bound) for bound in (0.3, 0.5, 0.7)] == [True, None, False]
 

@@ -50,7 +50,7 @@ def report(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("with_images", [False, True])
-def test_the_page_says_what_was_found(
+def test_the_page_contains_all_results(
     script: ModuleType, report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_images: bool
 ) -> None:
     page = tmp_path / "docs" / "results.md"

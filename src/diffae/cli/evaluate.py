@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,14 +16,14 @@ from diffae.errors import CheckpointError, ConfigError, DataError
 from diffae.evaluation.tasks import TASK_NAMES
 
 if TYPE_CHECKING:
-    from diffae.config import TrainingConfig
     from diffae.data.labels import LabelTable
     from diffae.data.pack import Pack
     from diffae.evaluation.baselines import Baseline
-    from diffae.evaluation.context import Counts, Images, Study
+    from diffae.evaluation.context import EvaluationContext, Images
     from diffae.evaluation.features import FeatureNetwork
     from diffae.evaluation.results import Outcome
     from diffae.model import DiffusionAutoencoder
+    from diffae.training.settings import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -73,25 +73,29 @@ class Evaluate:
     def run(self) -> int:
         """Measure, write the report; 2 where a task was left out, unless --keep-going."""
         from diffae.cli import FAILED
-        from diffae.evaluation.report import PAGE, write_page
+        from diffae.evaluation.report import PAGE, Heading, write_page
         from diffae.evaluation.runner import evaluate
+        from diffae.evaluation.task import counts_of
+        from diffae.evaluation.tasks import built_in
 
         self._check()
         make_folder(self.out)
-        study, facts = self._study()
-        tasks = [name for name in TASK_NAMES if name in self.tasks or not self.tasks]
+        counts = counts_of(built_in().values(), quick=self.quick, changes=self.counts)
+        context, facts = self._context(counts)
+        tasks = [task for name, task in built_in().items() if name in self.tasks or not self.tasks]
         about = {"command": " ".join(["diffae", *map(shlex.quote, sys.argv[1:])]), "quick": self.quick, **dict(facts)}
         console = error_console()
-        lead = f"{dict(facts)['network']}; measured on {len(study.test):,} unseen images."
+        lead = f"{dict(facts)['network']}; measured on {len(context.test):,} unseen images."
         shown = [*facts, ("command", f"`{about['command']}`")]
 
         def write(found: Mapping[str, Outcome]) -> None:
-            write_page(self.out, f"Evaluation of {self.model}", lead, shown, found, quick=self.quick)
+            write_page(self.out, Heading(f"Evaluation of {self.model}", lead, shown, self.quick), found)
 
-        outcomes = evaluate(
-            study, tasks, about, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True), write
-        )
-        left_out = {name: outcomes[name].skipped for name in tasks if outcomes[name].skipped}
+        def log(line: str) -> None:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+        outcomes = evaluate(context, tasks, counts=counts, about=about, log=log, on_write=write)
+        left_out = {task.name: outcomes[task.name].skipped for task in tasks if outcomes[task.name].skipped}
         _tell(outcomes, left_out)
         say(f"The report is in {self.out / PAGE}: open it in a browser.")
         return FAILED if left_out and not self.keep_going else 0
@@ -107,20 +111,20 @@ class Evaluate:
         if self.out.exists() and not self.out.is_dir():
             raise DataError(f"cannot write {self.out}: it is a file; choose another --out, for a folder")
 
-    def _study(self) -> tuple[Study, list[tuple[str, str]]]:
-        """What tasks work on, and the facts about it that the report tells."""
-        from diffae.evaluation.context import FULL, QUICK, Study, with_counts
-        from diffae.evaluation.throughput import machine
+    def _context(self, counts: Mapping[str, Any]) -> tuple[EvaluationContext, list[tuple[str, str]]]:
+        """What the tasks work on, and the facts about it for the report."""
+        from diffae.evaluation.context import EvaluationContext
+        from diffae.evaluation.task import described
+        from diffae.evaluation.tasks.throughput import machine
 
-        counts = with_counts(QUICK if self.quick else FULL, self.counts)
         model = open_model(self.model)
-        if not model.config.network.has_encoder:
+        if not model.config.has_encoder:
             raise ConfigError(f"{self.model} has no encoder (z_sem_channels is 0): name it by --ddim, beside a model")
         features, perceptual, identity = self._networks(model)
         train, test, chosen = self._images(model, counts)
         ddim = self._ddim(model)
-        study = Study(
-            model, self.model, train, test, counts, self.out, progress,
+        context = EvaluationContext(
+            model, train, test, self.out, self.model, progress,
             features=features,
             perceptual=perceptual,
             identity=identity,
@@ -128,7 +132,7 @@ class Evaluate:
             ddim=ddim,
             others=self._others(),
             capacity=tuple((name, open_model(name)) for name in self.capacity),
-            foreign=training_pack(model, self.foreign) if self.foreign else None,
+            out_of_distribution=training_pack(model, self.foreign) if self.foreign else None,
             seed=self.seed,
         )  # fmt: skip
         facts = [
@@ -143,21 +147,23 @@ class Evaluate:
             ("DDIM baseline", f"{self.ddim}: {_network_facts(ddim)}" if ddim else "none"),
             ("seed", str(self.seed)),
             ("machine", machine()),
-            ("counts", ", ".join(f"{name} {str(number).strip('(,)')}" for name, number in asdict(counts).items())),
+            ("counts", described(counts)),
         ]
-        return study, facts
+        return context, facts
 
-    def _images(self, model: DiffusionAutoencoder, counts: Counts) -> tuple[Images, Images, str]:
+    def _images(self, model: DiffusionAutoencoder, counts: Mapping[str, Any]) -> tuple[Images, Images, str]:
         """Images of training, unseen ones, and how these were chosen."""
         from diffae.data.labels import LabelTable
         from diffae.evaluation.material import drawn, drawn_source, given
+        from diffae.evaluation.task import images_needed
 
         noted = _config(model).get("data", {}).get("source", "")
         source = drawn_source(noted)
         if source and not (self.images or self.unseen or self.labels):
             size = model.image_shape[1]
             with progress("drawing faces", 1, "sets") as done:
-                found = drawn(self.out / "work", size, *source, counts)
+                needed = images_needed(counts, "train"), images_needed(counts, "test")
+                found = drawn(self.out / "work", size, source, *needed)
                 done(1)
             return *found, "drawn with another seed"
         labels = LabelTable.read(self.labels) if self.labels else None
@@ -211,7 +217,7 @@ class Evaluate:
         if self.ddim is None:
             return None
         ddim = open_model(self.ddim)
-        if ddim.config.network.has_encoder:
+        if ddim.config.has_encoder:
             raise DataError(f"baseline {self.ddim} has an encoder: --ddim takes a run trained with --no-encoder")
         if ddim.image_shape != model.image_shape:
             made = f"is for images of shape {ddim.image_shape}, the model's are {model.image_shape}"
@@ -236,8 +242,8 @@ def _told(images: Images) -> str:
 
 
 def _network_facts(model: DiffusionAutoencoder) -> str:
-    network = model.config.network
-    million = sum(parameter.numel() for parameter in model.networks.parameters()) / 1e6
+    network = model.config
+    million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     seen = _config(model).get("training", {}).get("images")
     trained = f", trained on {seen:,} images seen" if seen else ""
     size = f"{network.image_size} × {network.image_size} pixels"
@@ -252,7 +258,8 @@ def _config(model: DiffusionAutoencoder) -> Mapping[str, Any]:
 
 def _training(model: DiffusionAutoencoder) -> TrainingConfig:
     """How the model was trained: it says which images were held out."""
-    from diffae.config import TrainingConfig, from_dict
+    from diffae.config import from_dict
+    from diffae.training.settings import TrainingConfig
 
     try:
         return from_dict(TrainingConfig, _config(model).get("training", {}))

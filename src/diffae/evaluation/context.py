@@ -1,198 +1,181 @@
-"""What tasks work on: the model, images it has seen and others, what it is compared with, and how much is measured."""
+"""What evaluation tasks work on: the model, its images, and what it is compared with."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from diffae.config import Sampling, TrainingConfig
+from diffae.config import Sampling
 from diffae.data.feature_cache import encode_pack
 from diffae.data.images import to_tensor
 from diffae.data.pack import Pack
-from diffae.errors import ConfigError, DataError
+from diffae.errors import DataError
 from diffae.evaluation.baselines import Baseline, pca, plain
 from diffae.evaluation.features import FeatureNetwork
-from diffae.evaluation.linear_probe import readable
+from diffae.evaluation.linear_probe import probeable
 from diffae.evaluation.results import Skipped
 from diffae.latent.attributes import AttributeDirections
+from diffae.latent.prior import LatentPrior
 from diffae.model import Code, DiffusionAutoencoder
+from diffae.training.settings import TrainingConfig
+
+T = TypeVar("T")
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""What is being done, and how many; the function yielded takes how many are done."""
-
-_MOST_VALUES = 2**28  # of the images that baselines are fitted to: 1 GiB
+"""Starts a progress bar for (description, total); the function it yields takes the number done so far."""
 
 STEPS = (10, 20, 50, 100)
 """T of the paper's tables."""
 
-
-@dataclass(frozen=True)
-class Counts:
-    """How much is measured: images unless said otherwise."""
-
-    reconstructed: int
-    denoised: int
-    pairs: int
-    """Of path length."""
-    varied: int
-    variations: int
-    """Of each of those."""
-    distribution: int
-    """Samples, and real images, of a distance of distributions."""
-    labelled: int
-    """Training images that linear readers are fitted to."""
-    tested: int
-    """Unseen images that linear readers are tested on."""
-    outliers: int
-    """Of each kind."""
-    detected: int
-    """Real, and as many generated, that detectors are trained on; half as many test them."""
-    learnt: int
-    """Different images that a baseline is fitted to."""
-    baseline_images: int
-    """Images seen in training a baseline."""
-    detector_images: int
-    """Images seen in training a detector."""
-    rounds: int
-    """Of timing."""
-    edited: int
-    """Attributes that are edited."""
-    classes: int
-    """Attributes that few-shot sampling is tried on."""
-    class_steps: int
-    """T of its samples."""
-    draws: int
-    """Its repetitions."""
-    capacities: tuple[int, ...]
-    """Sizes of z_sem that are trained."""
-    capacity_images: int
-    """Images seen in training each."""
-    known: int
-    """Images of training that samples are compared with; and that are drawn again, of a model of drawn faces."""
-
-
-QUICK = Counts(
-    reconstructed=6, denoised=8, pairs=12, varied=6, variations=12, distribution=48, labelled=800, tested=400,
-    outliers=20, detected=64, learnt=1_000, baseline_images=1_600, detector_images=4_800, rounds=3, edited=2,
-    classes=1, class_steps=10, draws=2, capacities=(16, 64), capacity_images=1_000, known=1_000,
-)  # fmt: skip
-FULL = Counts(
-    reconstructed=256, denoised=256, pairs=512, varied=32, variations=64, distribution=2_000, labelled=5_000,
-    tested=1_500, outliers=256, detected=2_000, learnt=20_000, baseline_images=250_000, detector_images=128_000,
-    rounds=9, edited=12, classes=3, class_steps=100, draws=3, capacities=(64, 128, 256, 512), capacity_images=250_000,
-    known=10_000_000,
-)  # fmt: skip
-
-
-def with_counts(counts: Counts, changes: Sequence[str]) -> Counts:
-    """Counts with some replaced, each given as NAME=NUMBER; of `capacities` several, 64,128.
-
-    Raises:
-        ConfigError: an unknown name, or a number that is not positive.
-    """
-    names = [field.name for field in fields(counts)]
-    found: dict[str, int | tuple[int, ...]] = {}
-    for change in changes:
-        name, _, number = change.partition("=")
-        numbers = [int(part) for part in number.split(",") if part.isascii() and part.isdigit() and int(part) > 0]
-        several = name == "capacities"
-        if name not in names or len(numbers) != number.count(",") + 1 or (len(numbers) > 1 and not several):
-            rule = f"must be NAME=NUMBER, a positive one, with a name of {', '.join(names)}"
-            raise ConfigError(f"counts: {change!r}: {rule}")
-        found[name] = tuple(numbers) if several else numbers[0]
-    return replace(counts, **found)
+_BATCH = 64  # images decoded at once
+_BLOCK = 512  # images of a pack in memory at once
+_MOST_VALUES = 2**28  # pixels that baselines are fitted to: 1 GiB
 
 
 @dataclass(frozen=True)
 class Images:
-    """Some rows of a pack, with what is known about them."""
+    """Rows of a pack, with their binary labels."""
 
     pack: Pack
     rows: Int64[np.ndarray, " n"]
-    labels: dict[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
-    """For each binary attribute: 1, 0, or NaN where unknown."""
+    known: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
+    """For each binary attribute 1, 0, or NaN (unknown). Tasks read them as `labels`."""
+    on_labels: Callable[[], object] | None = None
+    """Called when `labels` is read."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def labels(self) -> Mapping[str, Float[np.ndarray, " n"]]:
+        """For each binary attribute 1, 0, or NaN (unknown)."""
+        if self.on_labels:
+            self.on_labels()
+        return self.known
+
     def tensor(self, count: int | None = None) -> Float[Tensor, "count c h w"]:
-        """The first images, in [-1, 1]."""
+        """The first `count` images (all by default), in [-1, 1]."""
         return to_tensor(self.pack.fetch(self.rows[:count]))
 
     def at(self, places: np.ndarray | slice) -> Images:
-        """Some of them, by their places here."""
-        return Images(self.pack, self.rows[places], {name: values[places] for name, values in self.labels.items()})
+        """A subset, by position."""
+        known = {name: values[places] for name, values in self.known.items()}
+        return replace(self, rows=self.rows[places], known=known)
 
     def first(self, count: int) -> Images:
-        """The first of them, or all."""
+        """The first `count` images, or all if there are fewer."""
         return self.at(slice(count))
 
     def having(self, attribute: str, value: int) -> Images:
-        """Those of which an attribute is known to be 1, or 0."""
+        """The images whose label for an attribute is 1, or 0."""
         return self.at(self.labels[attribute] == value)
 
 
-@dataclass(frozen=True)
-class Study:
-    """All that tasks work on."""
+@contextmanager
+def _silent(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    yield lambda done: None
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationContext:
+    """Everything a task may use.
+
+    The context records which of its parts (`PARTS`) are read. A task's result is reused by a later evaluation as long
+    as the parts it read are the same, so tasks must take everything they need from here.
+    """
 
     model: DiffusionAutoencoder
-    run: str
-    """As the user named it."""
     train: Images
     """Images the model was trained on."""
     test: Images
     """Images it has never seen."""
-    counts: Counts
     out: Path
-    """Folder of the report; what is trained for it is kept in its folder `work`."""
-    progress: Progress
+    """Folder of the report."""
+    run: str = "model"
+    """The model's name in messages."""
+    progress: Progress = _silent
     features: FeatureNetwork | None = None
-    """Gives the vectors of distances between sets of images."""
+    """Network for distances between sets of images."""
     perceptual: FeatureNetwork | None = None
-    """Gives the distance of one image from another."""
+    """Network for the distance between two images."""
     identity: FeatureNetwork | None = None
-    """Gives the vectors whose cosine says whether it is the same person."""
+    """Network whose cosine similarity compares faces."""
     trained: TrainingConfig = field(default_factory=TrainingConfig)
-    """How the model was trained, as far as it is known."""
+    """How the model was trained, as far as known."""
     ddim: DiffusionAutoencoder | None = None
     """The paper's DDIM baseline: a model without an encoder."""
     others: tuple[Baseline, ...] = ()
-    """Other people's autoencoders."""
+    """Further autoencoders to compare with."""
     capacity: tuple[tuple[str, DiffusionAutoencoder], ...] = ()
-    """Models with z_sem of other sizes, by name."""
-    foreign: Pack | None = None
+    """Models with other sizes of z_sem, by name."""
+    out_of_distribution: Pack | None = None
     """Images of another kind."""
     seed: int = 0
     sampling: Sampling = field(default_factory=Sampling)
-    """Of encoding and decoding, where T and the inversion are not what is looked at."""
+    """For encoding and decoding, unless a task varies it."""
+    reads: set[str] = field(init=False, repr=False, default_factory=set)
+    """Names of the parts read so far."""
+    _computed: dict[Any, tuple[Any, set[str]]] = field(init=False, repr=False, default_factory=dict)
 
-    # ------------------------------------------------------------------ what is asked for
+    # ------------------------------------------------------------------ the record of what is read
 
-    def unseen(self, count: int, what: str, least: int = 2) -> Float[Tensor, "n c h w"]:
-        """Up to `count` unseen images.
+    if not TYPE_CHECKING:  # attributes keep their types
+
+        def __getattribute__(self, name: str) -> Any:
+            value = super().__getattribute__(name)
+            if name in PARTS:
+                reads = super().__getattribute__("reads")
+                reads.add(name)
+                if isinstance(value, Images):
+                    return replace(value, on_labels=lambda: reads.add("labels"))
+            return value
+
+    def recording(self) -> EvaluationContext:
+        """The same context with an empty record; values computed once are shared."""
+        view = copy.copy(self)
+        object.__setattr__(view, "reads", set())
+        return view
+
+    def key(self, part: str) -> str:
+        """A hash that changes with the content of a part."""
+        value = [self.train.labels, self.test.labels] if part == "labels" else getattr(self, part)
+        return hashlib.sha256(repr(_facts(value)).encode()).hexdigest()[:16]
+
+    def _once(self, name: Any, make: Callable[[EvaluationContext], T]) -> T:
+        """A value computed once per evaluation; every task that uses it has read what it was made from."""
+        if name not in self._computed:
+            view = self.recording()
+            self._computed[name] = make(view), view.reads
+        value, reads = self._computed[name]
+        self.reads.update(reads)
+        return value
+
+    # ------------------------------------------------------------------ parts that may be missing
+
+    @property
+    def prior(self) -> LatentPrior | None:
+        """The model's latent prior, on the model's device."""
+        return self.model.prior and self.model.prior.to(self.model.device)
+
+    def need_prior(self) -> LatentPrior:
+        """The latent prior.
 
         Raises:
-            DataError: fewer than `least`.
+            Skipped: the model has none.
         """
-        if len(self.test) < least:
-            rule = f"{what} needs at least {least}; give more by --unseen, or hold out more in training"
-            raise DataError(f"{len(self.test)} unseen images: {rule}")
-        return self.test.tensor(count)
-
-    def generator(self, purpose: str) -> torch.Generator:
-        """A generator of its own for each purpose, so that tasks can be run in any order."""
-        digest = hashlib.sha256(f"{self.seed} {purpose}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        if self.prior is None:
+            raise Skipped(f"{self.run} has no latent prior; train one with `diffae train-prior {self.run}`")
+        return self.prior
 
     def need_features(self) -> FeatureNetwork:
         """The feature network.
@@ -214,86 +197,189 @@ class Study:
             raise Skipped("no binary labels are given; name a table of 0 and 1 by --labels FILE.csv")
         return list(self.test.labels)
 
-    # ------------------------------------------------------------------ what several tasks use, computed once
-
-    @property
-    def labelled(self) -> Images:
-        """Training images that linear readers are fitted to."""
-        return self.train.first(self.counts.labelled)
-
-    @property
-    def tested(self) -> Images:
-        """Unseen images that they are tested on."""
-        return self.test.first(self.counts.tested)
-
-    @property
-    def readable(self) -> tuple[list[str], list[str]]:
-        """Binary attributes with enough examples of both classes to fit and to test, and those without.
+    def unseen(self, count: int, what: str, least: int = 2) -> Float[Tensor, "n c h w"]:
+        """Up to `count` unseen images.
 
         Raises:
-            Skipped: there are no labels.
+            DataError: there are fewer than `least`.
         """
-        names = self.need_labels()
-        enough = readable(self.labelled.labels, self.tested.labels)
-        return enough, [name for name in names if name not in enough]
+        if len(self.test) < least:
+            rule = f"{what} needs at least {least}; give more by --unseen, or hold out more in training"
+            raise DataError(f"{len(self.test)} unseen images: {rule}")
+        return self.test.tensor(count)
+
+    # ------------------------------------------------------------------ settings
+
+    @property
+    def models(self) -> dict[str, DiffusionAutoencoder]:
+        """The model and, where given, the DDIM baseline, by the names used in tables."""
+        return {"ours": self.model, **({"DDIM": self.ddim} if self.ddim else {})}
+
+    @property
+    def steps(self) -> list[int]:
+        """T of the paper's tables, as far as the model has that many levels."""
+        return [steps for steps in STEPS if steps <= self.model.config.diffusion.levels]
 
     @property
     def explicit(self) -> Sampling:
-        """The same with explicit inversion: about five times as fast, and near enough where x_T is not looked at."""
+        """`sampling` with explicit inversion: five times faster, and accurate enough unless x_T itself is studied."""
         return replace(self.sampling, inversion="explicit")
 
     @property
     def work(self) -> Path:
-        """Folder for what is trained and encoded on the way; safe to delete."""
+        """Folder for networks and codes made on the way; safe to delete."""
         return self.out / "work"
 
-    def encode(self, x: Tensor, sampling: Sampling, what: str, model: DiffusionAutoencoder | None = None) -> Code:
-        """Codes of images, with a progress bar."""
-        with self.progress(what, len(x)) as done:
-            return (model or self.model).encode(x, sampling, progress=done)
-
-    def z_sem(self, images: Images) -> Float[Tensor, "n d"]:
-        """z_sem of some images, kept in the folder `work`."""
-        with self.progress("encoding z_sem", len(images)) as done:
-            return torch.from_numpy(
-                np.array(encode_pack(self.model, images.pack, images.rows, self.work, progress=done))
-            )
-
-    @cached_property
-    def directions(self) -> AttributeDirections:
-        """Attribute directions fitted to labelled training images: those alone, so that unseen ones can test them.
-
-        Raises:
-            Skipped: no labels.
-        """
-        self.need_labels()
-        fitted = self.labelled
-        labels = {name: fitted.labels[name] for name in readable(fitted.labels, fitted.labels)}
-        return AttributeDirections().fit(self.z_sem(fitted), labels)
+    def generator(self, purpose: str, draw: int = 0) -> torch.Generator:
+        """A random generator for one purpose, independent of the order of tasks; `draw` numbers repetitions."""
+        digest = hashlib.sha256(f"{self.seed + draw} {purpose}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
     def training(self, images: int) -> TrainingConfig:
-        """How a network is trained for comparison: for so many images, in at least some two hundred steps."""
+        """Settings for training a small network on `images` images seen, in at least about 200 steps."""
         return TrainingConfig(
             images=images, batch_size=min(64, -(-images // 200)), learning_rate=1e-3, warmup_images=images // 20,
             save_every=images, validate_every=images, seed=self.seed, precision="float32",
         )  # fmt: skip
 
-    @cached_property
-    def baselines(self) -> tuple[Baseline, ...]:
-        """PCA, a plain autoencoder and a VAE of this model's code size, and those that were given."""
-        size = self.model.config.network.z_sem_channels
-        pixels = int(np.prod(self.model.image_shape))
-        x = self.train.tensor(min(self.counts.learnt, _MOST_VALUES // pixels))
-        config = self.training(self.counts.baseline_images)
-        made = [pca(x, size, self.seed)]
-        for variational in (False, True):
-            name = "vae" if variational else "autoencoder"
-            key = repr((self.model.config.network, config, self.train.rows[: len(x)].tolist(), self.train.pack.index))
+    # ------------------------------------------------------------------ encoding and decoding
+
+    def encode(self, x: Tensor, sampling: Sampling, what: str, model: DiffusionAutoencoder | None = None) -> Code:
+        """Codes of images, by the model or another one, with a progress bar."""
+        with self.progress(what, len(x)) as done:
+            return (model or self.model).encode(x, sampling, progress=done)
+
+    def reconstruct(self, x: Tensor, what: str) -> Float[Tensor, "n c h w"]:
+        """Images encoded by explicit inversion and decoded again, clamped to [-1, 1]."""
+        code = self.encode(x, self.explicit, what)
+        return self.model.decode(code, sampling=self.explicit).cpu().clamp(-1, 1)
+
+    def sample_z_sem(self, count: int, what: str) -> Float[Tensor, "count d"]:
+        """z_sem drawn from the latent prior.
+
+        Raises:
+            Skipped: the model has none.
+        """
+        return self.need_prior().sample(count, generator=self.generator(f"prior for {what}"))
+
+    def decode(
+        self,
+        z_sem: Float[Tensor, "n d"] | int,
+        steps: int,
+        what: str,
+        *,
+        draw: int = 0,
+        model: DiffusionAutoencoder | None = None,
+    ) -> Float[Tensor, "n c h w"]:
+        """Images from semantic codes and random x_T, clamped to [-1, 1], with a progress bar.
+
+        Args:
+            z_sem: the codes; for a model without an encoder, the number of images.
+            steps: T.
+            what: describes the images, and determines x_T together with `steps` and `draw`.
+            draw: see `generator`.
+            model: by default the evaluated one.
+        """
+        model, generator, images = model or self.model, self.generator(f"{what} {steps}", draw), []
+        total = z_sem if isinstance(z_sem, int) else len(z_sem)
+        with self.progress(f"{what}, T = {steps}", total) as done:
+            for start in range(0, total, _BATCH):
+                part = None if isinstance(z_sem, int) else z_sem[start : start + _BATCH]
+                x_T = torch.randn((min(_BATCH, total - start), *model.config.latent_shape), generator=generator)
+                images.append(model.decode(z_sem=part, x_T=x_T, sampling=Sampling(steps)).cpu())
+                done(start + len(x_T))
+        return torch.cat(images).clamp(-1, 1)
+
+    def z_sem(self, images: Images) -> Float[Tensor, "n d"]:
+        """z_sem of rows of a pack, cached in the folder `work`."""
+        with self.progress("encoding z_sem", len(images)) as done:
+            return torch.from_numpy(
+                np.array(encode_pack(self.model, images.pack, images.rows, self.work, progress=done))
+            )
+
+    def blocks(self, images: Images, what: str) -> Iterator[Float[Tensor, "b c h w"]]:
+        """Images in [-1, 1], block by block, where they may not fit into memory; with a progress bar."""
+        with self.progress(what, len(images)) as done:
+            for start in range(0, len(images), _BLOCK):
+                yield images.at(slice(start, start + _BLOCK)).tensor()
+                done(min(start + _BLOCK, len(images)))
+
+    # ------------------------------------------------------------------ computed once, used by several tasks
+
+    def probeable(self, labelled: int, tested: int) -> tuple[list[str], list[str]]:
+        """Attributes with enough images of both classes among the first training and unseen images, and the others.
+
+        Raises:
+            Skipped: there are no labels.
+        """
+        names = self.need_labels()
+        enough = probeable(self.train.first(labelled).labels, self.test.first(tested).labels)
+        return enough, [name for name in names if name not in enough]
+
+    def directions(self, labelled: int) -> AttributeDirections:
+        """Attribute directions fitted to the first `labelled` training images.
+
+        Raises:
+            Skipped: there are no labels.
+        """
+        self.need_labels()
+
+        def fit(context: EvaluationContext) -> AttributeDirections:
+            images = context.train.first(labelled)
+            labels = {name: images.labels[name] for name in probeable(images.labels, images.labels)}
+            return AttributeDirections().fit(context.z_sem(images), labels)
+
+        return self._once(("directions", labelled), fit)
+
+    def baselines(self, learnt: int, images_seen: int) -> tuple[Baseline, ...]:
+        """PCA, a plain autoencoder and a VAE with as many dimensions as z_sem, then `others`.
+
+        Args:
+            learnt: training images they are fitted to.
+            images_seen: length of training of the autoencoder and the VAE.
+        """
+
+        def fit(context: EvaluationContext) -> tuple[Baseline, ...]:
+            settings, images = context.model.config, context.train
+            x = images.tensor(min(learnt, _MOST_VALUES // int(np.prod(context.model.image_shape))))
+            config = context.training(images_seen)
+            key = repr((settings, config, images.rows[: len(x)].tolist(), images.pack.index))
             key = hashlib.sha256(key.encode()).hexdigest()
-            made.append(plain(x, self.model.config.network, config, self.work / name, key, variational=variational))
-        return (*made, *self.others)
+            trained = (
+                plain(x, settings, config, context.work / name, key, variational=name == "vae")
+                for name in ("autoencoder", "vae")
+            )
+            return pca(x, settings.z_sem_channels, context.seed), *trained
+
+        return (*self._once(("baselines", learnt, images_seen), fit), *self.others)
 
 
-def steps_of(study: Study) -> Iterator[int]:
-    """T of the paper's tables, those that the model's levels allow."""
-    return (steps for steps in STEPS if steps <= study.model.config.diffusion.levels)
+PARTS = {part.name for part in fields(EvaluationContext) if part.init} - {"out", "run", "progress"} | {
+    "labels",
+    "prior",
+}
+"""Everything a result can depend on besides the task's own counts."""
+
+
+def _facts(value: Any) -> Any:
+    """Plain values that identify a part."""
+    match value:
+        case Images():
+            return value.pack.path.name, value.pack.index, value.rows.tolist()
+        case Pack():
+            return value.index
+        case DiffusionAutoencoder():
+            return value.fingerprint()
+        case LatentPrior():
+            return value.config, _facts({**value.network.state_dict(), "mean": value.mean, "std": value.std})
+        case FeatureNetwork() | Baseline():
+            return value.name, value.key
+        case Tensor():
+            return _facts(value.cpu().contiguous().numpy())
+        case np.ndarray():
+            return hashlib.sha256(value.tobytes()).hexdigest()
+        case Mapping():
+            return {name: _facts(item) for name, item in value.items()}
+        case tuple() | list():
+            return [_facts(item) for item in value]
+    return value

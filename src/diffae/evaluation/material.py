@@ -1,4 +1,4 @@
-"""The images of an evaluation: those a model was trained on and others, with their binary labels."""
+"""The images of an evaluation: those a model was trained on and unseen ones, with their binary labels."""
 
 from __future__ import annotations
 
@@ -10,41 +10,39 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from diffae.config import TrainingConfig
 from diffae.data.labels import LabelTable
 from diffae.data.pack import Pack
 from diffae.errors import DataError
-from diffae.evaluation.context import Counts, Images
+from diffae.evaluation.context import Images
 from diffae.training.autoencoder import held_out
-from sketchfaces.faces import BINARY, draw_chunks
+from diffae.training.settings import TrainingConfig
+from sketchfaces import BINARY, draw_chunks
 
 _BLOCK = 512  # images read at once
 
 UNSEEN_SEED = 20_220_619
-"""Of drawn faces that no model was trained on: the shipped one's data have seed 0."""
+"""Seed of drawn faces that no model was trained on: the shipped model's have seed 0."""
 
 _DRAWN = re.compile(r"sketch_faces\((?P<count>\d+), size=\d+, seed=(?P<seed>\d+)\)")
 
 
 def drawn_source(source: str) -> tuple[int, int] | None:
-    """Count and seed, where config.json says that a model was trained on drawn faces."""
+    """Count and seed, if the source in config.json says that a model was trained on drawn faces."""
     found = _DRAWN.fullmatch(source)
     return (int(found["count"]), int(found["seed"])) if found else None
 
 
-def drawn(folder: Path, size: int, count: int, seed: int, counts: Counts) -> tuple[Images, Images]:
-    """Drawn faces, as many as are needed: those of training, the first of its seed, and others.
+def drawn(folder: Path, size: int, source: tuple[int, int], train: int, test: int) -> tuple[Images, Images]:
+    """Training images and unseen ones of a model of drawn faces.
 
     Args:
         folder: where their packs are kept.
         size: pixels.
-        count, seed: of the faces the model was trained on.
-        counts: how much is measured.
+        source: count and seed of the faces the model was trained on.
+        train, test: how many are needed.
     """
-    seen = min(count, max(counts.known, counts.labelled, counts.learnt, counts.detected, counts.distribution))
-    unseen = max(counts.tested, counts.distribution, counts.outliers, counts.pairs, counts.reconstructed,
-                 counts.denoised, counts.varied, counts.detected // 2)  # fmt: skip
-    return _drawn(folder, size, seen, seed), _drawn(folder, size, unseen, UNSEEN_SEED)
+    count, seed = source
+    return _drawn(folder, size, min(count, train), seed), _drawn(folder, size, test, UNSEEN_SEED)
 
 
 def _drawn(folder: Path, size: int, count: int, seed: int) -> Images:
@@ -64,20 +62,19 @@ def _drawn(folder: Path, size: int, count: int, seed: int) -> Images:
 def given(
     pack: Pack, unseen: Pack | None, labels: LabelTable | None, training: TrainingConfig
 ) -> tuple[Images, Images]:
-    """Images that a model was trained on, and others, in random order: files are often sorted by what they show.
+    """Training images and unseen ones, each in random order, since files are often sorted by content.
 
     Args:
-        pack: the images of training, or all.
-        unseen: others; None takes them out of `pack`: the rows whose label "split" is "test" where there is such a
-            column (those of "train" then are the images of training), else those that training held out.
+        pack: the training images, or all images.
+        unseen: the unseen images. If None, they are taken from `pack`: the rows whose label "split" is "test" if there
+            is such a column (the training images are then those of "train"), else those that training held out.
         labels: of both.
         training: how the model was trained.
     Raises:
-        DataError: labels that name none of the images, or images that are among both.
+        DataError: labels that name none of the images, or unseen images that are among the training images.
     """
     table = labels.for_images(pack.names) if labels else None
-    known = binary_labels(table) if table else {}
-    every = Images(pack, np.arange(len(pack)), known)
+    every = Images(pack, np.arange(len(pack)), binary_labels(table) if table else {})
     if unseen is not None:
         others = binary_labels(labels.for_images(unseen.names)) if labels else {}
         found = _shuffled(every), _shuffled(Images(unseen, np.arange(len(unseen)), others))
@@ -95,16 +92,16 @@ def _shuffled(images: Images) -> Images:
 
 
 def _check_apart(train: Images, test: Images) -> None:
-    """Raise `DataError` where an image is in both, whatever the files are called."""
+    """Raise `DataError` if an image is in both, under any name."""
     known = set(_digests(train))
     both = sum(digest in known for digest in _digests(test))
     if both:
-        rule = "a test on what was learnt tells nothing; name others by --unseen"
+        rule = "a test on training images proves nothing; name others by --unseen"
         raise DataError(f"{both:,} of {len(test):,} unseen images are among the images of training: {rule}")
 
 
 def _digests(images: Images) -> Iterator[bytes]:
-    """Of the pixels of each image, in the order of the pack, which reads fastest."""
+    """Hashes of the pixels, in the order of the pack, which is the fastest to read."""
     for rows in np.array_split(np.sort(images.rows), range(_BLOCK, len(images), _BLOCK)):
         for pixels in images.pack.fetch(rows):
             yield hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()

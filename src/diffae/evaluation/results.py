@@ -146,20 +146,16 @@ def _number(value: float) -> str:
 
 def csv_rows(table: Table) -> list[list[str]]:
     """Header and rows for a CSV; a column with intervals becomes four: value, low, high, count."""
-    wide = [any(isinstance(row[place], Estimate) for row in table.rows) for place in range(len(table.header))]
-    header: list[str] = []
-    for name, several in zip(table.header, wide, strict=True):
-        header += [name, f"{name} low", f"{name} high", f"{name} count"] if several else [name]
-    lines = [header]
-    for row in table.rows:
-        line: list[str] = []
-        for cell, several in zip(row, wide, strict=True):
-            if isinstance(cell, Estimate):
-                line += [repr(cell.value), repr(cell.low), repr(cell.high), str(cell.count)]
-            else:
-                line += ["" if cell is None else str(cell), *([""] * 3 if several else [])]
-        lines.append(line)
-    return lines
+    widths = [4 if any(isinstance(cell, Estimate) for cell in column) else 1 for column in zip(*table.rows, strict=True)]
+    rows = [[(name, f"{name} low", f"{name} high", f"{name} count") for name in table.header]]
+    rows += [[_csv_cells(cell) for cell in row] for row in table.rows]
+    return [[part for cell, width in zip(row, widths, strict=True) for part in cell[:width]] for row in rows]
+
+
+def _csv_cells(cell: Cell) -> tuple[str, str, str, str]:
+    if isinstance(cell, Estimate):
+        return repr(cell.value), repr(cell.low), repr(cell.high), str(cell.count)
+    return "" if cell is None else str(cell), "", "", ""
 
 
 def listed(names: Sequence[str]) -> str:

@@ -6,114 +6,95 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from diffae.config import Sampling
-from diffae.evaluation.context import Study, steps_of
+from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.distances import kernel
-from diffae.evaluation.results import Cell, Claim, Picture, Result, Table, text, verdict
+from diffae.evaluation.results import Claim, Result, Table, text, verdict
 from diffae.evaluation.statistics import Estimate, jackknife
-from diffae.evaluation.tasks.generated import about_distances, decode_many, distances, prior_z_sem
-from diffae.model import DiffusionAutoencoder
-from diffae.plotting import tiles_of
-from diffae.plotting_figures import curves, labelled_rows
+from diffae.evaluation.task import DistributionCounts, Task
+from diffae.evaluation.tasks.shared import NO_DDIM, about_distances, against_steps, distances, sheet
+
+CLAIM_5 = {5: "Fewer steps are needed than by DDIM"}
 
 _SHOWN = 10
+_PICTURED = (10, 100)  # T
 _AUTOENCODED = "ours, z_sem of real images"
 
 
-def generation(study: Study) -> Result:
-    """Distance of samples from unseen images at each T: DDIM, ours, and ours with z_sem of real images."""
-    features = study.need_features()
-    count = min(study.counts.distribution, len(study.test), len(study.train))
-    real = study.unseen(count, "generation", least=20)
-    seen = features.vectors(real)
-    makers = _makers(study, count)
-    found: dict[tuple[str, int], tuple[Estimate, Estimate]] = {}
+def generation(context: EvaluationContext, counts: DistributionCounts) -> Result:
+    """Distance from samples to unseen images at each T: DDIM, ours, and ours with z_sem of real images."""
+    features = context.need_features()
+    count = min(counts.distribution, len(context.test), len(context.train))
+    real = context.unseen(count, "generation", least=20)
+    seen, steps = features.vectors(real), context.steps
     made: dict[tuple[str, int], np.ndarray] = {}
-    sheets = []
-    for name, make in makers.items():
-        for steps in steps_of(study):
-            images = make(steps)
-            made[name, steps] = features.vectors(images)
-            found[name, steps] = distances(seen, made[name, steps], study.seed)
-            if steps in (10, 100):
-                sheets.append((f"{name}\nT = {steps}", tiles_of(images[:_SHOWN])))
-    names = list(makers)
-    steps = list(steps_of(study))
+    found: dict[str, dict[int, tuple[Estimate, Estimate]]] = {}
+    pictures = [("real, unseen", real)]
+    for name, make in _makers(context, count).items():
+        found[name] = {}
+        for t in steps:
+            images = make(t)
+            made[name, t] = features.vectors(images)
+            found[name][t] = distances(seen, made[name, t], context.seed)
+            pictures += [(f"{name}\nT = {t}", images[:_SHOWN])] if t in _PICTURED else []
     tables = tuple(
         Table(
             kind.split("-")[0].lower(), kind, ("model", *(f"T = {t}" for t in steps)),
-            tuple((name, *(found[name, t][place] for t in steps)) for name in names),
+            tuple((name, *(values[t][place] for t in steps)) for name, values in found.items()),
             about_distances(features, count),
         )
         for place, kind in enumerate((features.frechet_name, features.kernel_name))
     )  # fmt: skip
-    lines = {name: (steps, [found[name, t][1] for t in steps]) for name in names}
-    pictures = (
-        Picture("sheet", "Samples.", labelled_rows([("real, unseen", tiles_of(real[:_SHOWN])), *sheets])),
-        Picture("distance", f"{features.kernel_name} against T, with 95 % intervals; {count} images on each side.",
-                curves(lines, "steps T", f"{features.kernel_name}, lower is nearer", logarithmic="x"), chart=True),
-    )  # fmt: skip
-    return Result(tables, pictures, _claims(seen, made, study.seed), _notes(study))
+    caption = f"{features.kernel_name} against T, with 95 % intervals; {count} images on each side."
+    lines = {name: {t: values[t][1] for t in steps} for name, values in found.items()}
+    drawn = against_steps("distance", caption, lines, f"{features.kernel_name}, lower is nearer")
+    claims = _claims(seen, made, context.seed)
+    return Result(tables, (sheet("sheet", "Samples.", pictures, _SHOWN), drawn), claims, _notes(context))
 
 
-def _makers(study: Study, count: int) -> dict[str, Callable[[int], Tensor]]:
+def _makers(context: EvaluationContext, count: int) -> dict[str, Callable[[int], Tensor]]:
     """Name => function from T to images in [-1, 1]."""
     makers: dict[str, Callable[[int], Tensor]] = {}
-    if study.ddim is not None:
-        ddim = study.ddim
-        makers["DDIM"] = lambda steps: _unconditional(study, ddim, count, steps)
-    if study.model.prior is not None:
-        sampled = prior_z_sem(study, count, "generation")
-        makers["ours"] = lambda steps: decode_many(study, sampled, steps, "generation: ours")
-    of_training = study.z_sem(study.train.first(count))
-    makers[_AUTOENCODED] = lambda steps: decode_many(study, of_training, steps, "generation: z_sem of real images")
-    if study.model.prior is None and study.ddim is None:
-        prior_z_sem(study, count, "generation")  # says what is missing
+    if context.ddim is not None:
+        ddim = context.ddim
+        makers["DDIM"] = lambda steps: context.decode(count, steps, "DDIM", model=ddim)
+    if context.prior is not None or context.ddim is None:  # without either, says what is missing
+        sampled = context.sample_z_sem(count, "generation")
+        makers["ours"] = lambda steps: context.decode(sampled, steps, "generation: ours")
+    of_training = context.z_sem(context.train.first(count))
+    makers[_AUTOENCODED] = lambda steps: context.decode(of_training, steps, "generation: z_sem of real images")
     return makers
 
 
-def _unconditional(study: Study, ddim: DiffusionAutoencoder, count: int, steps: int) -> Tensor:
-    generator = study.generator(f"DDIM {steps}")
-    parts = []
-    with study.progress(f"generation: DDIM, T = {steps}", count) as done:
-        for rows in torch.arange(count).split(64):
-            x_T = torch.randn((len(rows), *ddim.image_shape), generator=generator)
-            parts.append(ddim.decode(x_T=x_T, sampling=Sampling(steps)).cpu())
-            done(int(rows[-1]) + 1)
-    return torch.cat(parts).clamp(-1, 1)
-
-
 def _claims(real: np.ndarray, made: dict[tuple[str, int], np.ndarray], seed: int) -> tuple[Claim, ...]:
-    """Claim 5, by the unbiased distance: ours in 10 and 20 steps is nearer than DDIM in the next larger number."""
+    """Claim 5, by the unbiased distance: ours with 10 and 20 steps is nearer than DDIM with the next larger number."""
     steps = sorted({t for _, t in made})
     pairs = [(few, more) for few, more in pairwise(steps) if few <= 20]
     if not pairs or not {"ours", "DDIM"} <= {name for name, _ in made}:
         return ()
     values = {place: kernel(real, features) for place, features in made.items()}
-    gains = [
-        jackknife(lambda a, b, c: kernel(a, c) - kernel(a, b), (real, made["ours", few], made["DDIM", more]), seed)
+    gains = {
+        few: jackknife(lambda a, b, c: kernel(a, c) - kernel(a, b), (real, made["ours", few], made["DDIM", more]), seed)
         for few, more in pairs
-    ]
-    each = (f"{values['ours', few]:.3g} at T = {few} against DDIM's {values['DDIM', more]:.3g} at T = {more}"
-            for few, more in pairs)  # fmt: skip
-    evidence = f"kernel distance of samples, {', '.join(each)}"
-    holds = [gain.above(0) for gain in gains]
-    if all(holds):
-        return (Claim(5, verdict(*holds), evidence),)
-    said = [f"{text(gain)} at T = {few}"
-            for gain, (few, _), right in zip(gains, pairs, holds, strict=True) if not right]  # fmt: skip
-    with_real = ", ".join(f"{values[_AUTOENCODED, few]:.3g} at T = {few}" for few, _ in pairs)
-    reason = f"nearer by {', '.join(said)}; with z_sem of real images the distance is {with_real}"
-    return (Claim(5, verdict(*holds), evidence, reason),)
+    }
+    each = ", ".join(
+        f"{values['ours', few]:.3g} at T = {few} against DDIM's {values['DDIM', more]:.3g} at T = {more}"
+        for few, more in pairs
+    )
+    said = ", ".join(f"{text(gain)} at T = {few}" for few, gain in gains.items() if not gain.above(0))
+    with_real = ", ".join(f"{values[_AUTOENCODED, few]:.3g} at T = {few}" for few in gains)
+    reason = f"nearer by {said}; with z_sem of real images the distance is {with_real}" if said else ""
+    holds = (gain.above(0) for gain in gains.values())
+    return (Claim(5, verdict(*holds), f"kernel distance of samples, {each}", reason),)
 
 
-def _notes(study: Study) -> tuple[str, ...]:
-    notes: list[Cell] = ["Z_sem of real images is that of images the model was trained on; x_T is random everywhere."]
-    if study.model.prior is None:
-        notes.append("This run has no latent prior, so nothing was sampled from it.")
-    if study.ddim is None:
-        notes.append("No DDIM baseline was given (--ddim) to compare with.")
-    return tuple(map(str, notes))
+def _notes(context: EvaluationContext) -> tuple[str, ...]:
+    return (
+        "z_sem of real images are those of training images; x_T is random throughout.",
+        *(() if context.prior else ("This run has no latent prior, so nothing was sampled from it.",)),
+        *(() if context.ddim else (NO_DDIM,)),
+    )
+
+
+TASK = Task("generation", "Generation", "Table 4", generation, DistributionCounts, CLAIM_5)

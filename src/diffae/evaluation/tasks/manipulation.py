@@ -1,39 +1,157 @@
-"""Do edits do what they say, and leave the rest? (Paper Tables 9 and 10, Fig. 5.)"""
+"""Do edits of an attribute do what they should, and nothing else? (Paper Tables 9 and 10, Fig. 5.)"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from diffae.config import Sampling
+from diffae.data.labels import LabelTable
 from diffae.errors import DataError
-from diffae.evaluation.context import Images, Study
+from diffae.evaluation.context import EvaluationContext, Images
 from diffae.evaluation.distances import kernel
 from diffae.evaluation.features import FeatureNetwork
-from diffae.evaluation.results import Cell, Claim, Picture, Result, Table, text, verdict
+from diffae.evaluation.results import Cell, Claim, Result, Table, text, verdict
 from diffae.evaluation.statistics import Estimate, jackknife, mean
-from diffae.evaluation.tasks.generated import about_distances, distances
-from diffae.plotting import tiles_of
-from diffae.plotting_figures import labelled_rows
+from diffae.evaluation.task import DistributionCounts, LabelledCounts, Task, count
+from diffae.evaluation.tasks.shared import about_distances, distances, sheet
+from diffae.latent.attributes import AttributeDirections
+from diffae.latent.codes import Code
+from diffae.model import DiffusionAutoencoder
+
+See = Callable[[Float[Tensor, "b c h w"]], Float[np.ndarray, "b features"]]
+"""Images in [-1, 1] => the features that a classifier reads: `pixels`, or `FeatureNetwork.vectors`."""
+Compare = Callable[[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]], Float[np.ndarray, " b"]]
+"""Pairs of images => similarity of the faces: `FeatureNetwork.similarity`."""
 
 LEAST = 12
-"""Images of each kind that an attribute's row needs: with it, without it to edit, and others without it."""
-_SHOWN = 8
-
+"""Unseen images that an attribute needs: as many with it, and twice as many without (half are edited)."""
 
 _PAIRS = ("with and without", "edited and with", "edited and without")
-_NOTES = (
-    "Edits move z_sem along the attribute's direction until the logit is the median of images that have it (Eq. 11); "
-    "x_T, by explicit inversion, is kept. Claim 6 counts as shown for an attribute where edited images are nearer both "
-    "to those with it and to those without than these are to each other, each by more than the interval of the "
-    "difference (of kernel distances). Those without are others than were edited.",
+_NOTE = (
+    "Edits move z_sem along the attribute's direction until the logit is the median of images that have the attribute "
+    "(Eq. 11); x_T, by explicit inversion, is kept. Claim 6 counts as shown for an attribute if edited images are "
+    "nearer both to those with it and to those without than these are to each other, each by more than the interval of "
+    "the difference (of kernel distances). The images without the attribute are others than the edited ones."
 )
+
+# ---------------------------------------------------------------------- what an edit changes, seen by other classifiers
+
+
+def pixels(x: Float[Tensor, "b c h w"], side: int = 16) -> Float[np.ndarray, "b features"]:
+    """The pixels, averaged down to `side` x `side` if there are more."""
+    small = torch.nn.functional.adaptive_avg_pool2d(x, side) if x.shape[-1] > side else x
+    return small.flatten(1).cpu().numpy()
+
+
+class Reader:
+    """Linear probes on images, independent of the model: values in standard deviations over real images.
+
+    Args:
+        see: the features of an image.
+    """
+
+    def __init__(self, see: See = pixels) -> None:
+        self.see = see
+
+    def fit(self, images: Float[Tensor, "n c h w"], labels: LabelTable | Mapping[str, Any]) -> Reader:
+        """Fit to real images in [-1, 1]; labels and exceptions are those of `AttributeDirections.fit`."""
+        seen = self.see(images)
+        self.readings_ = AttributeDirections().fit(seen, labels)
+        self.spread_ = self.readings_.read(seen).std(axis=0)
+        return self
+
+    def read(self, images: Float[Tensor, "b c h w"]) -> dict[str, np.ndarray]:
+        """One value per image for each attribute."""
+        values = self.readings_.read(self.see(images)) / self.spread_
+        return dict(zip(self.readings_.names_, values.T, strict=True))
+
+
+@dataclass(frozen=True)
+class EditEffect:
+    """The mean effect of an edit of one strength."""
+
+    strength: float
+    target: float
+    """Change of the edited attribute, in standard deviations over real images."""
+    others: dict[str, float]
+    """Change of each other attribute, likewise."""
+    pixels: float
+    """Root mean square change of the image, in [0, 1]."""
+    identity: float | None
+    """Cosine similarity with the unedited image; None without a face network."""
+
+    @property
+    def leak(self) -> float:
+        """Root mean square change of the others relative to the change of the target: 0 is a clean edit."""
+        changes = np.array(list(self.others.values()))
+        return float(np.sqrt(np.mean(changes**2)) / max(abs(self.target), 1e-12)) if len(changes) else 0.0
+
+
+@torch.no_grad()
+def edit_effects(
+    model: DiffusionAutoencoder,
+    images: Float[Tensor, "b c h w"],
+    attributes: AttributeDirections,
+    reader: Reader,
+    name: str,
+    strengths: Sequence[float],
+    *,
+    code: Code | None = None,
+    hold: Collection[str] = (),
+    published: bool = False,
+    same: Compare | None = None,
+    sampling: Sampling | None = None,
+) -> list[EditEffect]:
+    """Edit images with each strength and measure what changed.
+
+    Args:
+        model: encodes and decodes.
+        images: in [-1, 1]; neither the attributes nor the reader were fitted to them.
+        attributes: of the model.
+        reader: fitted to labels with the same columns.
+        name: the attribute to edit.
+        strengths: see `AttributeDirections.edit`.
+        code: of the images, if known already.
+        hold, published: see `AttributeDirections.edit`.
+        same: compares faces.
+        sampling: how to encode and decode.
+    """
+    code = code if code is not None else model.encode(images, sampling)
+    images = images.cpu()
+    before = reader.read(images)
+    effects = []
+    for strength in strengths:
+        edited = attributes.edit(code, name, strength, hold=hold, published=published)
+        after = model.decode(edited, sampling=sampling).cpu().clamp(-1, 1)
+        change = {other: float(np.mean(value - before[other])) for other, value in reader.read(after).items()}
+        target = change.pop(name)
+        moved = float(((after - images) / 2).square().mean().sqrt())  # [-1, 1] => [0, 1]
+        identity = None if same is None else float(same(images, after).mean())
+        effects.append(EditEffect(strength, target, change, moved, identity))
+    return effects
+
+
+# ---------------------------------------------------------------------- the task
+
+
+@dataclass(frozen=True)
+class Counts(DistributionCounts, LabelledCounts):
+    """How many attributes are edited, on how many images."""
+
+    edited: int = count(2, 12)
+    """Attributes."""
 
 
 @dataclass(frozen=True)
 class Edited:
-    """An attribute given to unseen images that lack it; kernel and Frechet distances between the sets."""
+    """An attribute given to unseen images without it, with distances between the sets of images."""
 
     name: str
     without: Tensor
@@ -41,105 +159,111 @@ class Edited:
     smallest: int
     """Images in the smallest set."""
     apart: tuple[Estimate, Estimate]
-    """(Frechet, kernel) between those with and those without."""
+    """(Frechet, kernel) distance between images with and without the attribute."""
     to_with: tuple[Estimate, Estimate]
     to_without: tuple[Estimate, Estimate]
     toward: Estimate
-    """By how much edited images are nearer to those with it than those without are; kernel distance."""
+    """How much nearer edited images are to those with the attribute than those without are; kernel distance."""
     near: Estimate
-    """By how much edited images are nearer to those without it than those with it are."""
+    """How much nearer edited images are to those without the attribute than those with it are."""
 
     @property
     def holds(self) -> bool | None:
-        """Whether the edit moves toward those with the attribute and stays near those without; None: not decided."""
+        """Whether edits move toward images with the attribute and stay near those without; None: not decided."""
         both = self.toward.above(0), self.near.above(0)
         return all(both) if None not in both else False if False in both else None
 
     @property
     def words(self) -> str:
-        """Both, said in words."""
+        """Both findings in words."""
         said = {True: "", False: "not ", None: "perhaps "}
         return f"{self.name} {said[self.toward.above(0)]}toward and {said[self.near.above(0)]}near"
 
     @property
     def reason(self) -> str:
-        """Why not, where it does not."""
+        """The numbers behind them."""
         return f"{self.name}: nearer by {text(self.toward)} to those with it, by {text(self.near)} to those without"
 
 
-def manipulation(study: Study) -> Result:
-    """Unseen images without an attribute, edited to have it, beside those that have it."""
-    features = study.need_features()
-    names = [name for name in study.directions.attributes_ if _enough(study.test, name)][: study.counts.edited]
+def manipulation(context: EvaluationContext, counts: Counts) -> Result:
+    """Unseen images without an attribute, edited to have it, compared with images that have it."""
+    features = context.need_features()
+    names = [name for name in context.directions(counts.labelled).attributes_ if _enough(context.test, name)]
     if not names:
         rule = f"no attribute has {LEAST} unseen images with it and {2 * LEAST} without; label more"
-        raise DataError(f"{len(study.test)} unseen images: {rule}")
-    found = [_compare(study, features, name) for name in names]
+        raise DataError(f"{len(context.test)} unseen images: {rule}")
+    found = [_compare(context, features, counts, name) for name in names[: counts.edited]]
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (one.name, one.apart[1], one.to_with[1], one.to_without[1], one.to_with[0], one.to_without[0]) for one in found
     )
     header = ("attribute", *(f"{features.kernel_name}, {what}" for what in _PAIRS),
               *(f"{features.frechet_name}, {what}" for what in _PAIRS[1:]))  # fmt: skip
     note = about_distances(features, min(one.smallest for one in found))
-    tables = [Table("distances", "Edited images, those with and those without", header, rows, note)]
-    if study.identity:
-        tables.append(_identity(study, found))
-    strips = [
-        row
-        for one in found
-        for row in ((f"without\n{one.name}", tiles_of(one.without[:_SHOWN])), ("edited", tiles_of(one.made[:_SHOWN])))
-    ]
-    picture = Picture("strips", "Unseen images and their edits; x_T is kept.", labelled_rows(strips))
-    return Result(tuple(tables), (picture,), (_claim(found),), _NOTES)
+    tables = [Table("distances", "Edited images, images with the attribute and without", header, rows, note)]
+    if context.identity:
+        tables.append(_identity(context, context.identity, found))
+    strips = [row for one in found for row in ((f"without\n{one.name}", one.without), ("edited", one.made))]
+    picture = sheet("strips", "Unseen images and their edits; x_T is kept.", strips)
+    return Result(tuple(tables), (picture,), (_claim(found),), (_NOTE,))
 
 
 def _claim(found: list[Edited]) -> Claim:
-    """Claim 6, of each attribute."""
+    """Claim 6, over attributes."""
     reasons = [one.reason for one in found if not one.holds]
     return Claim(6, verdict(*(one.holds for one in found)), "; ".join(one.words for one in found), "; ".join(reasons))
 
 
-def _compare(study: Study, features: FeatureNetwork, name: str) -> Edited:
-    positives = study.test.having(name, 1).tensor(study.counts.distribution // 2)
-    negatives = study.test.having(name, 0).tensor(study.counts.distribution)
-    edited, others = negatives[::2], negatives[1::2]  # an edited image is near itself: that would say nothing
-    made = edit(study, edited, name)
+def _compare(context: EvaluationContext, features: FeatureNetwork, counts: Counts, name: str) -> Edited:
+    positives = context.test.having(name, 1).tensor(counts.distribution // 2)
+    negatives = context.test.having(name, 0).tensor(counts.distribution)
+    without, others = negatives[::2], negatives[1::2]  # an edited image is always near its own original
+    made = edit(context, without, name, counts.labelled)
     have, lack, seen = (features.vectors(images) for images in (positives, others, made))
-    apart, to_with, to_without = (distances(*pair, study.seed) for pair in ((have, lack), (have, seen), (lack, seen)))
-    toward = jackknife(lambda a, b, c: kernel(a, b) - kernel(a, c), (have, lack, seen), study.seed)
-    near = jackknife(lambda a, b, c: kernel(a, b) - kernel(b, c), (have, lack, seen), study.seed)
-    smallest = min(len(others), len(positives))
-    return Edited(name, edited, made, smallest, apart, to_with, to_without, toward, near)
+    apart, to_with, to_without = (distances(*pair, context.seed) for pair in ((have, lack), (have, seen), (lack, seen)))
+    toward = jackknife(lambda a, b, c: kernel(a, b) - kernel(a, c), (have, lack, seen), context.seed)
+    near = jackknife(lambda a, b, c: kernel(a, b) - kernel(b, c), (have, lack, seen), context.seed)
+    return Edited(name, without, made, min(len(others), len(positives)), apart, to_with, to_without, toward, near)
 
 
-def edit(study: Study, x: Tensor, name: str) -> Tensor:
-    """Images with an attribute's logit brought to the median of those that have it; clamped to [-1, 1]."""
-    code = study.encode(x, study.explicit, f"manipulation: {name}")
-    changed = study.directions.edit(code, name, "median")
-    return study.model.decode(changed, sampling=study.explicit).cpu().clamp(-1, 1)
+def edit(context: EvaluationContext, x: Tensor, name: str, labelled: int) -> Tensor:
+    """Images with an attribute's logit set to the median of images that have the attribute; clamped to [-1, 1].
+
+    `labelled` is the number of training images that the directions are fitted to.
+    """
+    code = context.encode(x, context.explicit, f"manipulation: {name}")
+    changed = context.directions(labelled).edit(code, name, "median")
+    return context.model.decode(changed, sampling=context.explicit).cpu().clamp(-1, 1)
 
 
-def all_edited(study: Study, x: Tensor) -> Tensor:
-    """Each image with one attribute changed, the attributes taken in turn."""
-    names = list(study.directions.attributes_)
-    parts = [edit(study, x[place :: len(names)], name) for place, name in enumerate(names) if place < len(x)]
-    return torch.cat(parts)
+def edit_in_turn(context: EvaluationContext, x: Tensor, labelled: int) -> Tensor:
+    """Images with one attribute edited in each, taking the attributes in turn; see `edit`."""
+    names = list(context.directions(labelled).attributes_)
+    return torch.cat(
+        [edit(context, x[place :: len(names)], name, labelled) for place, name in enumerate(names) if place < len(x)]
+    )
 
 
-def _identity(study: Study, found: list[Edited]) -> Table:
-    """How much edited images are the same person, beside images that only went through the model, and others."""
-    network = study.identity
-    assert network is not None
+def _identity(context: EvaluationContext, network: FeatureNetwork, found: list[Edited]) -> Table:
+    """Identity kept by an edit, beside that of reconstructions and of different images."""
     rows: list[tuple[Cell, ...]] = []
     for one in found:
-        code = study.model.encode(one.without, study.explicit)
-        back = study.model.decode(code, sampling=study.explicit).cpu().clamp(-1, 1)
+        back = context.reconstruct(one.without, f"manipulation: {one.name}, unedited")
         others = (one.made, back, one.without.roll(1, 0))
         rows.append((one.name, *(mean(network.similarity(one.without, other)) for other in others)))
     header = ("attribute", "edited", "x_T and z_sem kept", "different images")
-    note = f"Cosine of {network.name} embeddings with the image itself. Means, bootstrap intervals."
+    note = f"Cosine similarity of {network.name} embeddings with the unedited image; means, bootstrap intervals."
     return Table("identity", f"{network.name} similarity", header, tuple(rows), note)
 
 
 def _enough(images: Images, name: str) -> bool:
     return len(images.having(name, 1)) >= LEAST and len(images.having(name, 0)) >= 2 * LEAST
+
+
+TASK = Task(
+    "manipulation",
+    "Manipulation",
+    "Tables 9, 10, Fig. 5",
+    manipulation,
+    Counts,
+    {6: "Edited images move toward those that have the attribute, and stay near those they came from"},
+)

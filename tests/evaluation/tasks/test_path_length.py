@@ -1,4 +1,4 @@
-"""Path length: of a linear decoder it has a closed form."""
+"""Path length, which has a closed form for a linear decoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffae.config import Sampling
 from diffae.errors import ConfigError, DataError
-from diffae.evaluation.path_length import path_length, squared_error
+from diffae.evaluation.tasks.interpolation import path_length, squared_error
 from diffae.model import Code, DiffusionAutoencoder
 
 

@@ -1,4 +1,4 @@
-"""What z_sem fixes: by a decoder whose variances are known."""
+"""The share that z_sem fixes, for images of known variances."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tiny import normal, tiny_model
 
 from diffae.config import Sampling
 from diffae.errors import DataError
-from diffae.evaluation.variation import Variation, fixed_share, variation
+from diffae.evaluation.tasks.variation import Variation, fixed_share, vary
 
 
 def test_shares_are_the_variances_put_in() -> None:
@@ -30,7 +30,7 @@ def test_images_that_x_T_does_not_change_are_fixed() -> None:
 
 def test_mean_and_deviation_are_over_x_T_alone() -> None:
     model, z_sem = tiny_model(), normal(2, 6)
-    found = variation(model, z_sem, 3, generator=torch.Generator().manual_seed(0), sampling=Sampling(2))
+    found = vary(model, z_sem, 3, generator=torch.Generator().manual_seed(0), sampling=Sampling(2))
     assert found.images.shape == (2, 3, 3, 16, 16)
     assert torch.equal(found.mean[1], found.images[1].mean(0))
     unit = ((found.images[0] + 1) / 2).clamp(0, 1)
@@ -39,6 +39,6 @@ def test_mean_and_deviation_are_over_x_T_alone() -> None:
 
 def test_too_few_are_refused() -> None:
     with pytest.raises(DataError, match="at least 2"):
-        variation(tiny_model(), normal(1, 6), 1, generator=torch.Generator())
+        vary(tiny_model(), normal(1, 6), 1, generator=torch.Generator())
     with pytest.raises(DataError, match="at least 2"):
         fixed_share(Variation(normal(1, 4, 3, 8, 8)))

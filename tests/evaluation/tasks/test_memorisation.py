@@ -9,7 +9,8 @@ from scipy.stats import mannwhitneyu
 from sklearn.neighbors import NearestNeighbors
 
 from diffae.errors import DataError
-from diffae.evaluation.memorisation import SIGNIFICANT, Comparison, copying, nearest
+from diffae.evaluation.tasks import memorisation
+from diffae.evaluation.tasks.memorisation import SIGNIFICANT, Comparison, Nearest, copying, nearest
 
 
 def vectors(count: int, seed: int, p: int = 12) -> torch.Tensor:
@@ -74,3 +75,14 @@ def test_the_verdict_is_corrected_for_the_number_of_measures() -> None:
     copy = compared(vectors(1000, 3)[:40], vectors(200, 2), vectors(1000, 3))
     assert copying([one, copy]) == pytest.approx(2 * copy.p_value)
     assert copying([one, one, one, one]) == min(1.0, 4 * one.p_value)
+
+
+def test_too_few_samples_do_not_show_that_none_are_copies() -> None:
+    def comparison(count: int) -> Comparison:
+        distances = np.stack([np.linspace(0.5, 0.9, count), np.ones(count)], axis=1)
+        near = Nearest(np.zeros((count, 2), np.int64), distances)
+        return Comparison(near, near)
+
+    verdicts = [memorisation._claim({"pixels": comparison(count)}, 0.5, count).verdict for count in (8, 200)]
+    assert verdicts == ["not decided", "shown"]
+    assert memorisation._claim({"pixels": comparison(200)}, 0.001, 200).verdict == "not shown"

@@ -1,4 +1,4 @@
-"""What an edit changes, on a model whose images show each number of z_sem in a place of its own."""
+"""What an edit changes, on a model whose images show each dimension of z_sem in its own stripe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffae.evaluation.edits import EditEffect, Reader, edit_effects, pixels
+from diffae.evaluation.context import EvaluationContext
+from diffae.evaluation.features import FeatureNetwork
+from diffae.evaluation.tasks import manipulation
+from diffae.evaluation.tasks.manipulation import EditEffect, Reader, edit_effects, pixels
 from diffae.latent.attributes import AttributeDirections
 from diffae.latent.codes import Code
 
@@ -83,3 +86,36 @@ def test_pixels_are_averaged_down() -> None:
     assert seen.shape == (1, 256)
     assert seen[0, 0] == pytest.approx((0 + 1 + 32 + 33) / 4)
     assert pixels(x[..., :8, :8]).shape == (1, 64)
+
+
+def test_edits_are_not_compared_with_the_images_they_came_from(
+    context: EvaluationContext, counts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The distance of a set from itself is below 0: an edit that does nothing would look nearer than near."""
+    given: list[Tensor] = []
+    monkeypatch.setattr(manipulation, "edit", lambda context, x, name, labelled: given.append(x) or x)
+    seen: list[Tensor] = []
+    monkeypatch.setattr(FeatureNetwork, "vectors", lambda self, x: seen.append(x) or x.mean((2, 3)).numpy())
+    manipulation._compare(context, context.need_features(), counts["manipulation"], "red")
+    _, others, made = seen
+    assert made is given[0]
+    assert not any(torch.equal(one, other) for one in made for other in others)
+
+
+def test_an_edit_that_does_nothing_does_not_show_the_claim(
+    context: EvaluationContext, counts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    sets = {"with": rng.normal(2, 1, (64, 4)), "without": rng.normal(0, 1, (64, 4)), "idle": rng.normal(0, 1, (64, 4)),
+            "moved": rng.normal(1, 1, (64, 4))}  # fmt: skip
+    monkeypatch.setattr(manipulation, "edit", lambda context, x, name, labelled: x)
+    found = {}
+    for made in ("idle", "moved"):
+        vectors = iter([sets["with"], sets["without"], sets[made]])
+        monkeypatch.setattr(FeatureNetwork, "vectors", lambda self, x, vectors=vectors: next(vectors))
+        found[made] = manipulation._compare(context, context.need_features(), counts["manipulation"], "red")
+    assert (found["idle"].holds, found["moved"].holds) == (None, True)
+    claim = manipulation._claim(list(found.values()))
+    assert claim.verdict == "partly shown"
+    assert claim.evidence == "red perhaps toward and near; red toward and near"
+    assert claim.reason.startswith("red: nearer by")

@@ -1,4 +1,4 @@
-"""Scores of foreign images: each rises for what it is a measure of."""
+"""Scores of out-of-distribution images: each rises with what it measures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tiny import images, normal, tiny_model
 
 from diffae.config import Sampling
 from diffae.errors import DataError
-from diffae.evaluation.outliers import mahalanobis, noise_scores, scores, shifted, textures
+from diffae.evaluation.tasks.out_of_distribution import mahalanobis, noise_scores, scores, shifted, textures
 from diffae.model import Code
 
 

@@ -1,4 +1,4 @@
-"""Detectors: of images that differ in frequencies, and of images that do not differ."""
+"""Detectors on images that differ in their frequencies, and on images that do not differ."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from rich.console import Console
 from tiny import normal
 from torch import Tensor
 
-from diffae.config import TrainingConfig
+from diffae.training.settings import TrainingConfig
 from diffae.errors import DataError
-from diffae.evaluation.detection import accuracy, convolutional_detector, frequency_detector, log_spectrum, quantised
+from diffae.evaluation.tasks.detection import (
+    accuracy,
+    convolutional_detector,
+    frequency_detector,
+    log_spectrum,
+    quantised,
+)
 
 
 def noise(count: int, seed: int) -> Tensor:
@@ -29,7 +35,7 @@ def training(images: int) -> TrainingConfig:
     return TrainingConfig(images=images, batch_size=8, learning_rate=3e-3, ema_decay=0.5, precision="float32")
 
 
-def test_both_detectors_tell_bright_or_smooth_images_from_others(tmp_path: Path) -> None:
+def test_both_detectors_separate_bright_or_smooth_images_from_others(tmp_path: Path) -> None:
     spectral = frequency_detector(noise(60, 1), smooth(60, 2))
     assert accuracy(spectral, noise(40, 3), smooth(40, 4)).mean() > 0.9
     console = Console(quiet=True)
@@ -39,7 +45,7 @@ def test_both_detectors_tell_bright_or_smooth_images_from_others(tmp_path: Path)
     np.testing.assert_allclose(network[1](real), network[0](real), atol=1e-5)  # read, not trained again
 
 
-def test_images_of_the_same_kind_are_told_by_chance() -> None:
+def test_images_of_the_same_kind_are_separated_by_chance_only() -> None:
     detect = frequency_detector(noise(200, 1), noise(200, 2))
     assert 0.35 < accuracy(detect, noise(200, 3), noise(200, 4)).mean() < 0.65
 

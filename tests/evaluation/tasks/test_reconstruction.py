@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from diffae.errors import DataError
-from diffae.evaluation.reconstruction import reconstruction_quality
+from diffae.evaluation.statistics import Estimate
+from diffae.evaluation.tasks import reconstruction
+from diffae.evaluation.tasks.reconstruction import Row, reconstruction_quality
 
 
 def pair(size: int = 32, channels: int = 3) -> tuple[Tensor, Tensor]:
@@ -80,3 +82,19 @@ def test_images_that_cannot_be_compared_are_refused() -> None:
 def test_torchvision_is_not_needed() -> None:
     reconstruction_quality(*pair())
     assert "torchvision" not in sys.modules
+
+
+def row(name: str, steps: int, *errors: float) -> Row:
+    one = Estimate(float(np.mean(errors)), 0.0, 9.0, len(errors))
+    return Row(name, steps, 1, 1.0, one, one, one, None, np.array(errors))
+
+
+def test_reconstruction_must_be_better_by_more_than_chance() -> None:
+    rows = [row(f"{whose}: x_T explicit", steps, *errors) for whose, steps, errors in (
+        ("ours", 10, (4.0, 4.1)), ("ours", 20, (0.9, 0.8)), ("ours", 100, (0.1, 0.2)),
+        ("DDIM", 10, (3.0, 3.1)), ("DDIM", 20, (2.0, 0.1)), ("DDIM", 100, (0.5, 0.6)),
+    )]  # fmt: skip
+    (claim,) = reconstruction._claims(rows)
+    assert claim.verdict == "partly shown"
+    assert "not significantly better at T = 10 and 20;" in claim.reason
+    assert "DDIM's error at T = 100 is first beaten at T = 100" in claim.reason

@@ -1,0 +1,31 @@
+"""Models with z_sem of several sizes, trained for the table or read from an earlier evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import tiny_model
+
+from diffae.config import ModelConfig
+from diffae.data.pack import Pack
+from diffae.evaluation.context import EvaluationContext
+from diffae.evaluation.tasks import capacity
+
+
+def test_capacity_trains_anew_on_other_images(
+    context: EvaluationContext, counts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained_on: list[int] = []
+
+    def train(pack: Pack, folder: Path, config: ModelConfig, *_: object, **__: object) -> bool:
+        trained_on.append(len(pack))
+        tiny_model(config).save_pretrained(folder)
+        return True
+
+    monkeypatch.setattr(capacity, "train_autoencoder", train)
+    for images in (context.train, context.train.first(100)):
+        list(capacity._trained(replace(context, train=images), counts["capacity"]))
+    assert trained_on == [120, 100]
