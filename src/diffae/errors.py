@@ -1,4 +1,4 @@
-"""What can go wrong, as one line each: the value received, the rule it breaks, and the remedy.
+"""Errors, each with a one-line message: the value received, the rule it breaks, and the remedy.
 
 The command line prints these without a traceback and exits with code 2.
 """
@@ -9,15 +9,15 @@ from typing import Any, get_args
 
 
 class DiffaeError(Exception):
-    """Base of every error a user can cause and mend."""
+    """Base of all errors that a user can cause and correct."""
 
 
 class ConfigError(DiffaeError, ValueError):
-    """A setting has a value its rule forbids."""
+    """A setting has a forbidden value."""
 
 
 class DataError(DiffaeError, ValueError):
-    """Images, labels or codes cannot be used as given."""
+    """Images, labels or codes cannot be used."""
 
 
 class CheckpointError(DiffaeError):
@@ -25,7 +25,7 @@ class CheckpointError(DiffaeError):
 
 
 class TrainingError(DiffaeError):
-    """Training cannot go on (a loss that is not finite, a full disk)."""
+    """Training cannot continue (a loss that is not finite, a full disk)."""
 
 
 def require(ok: bool, name: str, value: object, rule: str) -> None:
@@ -35,5 +35,5 @@ def require(ok: bool, name: str, value: object, rule: str) -> None:
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:
-    """Raise `ConfigError` unless `value` is one of the alternatives of the `Literal` type `choices`."""
+    """Raise `ConfigError` unless `value` is one of those that the `Literal` type `choices` allows."""
     require(value in get_args(choices), name, value, f"choose one of {', '.join(map(str, get_args(choices)))}")

@@ -1,4 +1,4 @@
-"""From labels to what attribute directions are fitted to: one list of values per direction."""
+"""Labels as targets of attribute directions: one array of values per direction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffae.latent.probes import LEAST_NUMBERS, LEAST_OF_CLASS
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Target:
     """The values that one direction is fitted to."""
 
     name: str
@@ -30,12 +30,12 @@ class Wanted:
         """Whether the values are 0 and 1."""
         return self.kind != "number"
 
-    def of(self, rows: Int64[np.ndarray, " k"]) -> Wanted:
-        """The same of some of the images."""
+    def of(self, rows: Int64[np.ndarray, " k"]) -> Target:
+        """The same for some of the images."""
         return replace(self, values=self.values[rows])
 
     def problem(self) -> str | None:
-        """Why no direction can be fitted to these values, with the remedy; None where one can."""
+        """Why no direction can be fitted to these values, with the remedy; None if one can."""
         known = self.values[~np.isnan(self.values)]
         remedy = "label more images or remove the column"
         if len(known) == 0:
@@ -56,44 +56,44 @@ class Wanted:
         return None
 
 
-def wanted_from(labels: LabelTable | Mapping[str, Any] | Sequence[Wanted], count: int) -> list[Wanted]:
-    """What to fit, of labels of so many images.
+def targets_from(labels: LabelTable | Mapping[str, Any] | Sequence[Target], count: int) -> list[Target]:
+    """The targets in labels of `count` images.
 
     Raises:
-        DataError: labels of another number of images, none at all, or a column that no direction can be fitted to.
+        DataError: labels of another number of images, no column, or a column that no direction can be fitted to.
     """
-    wanted = split_columns(labels) if isinstance(labels, (LabelTable, Mapping)) else list(labels)
-    if not wanted:
+    targets = split_columns(labels) if isinstance(labels, (LabelTable, Mapping)) else list(labels)
+    if not targets:
         raise DataError("labels have no column: at least one attribute is needed; add one")
-    for one in wanted:
+    for one in targets:
         if len(one.values) != count:
             raise DataError(
                 f"attribute {one.name!r} has {len(one.values)} values for {count} images; give one for each"
             )
         if problem := one.problem():
             raise DataError(problem)
-    return wanted
+    return targets
 
 
-def split_columns(labels: LabelTable | Mapping[str, Any]) -> list[Wanted]:
-    """One for each column, of a column of classes one for each class."""
+def split_columns(labels: LabelTable | Mapping[str, Any]) -> list[Target]:
+    """One target per column, and for columns of classes one per class."""
     if isinstance(labels, LabelTable):
         columns = [(name, labels.column(name), labels.kinds[name], labels.classes.get(name)) for name in labels.columns]
     else:
         columns = [(str(name), *_understand(str(name), values)) for name, values in labels.items()]
-    wanted = []
+    targets = []
     for name, values, kind, classes in columns:
         if classes is None:
-            wanted.append(Wanted(name, kind, name, values))
+            targets.append(Target(name, kind, name, values))
             continue
         for code, word in enumerate(classes):
             chosen = np.where(np.isnan(values), np.nan, values == code)
-            wanted.append(Wanted(f"{name}:{word}", kind, name, chosen))
-    return wanted
+            targets.append(Target(f"{name}:{word}", kind, name, chosen))
+    return targets
 
 
 def _understand(name: str, given: Any) -> tuple[Float64[np.ndarray, " n"], str, tuple[str, ...] | None]:
-    """Values, kind and classes of a plain list or array, as `LabelTable.read` would tell them of a file."""
+    """Values, kind and classes of a plain list or array, by the rules of `LabelTable.read`."""
     values = np.asarray(given)
     if values.ndim != 1:
         raise DataError(f"attribute {name!r} has values of shape {values.shape}: must be one for each image")
@@ -104,7 +104,7 @@ def _understand(name: str, given: Any) -> tuple[Float64[np.ndarray, " n"], str, 
     try:
         values = values.astype(np.float64)
     except (TypeError, ValueError):
-        raise DataError(f"attribute {name!r} must hold numbers alone, or words alone; correct it") from None
+        raise DataError(f"attribute {name!r} must hold either numbers or words; correct it") from None
     known = set(np.unique(values[~np.isnan(values)]).tolist())
     if known and (known <= {0.0, 1.0} or known <= {-1.0, 1.0}):
         return np.where(values == -1, 0.0, values), "binary", None

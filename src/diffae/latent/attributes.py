@@ -1,9 +1,9 @@
-"""Attribute directions: what a person calls a thing, as a direction of z_sem (paper Section 5.3, Appendix A.2).
+"""Attribute directions: linear classifiers and regressions on z_sem, and edits along them (Section 5.3).
 
-One linear reading per attribute, of z_norm: z_sem less its mean, over its standard deviation. An edit moves z_norm and
-keeps x_T. As published it moves along the reading's weight vector w. By default it moves along C w instead, C the
-covariance of z_norm: that is how images differ, all in all, whose readings differ. Where z_sem hardly varies in most
-directions, w lies mostly in those, and moving along it changes the reading but not the image (docs/attributes.md).
+Each attribute has one linear probe on z_norm, which is z_sem with zero mean and unit variance. An edit moves z_norm and
+keeps x_T: as published, along the probe's weight vector w (Eq. 11); by default along C w, where C is the covariance of
+z_norm. C w is the average difference between images whose readings differ. If z_sem hardly varies in most directions,
+w lies mostly in those, and moving along it changes the reading but not the image (docs/attributes.md).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from diffae import checkpoint
 from diffae.checkpoint import Fingerprint
 from diffae.data.labels import LabelTable
 from diffae.errors import CheckpointError, ConfigError, DataError
-from diffae.latent.attribute_labels import Wanted, wanted_from
+from diffae.latent.attribute_labels import Target, targets_from
 from diffae.latent.codes import Code
 from diffae.latent.probes import Plane, Score, fit_plane
 
@@ -33,36 +33,36 @@ ATTRIBUTES = "attributes.safetensors"
 _FORMAT, _VERSION = "diffae_attributes", "1"
 _TENSORS = ("mean", "std", "weights", "moves", "intercepts", "medians")
 _RANK = 1e-10  # of the largest effect: less is rounding, as where two attributes are the same
-_LEAST_LEFT = 0.02  # of what a direction was, once others are held; less is rounding
+_LEAST_LEFT = 0.02  # of a direction's length that must remain when others are held; less is rounding
 
 Strength = float | str
-"""How far an edit goes, see `AttributeDirections.edit`."""
+"""How far to edit; see `AttributeDirections.edit`."""
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """What is known of one direction."""
+    """Facts about one direction."""
 
     name: str
-    """The column, or "column:class" for one class of several."""
+    """The label column, or "column:class" for one of several classes."""
     kind: str
     """One of "binary", "number" and "class"."""
     column: str
     n: int
     """Images whose value is known."""
     positives: int | None
-    """How many of them have the attribute; None of a number."""
+    """How many of them have the attribute; None for numbers."""
     score: Score
-    """How well it is read from z_sem of images held out."""
+    """How well it is predicted from z_sem of held-out images."""
 
     @property
     def binary(self) -> bool:
-        """Whether its reading is a logit."""
+        """Whether the reading is a logit."""
         return self.kind != "number"
 
 
 class AttributeDirections:
-    """Linear readings of z_sem that can be moved along. Fit them, or `load` them from a run folder.
+    """Linear probes on z_sem, and edits along their directions. Fit them, or `load` them from a run folder.
 
     Attributes:
         names_: the directions' names, in order.
@@ -70,9 +70,9 @@ class AttributeDirections:
         attributes_: an `Attribute` for each name.
         mean_, std_: (d,) of the fitted codes: z_norm = (z_sem - mean_) / std_.
         weights_: (k, d) and
-        intercepts_: (k,) of the readings of z_norm: logits, or values of numbers.
+        intercepts_: (k,) of the probes on z_norm, which give logits, or values of numbers.
         moves_: (k, d) weights_ times the covariance of z_norm: the covariance of each reading with z_norm.
-        medians_: (k,) median logit of the images that have the attribute; NaN for numbers, and where it is not known.
+        medians_: (k,) median logit of the images that have the attribute; NaN for numbers, and where unknown.
     """
 
     attributes_: dict[str, Attribute]
@@ -88,37 +88,36 @@ class AttributeDirections:
     def fit(
         self,
         z_sem: Float[Tensor, "n d"] | Float[np.ndarray, "n d"],
-        labels: LabelTable | Mapping[str, Any] | Sequence[Wanted],
+        labels: LabelTable | Mapping[str, Any] | Sequence[Target],
         *,
         progress: Callable[[int], None] | None = None,
     ) -> AttributeDirections:
-        """Fit a reading to every column.
+        """Fit a probe to every column.
 
-        Binary columns get logistic regression, numbers ridge regression, columns of several classes one logistic
-        regression per class, against the others. Both sides count the same, however rare one is; unknown values are
-        left out; the regularisation is chosen by cross-validation. `Attribute.score` is of a fifth of the images,
-        held out; the reading itself is then fitted to all.
+        Binary columns get logistic regression, numbers ridge regression, and columns of several classes one logistic
+        regression per class against the others. Classes are weighted equally; unknown values are ignored; the
+        regularisation is chosen by cross-validation. `Attribute.score` is measured on a held-out fifth of the images;
+        the probe itself is then fitted to all.
 
         Args:
             z_sem: codes of n images.
-            labels: a table whose rows are those images (see `LabelTable.for_images`), or for each name n values:
-                0 and 1 (or -1 and 1, or bool), numbers, or words. NaN is unknown. Or some of what `split_columns`
-                makes of these.
+            labels: a table whose rows are these images (see `LabelTable.for_images`); or n values for each name: 0
+                and 1 (or -1 and 1, or bool), numbers, or words, where NaN is unknown; or targets from `split_columns`.
             progress: called with the number of attributes done so far.
         Raises:
-            DataError: codes that are not finite, labels of other length, a column with one class, with fewer than 5
-                examples of one, with fewer than 10 numbers or with constant numbers.
+            DataError: codes that are not finite; labels of another length; a column with only one class, with fewer
+                than 5 examples of a class, with fewer than 10 numbers, or with constant numbers.
         """
         z = _as_array(z_sem)
         if z.ndim != 2 or len(z) == 0 or not np.isfinite(z).all():
             raise DataError(f"z_sem has shape {z.shape}: must be (images, d) and finite; encode the images again")
-        wanted = wanted_from(labels, len(z))
+        targets = targets_from(labels, len(z))
         self.mean_ = z.mean(axis=0, dtype=np.float64)
         std = z.std(axis=0, dtype=np.float64)
         self.std_ = np.where(std > 0, std, 1.0)
         x = self.normalise(z)
         planes, medians, self.attributes_ = [], [], {}
-        for done, one in enumerate(wanted, 1):
+        for done, one in enumerate(targets, 1):
             plane, median, attribute = self._fit_one(x, one)
             planes.append(plane)
             medians.append(median)
@@ -132,13 +131,13 @@ class AttributeDirections:
         return self
 
     @staticmethod
-    def _fit_one(x: Float64[np.ndarray, "n d"], wanted: Wanted) -> tuple[Plane, float, Attribute]:
-        known = np.flatnonzero(~np.isnan(wanted.values))
-        x, y = x[known], wanted.values[known]
-        plane, score = fit_plane(x, y, binary=wanted.binary)
-        median = float(np.median(plane.read(x[y == 1]))) if wanted.binary else math.nan
-        positives = int(y.sum()) if wanted.binary else None
-        return plane, median, Attribute(wanted.name, wanted.kind, wanted.column, len(y), positives, score)
+    def _fit_one(x: Float64[np.ndarray, "n d"], target: Target) -> tuple[Plane, float, Attribute]:
+        known = np.flatnonzero(~np.isnan(target.values))
+        x, y = x[known], target.values[known]
+        plane, score = fit_plane(x, y, binary=target.binary)
+        median = float(np.median(plane.read(x[y == 1]))) if target.binary else math.nan
+        positives = int(y.sum()) if target.binary else None
+        return plane, median, Attribute(target.name, target.kind, target.column, len(y), positives, score)
 
     @property
     def names_(self) -> tuple[str, ...]:
@@ -164,11 +163,11 @@ class AttributeDirections:
         return (z_sem - self.mean_) / self.std_
 
     def read(self, z_sem: Float[Tensor, "n d"] | Float[np.ndarray, "n d"]) -> Float64[np.ndarray, "n k"]:
-        """For each image and attribute the logit (of 1 against 0, as if both were as frequent), or the number."""
+        """For each image and attribute the logit (of 1 against 0, classes equally frequent), or the number."""
         return self.normalise(_as_array(z_sem)) @ self.weights_.T + self.intercepts_
 
     def index(self, name: str) -> int:
-        """The place of an attribute in `names_`.
+        """The position of an attribute in `names_`.
 
         Raises:
             ConfigError: no such attribute; suggests the nearest name.
@@ -177,7 +176,7 @@ class AttributeDirections:
             lowered = {known.lower(): known for known in self.names_}
             near = difflib.get_close_matches(name.lower(), lowered, 1, 0.5)
             remedy = f"did you mean {lowered[near[0]]!r}?" if near else f"choose from {', '.join(self.names_)}"
-            raise ConfigError(f"attribute {name!r} is not among those fitted; {remedy}")
+            raise ConfigError(f"attribute {name!r} is not among the fitted ones; {remedy}")
         return self.names_.index(name)
 
     # ------------------------------------------------------------------ editing
@@ -188,27 +187,23 @@ class AttributeDirections:
         """The code with one attribute changed; x_T is kept.
 
         Args:
-            code: of one or several images; each is changed.
+            code: of one or several images, all of which are edited.
             name: the attribute.
-            strength: for binary attributes and classes, a number s: a step of length s·sqrt(d) in z_norm; "median":
-                until the logit is the median of the images that have the attribute (Eq. 11); "p=0.9": until the
-                probability is 0.9. For number attributes the value to reach.
-            hold: names of other attributes whose readings must not change: what would change them is removed from
-                the direction (a conditional direction).
-            published: move along the weight vector itself.
+            strength: for binary attributes and classes, a number s for a step of length s·sqrt(d) in z_norm (Eq. 11);
+                "median" to reach the median logit of the images that have the attribute; "p=0.9" to reach a
+                probability of 0.9. For number attributes the value to reach.
+            hold: other attributes whose readings must not change; the direction is made conditional on them.
+            published: move along the weight vector itself, as the paper does.
         Raises:
             ConfigError: an unknown name, or a strength that is not finite or not of this kind.
-            DataError: codes of another size, or a direction of which holding the others leaves nothing.
+            DataError: codes of another size, or a direction of which nothing is left when the others are held.
         """
         return self.edit_all(code, {name: strength}, hold=hold, published=published)
 
     def edit_all(
         self, code: Code, changes: Mapping[str, Strength], *, hold: Collection[str] = (), published: bool = False
     ) -> Code:
-        """As `edit`, with several attributes at once.
-
-        Steps are added up; then those that have a value to reach get there together, each by its direction.
-        """
+        """As `edit`, for several attributes at once: all steps, then all targets together."""
         if code.z_sem is None:
             raise DataError("the code has no z_sem: attributes change z_sem; use a model with an encoder")
         z = self.normalise(_as_array(code.z_sem).astype(np.float64))
@@ -227,25 +222,25 @@ class AttributeDirections:
         return replace(code, z_sem=moved.to(code.z_sem))
 
     def direction(self, name: str, hold: Collection[str] = (), *, published: bool = False) -> Float64[np.ndarray, " d"]:
-        """Where z_norm goes with an attribute, without what would change the readings of the attributes held.
+        """The direction of an attribute in z_norm, made orthogonal in effect to the attributes held.
 
         Raises:
             ConfigError: an unknown name, or one that is both changed and held.
-            DataError: holding the others leaves less than a fiftieth of it.
+            DataError: less than a fiftieth of it is left when the others are held.
         """
         moves, row, held = self.weights_ if published else self.moves_, self.index(name), list(map(self.index, hold))
         if row in held:
             raise ConfigError(f"attribute {name!r} is both changed and held; drop one of the two")
         if not held:
             return moves[row]
-        effect = moves @ self.weights_.T  # on the readings; symmetric
+        effect = moves @ self.weights_.T  # of moving along one attribute on the reading of another; symmetric
         left = moves[row] - effect[row, held] @ np.linalg.pinv(effect[np.ix_(held, held)], rcond=_RANK) @ moves[held]
         if left @ self.weights_[row] < _LEAST_LEFT**2 * effect[row, row]:
             raise DataError(f"direction {name!r}: nothing is left of it when {', '.join(hold)} must stay; hold fewer")
         return left
 
     def others(self, changed: Collection[str]) -> tuple[str, ...]:
-        """All attributes but these, and but other classes of the same columns."""
+        """All attributes except these and other classes of the same columns."""
         columns = {self.attributes_[name].column for name in changed}
         return tuple(name for name, attribute in self.attributes_.items() if attribute.column not in columns)
 
@@ -254,7 +249,7 @@ class AttributeDirections:
         row, binary = self.index(name), self.attributes_[name].binary
         if binary and strength == "median":
             if math.isnan(self.medians_[row]):
-                raise ConfigError(f"strength of {name} is 'median': it is not known of imported ones; give a number")
+                raise ConfigError(f"strength of {name} is 'median': unknown for imported attributes; give a number")
             return None, float(self.medians_[row])
         if binary and isinstance(strength, str) and strength.startswith("p="):
             p = _number(name, strength[2:])
@@ -269,7 +264,7 @@ class AttributeDirections:
     # ------------------------------------------------------------------ on disk
 
     def save(self, folder: str | Path, fingerprint: str) -> None:
-        """Write attributes.safetensors into a run folder, whole or not at all.
+        """Write attributes.safetensors into a run folder, atomically.
 
         Args:
             folder: the run folder.
@@ -286,13 +281,13 @@ class AttributeDirections:
 
         Args:
             folder: a run folder.
-            fingerprint: of the model they are to be used with; None does not ask.
+            fingerprint: of the model that will use them; None skips the check.
         Raises:
             CheckpointError: none there, damaged, or of another model.
         """
         path = Path(folder) / ATTRIBUTES
         if not path.is_file():
-            how = f"`diffae fit-attributes {folder} --labels labels.csv`"
+            how = f"`diffae attributes fit {folder} --labels labels.csv`"
             raise CheckpointError(f"{folder} has no attributes yet: fit some with {how}")
         tensors, texts = checkpoint.read_tensors(path)
         if fingerprint is not None and not fingerprint.matches(texts.get("model")):

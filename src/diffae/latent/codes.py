@@ -1,6 +1,6 @@
-"""Codes of images, in memory and as one safetensors file: z_sem, x_T where wanted, and what decoding them needs.
+"""Codes of images, in memory and as one safetensors file: z_sem, optionally x_T, and what decoding needs.
 
-Tensors: `z_sem` (n, d), `x_T` and `x_below` (n, c, size, size), `residual` (n,), `calls` (n,), each where there is one.
+Tensors: `z_sem` (n, d), `x_T` and `x_below` (n, c, size, size), `residual` (n,), `calls` (n,), each if there is one.
 Metadata, as JSON: `names`, `model` (the fingerprint of the model that made them), `sampling`, `origins` where known.
 """
 
@@ -30,7 +30,7 @@ _TENSORS = ("z_sem", "x_T", "residual", "calls", "x_below")
 
 @dataclass(frozen=True)
 class Code:
-    """What an image becomes: the semantic and the stochastic code.
+    """The semantic and the stochastic code of a batch of images.
 
     Attributes:
         z_sem: (b, d); None for a model without an encoder.
@@ -52,7 +52,7 @@ class Code:
         return 0 if first is None else len(first)
 
     def __getitem__(self, rows: int | slice | Tensor) -> Code:
-        """The code of one image, or of some; always with the batch dimension."""
+        """The codes of some images, or of one; the batch dimension is kept."""
         if isinstance(rows, int):
             rows = slice(rows, rows + 1 or None)
         columns = (getattr(self, field.name) for field in fields(self))
@@ -124,15 +124,15 @@ class StoredCodes:
     """Codes of n images, in the order of their names."""
 
     names: list[str]
-    """Where each came from: the path in the folder or archive, or the row of the array."""
+    """The path in the folder or archive, or the row of the array."""
     model: str
     """`DiffusionAutoencoder.fingerprint()` of the model they belong to."""
     sampling: Sampling
     """How x_T was found, and so how it must be decoded."""
     z_sem: Float[Tensor, "n d"] | None = None
-    """Semantic codes; None of a model without an encoder."""
+    """Semantic codes; None for a model without an encoder."""
     x_T: Float[Tensor, "n c h w"] | None = None
-    """Stochastic codes, where they were asked for."""
+    """Stochastic codes, if they were encoded."""
     residual: Float[Tensor, " n"] | None = None
     """Residual of exact inversion (see `diffae.Code`)."""
     calls: Int[Tensor, " n"] | None = None
@@ -140,7 +140,7 @@ class StoredCodes:
     x_below: Float[Tensor, "n c h w"] | None = None
     """The state below x_T, of BDIA."""
     origins: Sequence[ImageMetadata | None] = ()
-    """What the file of each image says beside its samples, so that decoded images are written like it; or nothing."""
+    """Metadata of each image's file, with which decoded images are written; empty if unknown."""
 
     def check_model(self, fingerprint: Fingerprint, path: Path) -> None:
         """Raise `CheckpointError` unless the model of this fingerprint made these codes."""
@@ -180,11 +180,11 @@ def load_codes(path: str | Path) -> StoredCodes:
     if texts.get(_FORMAT) != _VERSION:
         raise CheckpointError(f"{path} holds no codes: name a codes file made by this version of `diffae encode`")
     try:
-        names, sampling = (
-            json.loads(texts["names"]),
-            from_dict(Sampling, json.loads(texts["sampling"])),
+        names = json.loads(texts["names"])
+        sampling = from_dict(Sampling, json.loads(texts["sampling"]))
+        origins = tuple(
+            origin and from_dict(ImageMetadata, origin) for origin in json.loads(texts.get("origins", "[]"))
         )
-        origins = tuple(origin and from_dict(ImageMetadata, origin) for origin in json.loads(texts.get("origins", "[]")))
         codes = StoredCodes(names, texts["model"], sampling, **tensors, origins=origins)
     except (KeyError, ValueError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): encode the images again") from error

@@ -1,6 +1,6 @@
-"""Directions of z_sem that need no labels: those in which images vary most, and those that the decoder shows most.
+"""Unsupervised directions of z_sem: those of largest variance, and those with the largest visible effect.
 
-A direction is a vector in the units of z_sem, one standard deviation long: of the images, along it.
+A direction is a vector in the units of z_sem, with the length of one standard deviation of the images along it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from diffae.errors import ConfigError, DataError
 from diffae.latent.codes import Code
 
 SPANNED = 32
-"""Principal directions within which `most_visible` looks: each costs two decoded images for each code."""
+"""Principal directions that `most_visible` combines: each costs two decoded images per code."""
 
 
 class Decodes(Protocol):
@@ -32,12 +32,12 @@ class Decodes(Protocol):
 
 @dataclass(frozen=True)
 class Directions:
-    """Directions, the foremost first."""
+    """Directions in descending order."""
 
     vectors: Float64[np.ndarray, "k d"]
     """Steps of one standard deviation, in the units of z_sem."""
     shares: Float64[np.ndarray, " k"]
-    """What part of all variance, or of all visible change, each has."""
+    """Fraction of all variance, or of all visible change, of each."""
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -47,7 +47,7 @@ class Directions:
 
 
 def with_z_sem(code: Code, z_sem: Float[Tensor, "k d"]) -> Code:
-    """The code of one image with each of several z_sem in place of its own."""
+    """The code of one image with its z_sem replaced by each of several."""
     return replace(code[torch.zeros(len(z_sem), dtype=torch.long)], z_sem=z_sem)
 
 
@@ -65,7 +65,7 @@ def principal_directions(z_sem: Float[np.ndarray, "n d"], count: int) -> Directi
         raise DataError(f"{n} images: {count} principal directions need at least {count + 1}; add images or ask fewer")
     std = z_sem.std(axis=0, dtype=np.float64)
     z_norm = (z_sem - z_sem.mean(axis=0, dtype=np.float64)) / np.where(std > 0, std, 1.0)
-    variances, vectors = np.linalg.eigh(z_norm.T @ z_norm / n)  # rising
+    variances, vectors = np.linalg.eigh(z_norm.T @ z_norm / n)  # ascending
     variances, vectors = np.maximum(variances[::-1], 0), vectors.T[::-1]
     steps = vectors * np.sqrt(variances)[:, None] * std
     return Directions(steps[:count], variances[:count] / variances.sum())
@@ -79,15 +79,15 @@ def most_visible(
     sampling: Sampling | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Directions:
-    """The directions within the span of others whose steps change the decoded image most.
+    """The directions within a span whose steps change the decoded image most.
 
-    With D the change of the image per step along each of the given directions (central difference of decoding one
-    standard deviation to both sides, x_T kept), these are the eigenvectors of the mean of D'D over the codes.
+    Let D be the change of the image per step along each of the given directions (central difference over one standard
+    deviation to both sides, at the same x_T). The result are the eigenvectors of the mean of D'D over the codes.
 
     Args:
         model: decodes.
-        code: of a few images, z_sem and x_T.
-        within: the directions they are made of.
+        code: z_sem and x_T of a few images.
+        within: directions that span the search space.
         sampling: how to decode.
         progress: called with the number of codes done so far.
     """
@@ -101,5 +101,5 @@ def most_visible(
         total += change @ change.T
         if progress:
             progress(row + 1)
-    changes, mixtures = np.linalg.eigh(total)  # rising
+    changes, mixtures = np.linalg.eigh(total)  # ascending
     return Directions(mixtures.T[::-1] @ within.vectors, changes[::-1] / changes.sum())

@@ -1,4 +1,4 @@
-"""New images of a class that a few examples show: a latent classifier on the prior's draws (paper Section 5.6)."""
+"""Few-shot conditional sampling: rejection of the prior's samples by a latent classifier (paper Section 5.6)."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from diffae.latent.probes import LEAST_OF_CLASS, fit_plane
 
 DRAWN_AT_ONCE = 512
 RAREST = 1e-3
-"""A class that is surely (95 %) rarer than this among the prior's draws is given up."""
+"""Sampling stops when a class is, with 95 % confidence, rarer than this among the prior's samples."""
 
 
 class LatentClassifier:
-    """p(c | z_sem): logistic regression on normalised z_sem, in which both sides count the same.
+    """p(c | z_sem): logistic regression on normalised z_sem, with classes weighted equally.
 
-    With negatives it is the paper's binary classifier. With unlabelled codes instead it is its positive-unlabelled
-    one: weighing the few positives as much as the many unlabelled is what oversampling them comes to.
+    With negatives it is the paper's binary classifier, with unlabelled codes in their place the positive-unlabelled
+    one: weighting the few positives like the many unlabelled is equivalent to oversampling them.
 
     Args:
-        prior: whose draws will be classified; normalises.
+        prior: whose samples will be classified; it normalises z_sem.
     """
 
     def __init__(self, prior: LatentPrior) -> None:
         self.prior = prior
 
     def fit(self, like: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> LatentClassifier:
-        """Learn from z_sem of examples, and of images that are not like them, or of which nothing is known.
+        """Fit to z_sem of examples, and of images that are not like them or are unlabelled.
 
-        Sets `plane_` and `score_`, the AUROC of one fitted without a fifth of the examples, on that fifth.
+        Sets `plane_`, and `score_`, the AUROC on a fifth of the examples of a classifier fitted without it.
 
         Raises:
             DataError: fewer than 5 of either.
         """
-        for what, codes in (("positive examples", like), ("images to tell them from", others)):
+        for what, codes in (("positive examples", like), ("images to compare them with", others)):
             if len(codes) < LEAST_OF_CLASS:
                 raise DataError(f"{len(codes)} {what} are too few: give at least {LEAST_OF_CLASS}")
         z_norm = self._normalised(torch.cat([like, others.to(like.device)]))
@@ -61,13 +61,13 @@ class LatentClassifier:
 
 @dataclass(frozen=True)
 class Accepted:
-    """Draws from the prior that a classifier kept."""
+    """Samples of the prior that a classifier accepted."""
 
     z_sem: Float[Tensor, "count d"]
     kept: int
-    """How many were kept in all, those beyond `count` included."""
+    """Number accepted in all, including those beyond `count`."""
     drawn: int
-    """How many were drawn."""
+    """Number drawn."""
 
 
 def sample_like(
@@ -80,16 +80,16 @@ def sample_like(
     generator: torch.Generator | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Accepted:
-    """z_sem of a class, by rejection: of those with p(c | z_sem) of at least 1/2, each is kept with that probability.
+    """z_sem of a class by rejection: samples with p = p(c | z_sem) >= 1/2 are accepted with probability p.
 
     Args:
-        prior, steps, truncation, generator: see `LatentPrior.sample`; the generator decides on keeping, too.
-        classifier: what the class is.
-        count: how many to find.
+        prior, steps, truncation, generator: see `LatentPrior.sample`; the generator also decides on acceptance.
+        classifier: defines the class.
+        count: number of samples.
         progress: called with the number found so far.
 
     Raises:
-        DataError: the class is too rare: with 95 % confidence fewer than 1 in 1,000 draws are kept.
+        DataError: the class is too rare: with 95 % confidence fewer than 1 in 1,000 samples are accepted.
     """
     from scipy.stats import chi2
 
@@ -103,10 +103,8 @@ def sample_like(
         kept, drawn = kept + int(chosen.sum()), drawn + len(p)
         if progress:
             progress(min(kept, count))
-        most = float(chi2.ppf(0.95, 2 * (kept + 1))) / 2  # upper limit of the expected number, by Poisson's law
+        most = float(chi2.ppf(0.95, 2 * (kept + 1))) / 2  # upper confidence limit of a Poisson mean
         if kept < count and most < RAREST * drawn:
-            what = f"{kept} of {drawn:,} z_sem drawn were kept, so fewer than {RAREST:.1%} are of this class"
-            raise DataError(
-                f"{what}: it is too rare for this prior; give examples nearer to what the model was trained on"
-            )
+            what = f"{kept} of {drawn:,} z_sem drawn were accepted, so fewer than {RAREST:.1%} are of this class"
+            raise DataError(f"{what}: it is too rare for this prior; give examples closer to the training images")
     return Accepted(torch.cat(parts)[:count], kept, drawn)

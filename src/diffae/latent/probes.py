@@ -1,7 +1,7 @@
-"""Linear readings of vectors: the hyperplane that tells an attribute best, and how well it does on vectors held out.
+"""Linear probes: logistic and ridge regression on vectors, with their score on held-out vectors.
 
-Everywhere x is (n, d) of about zero mean and unit variance, and y (n,), 0 and 1 or numbers, without NaN. Logistic
-regression and ridge regression are scikit-learn's; a class counts by itself, however rare it is.
+Throughout, x is (n, d) of about zero mean and unit variance, and y is (n,), 0 and 1 or numbers, without NaN. The
+regressions are scikit-learn's, with classes weighted equally.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 LEAST_OF_CLASS = 5
-"""Fewer examples of 0 or of 1 are not enough to fit, to choose the regularisation, and to test."""
+"""Fewest examples of 0 and of 1 to fit, to choose the regularisation and to test."""
 LEAST_NUMBERS = 10
-"""Fewer known numbers are not enough."""
+"""Fewest known numbers."""
 
-_PENALTIES = np.logspace(-2, 4, 7)  # of half the squared weight, against the sum of the losses
+_PENALTIES = np.logspace(-2, 4, 7)  # weight of half the squared norm against the sum of the losses
 _RIDGE_PENALTIES = np.logspace(-1, 5, 7)
 _FOLDS = 3
-_CHOSEN_ON = 2500  # examples of each class, on which the regularisation is chosen; of numbers, twice as many
+_CHOSEN_ON = 2500  # examples per class on which the regularisation is chosen; twice as many numbers
 _HELD_OUT = 0.2
 _RESAMPLES = 1000
-_Z = 1.959964  # of a 95 % interval
+_Z = 1.959964  # standard normal quantile of a 95 % interval
 
 Row = Float[np.ndarray, " n"]
 Rows = Float[np.ndarray, "n d"]
@@ -44,7 +44,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class Score:
-    """How well a reading does on examples that took no part in it."""
+    """How well a probe predicts held-out examples."""
 
     measure: Literal["AUROC", "R2"]
     value: float
@@ -56,10 +56,10 @@ class Score:
 
 
 def fit_plane(x: Rows, y: Row, *, binary: bool) -> tuple[Plane, Score]:
-    """The plane fitted to all examples, and the score of one fitted without a fifth of them, on that fifth.
+    """The probe fitted to all examples, and the score on a fifth of them of one fitted without that fifth.
 
-    The regularisation is chosen by cross-validation outside the fifth: by log-loss, both classes counting the same
-    (so that logits are calibrated, for classes equally frequent), or by squared error.
+    The regularisation is chosen by cross-validation outside the fifth: by log-loss with classes weighted equally, so
+    that logits are calibrated for equally frequent classes, or by squared error.
     """
     rng = np.random.default_rng(0)
     held = _hold_out(y, rng, binary=binary)
@@ -73,10 +73,10 @@ def fit_plane(x: Rows, y: Row, *, binary: bool) -> tuple[Plane, Score]:
 
 
 def fit_binary(x: Rows, y: Row, penalty: float) -> Plane:
-    """Logistic regression in which both classes count the same, by Newton's method.
+    """Logistic regression with classes weighted equally, by Newton's method.
 
-    Examples are weighted so that the two classes together count as twice the harmonic mean of their numbers: so a
-    penalty means the same whatever their numbers are.
+    The total weight is twice the harmonic mean of the class sizes, so that a penalty has the same meaning at any ratio
+    of classes.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -97,7 +97,7 @@ def fit_number(x: Rows, y: Row, penalty: float) -> Plane:
 
 
 def auroc(logits: Row, y: Row) -> Score:
-    """Area under the ROC curve with its 95 % interval (Newcombe 2006, method 5), which is never empty."""
+    """Area under the ROC curve with its 95 % interval (Newcombe 2006, method 5), of positive width even at 0 and 1."""
     from scipy.optimize import brentq
     from sklearn.metrics import roc_auc_score
 
@@ -106,7 +106,7 @@ def auroc(logits: Row, y: Row) -> Score:
     pairs, others = ones * (len(y) - ones), len(y) / 2 - 1
 
     def beyond(sign: float) -> Callable[[float], float]:
-        """How far the observed area lies beyond the end of what a true area would give."""
+        """Distance of the observed area from the end of the interval that a true area would give."""
 
         def function(true: float) -> float:
             spread = 1 + others * ((1 - true) / (2 - true) + true / (1 + true))
@@ -123,24 +123,22 @@ def auroc(logits: Row, y: Row) -> Score:
 
 
 def r_squared(values: Row, y: Row) -> Score:
-    """Share of the variance explained, with its 95 % interval by bootstrap."""
-    rng = np.random.default_rng(0)
-    shares = []
-    for _ in range(_RESAMPLES):
-        rows = rng.integers(len(y), size=len(y))
-        shares.append(_share(values[rows], y[rows]))
-    low, high = np.quantile(shares, (0.025, 0.975))
-    return Score("R2", _share(values, y), float(low), float(high), len(y))
+    """Coefficient of determination, with its 95 % interval by bootstrap."""
+    from scipy.stats import bootstrap
+
+    settings = {"paired": True, "vectorized": False, "n_resamples": _RESAMPLES, "method": "percentile", "rng": 0}
+    interval = bootstrap((values, y), _explained, **settings).confidence_interval
+    return Score("R2", _explained(values, y), float(interval.low), float(interval.high), len(y))
 
 
-def _share(values: Row, y: Row) -> float:
+def _explained(values: Row, y: Row) -> float:
     """R²; 0 where y does not vary."""
     total = np.square(y - y.mean()).sum()
     return float(1 - np.square(y - values).sum() / total) if total > 0 else 0.0
 
 
 def _hold_out(y: Row, rng: np.random.Generator, *, binary: bool) -> Bool[np.ndarray, " n"]:
-    """A fifth of the examples, of each class, at least two."""
+    """A fifth of the examples of each class, at least two."""
     held = np.zeros(len(y), bool)
     for rows in _classes(y, binary=binary):
         held[rng.permutation(rows)[: max(2, round(_HELD_OUT * len(rows)))]] = True
@@ -176,10 +174,10 @@ def _log_loss(logits: Row, y: Row) -> float:
 
 
 def _choose_ridge_penalty(x: Rows, y: Row, rng: np.random.Generator) -> float:
-    """By leaving out one example at a time, which ridge regression does in closed form."""
+    """By leave-one-out cross-validation, which ridge regression has in closed form."""
     from sklearn.linear_model import RidgeCV
 
     rows = _some(y, rng, binary=False)
     model = RidgeCV(_RIDGE_PENALTIES).fit(x[rows], y[rows])
-    assert isinstance(model.alpha_, float)  # several only of several y
+    assert isinstance(model.alpha_, float)  # an array only for several y
     return model.alpha_

@@ -1,4 +1,4 @@
-"""The latent prior's network (paper Section 4, Table 6): an MLP that sees its input again at every layer."""
+"""The latent prior's network (paper Section 4, Table 6): an MLP whose input is concatenated to every layer."""
 
 from __future__ import annotations
 

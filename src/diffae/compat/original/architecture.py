@@ -1,4 +1,4 @@
-"""The settings of published networks: from their tensors' names and shapes, and what those cannot tell."""
+"""Settings of published networks, inferred from the names and shapes of their tensors and from stated facts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SETTINGS: dict[str, tuple[str, type | UnionType]] = {
     "levels": ("T", int),
     "dropout": ("dropout", int | float),
 }
-"""Under which name a checkpoint's own settings (`hyper_parameters`) hold a fact, where they have it, and its type."""
+"""Name and type of each fact in a checkpoint's own settings (`hyper_parameters`), which may lack it."""
 
 OF_IMAGES = ("heads", "image_size", "encoder_res_blocks", "schedule", "levels", "dropout")
 OF_LATENTS = ("prior_schedule", "levels")
@@ -34,7 +34,7 @@ OF_LATENTS = ("prior_schedule", "levels")
 
 @dataclass(frozen=True)
 class Facts:
-    """What tensors cannot tell. None: what the checkpoint's own settings say, else what the published code does."""
+    """Facts that tensors do not reveal. None: from the checkpoint's settings, else as in the published code."""
 
     heads: int | None = None
     """Attention heads; published: 1."""
@@ -52,10 +52,10 @@ class Facts:
     """Dropout of the UNet, for training it further; published: 0.1."""
 
     def completed(self, settings: Mapping[str, Any], facts: Sequence[str] = OF_IMAGES) -> Facts:
-        """With what a checkpoint's own settings say of those of these facts that were not given.
+        """These facts, with those that are None taken from a checkpoint's own settings.
 
         Raises:
-            CheckpointError: they name a noise schedule that is not known here.
+            CheckpointError: an unknown noise schedule.
         """
         found: dict[str, Any] = {}
         for fact in facts:
@@ -77,7 +77,7 @@ def model_config(published: Mapping[str, Tensor], facts: Facts) -> ModelConfig:
     """Settings of the autoencoder or DDIM that has tensors of these names and shapes.
 
     Raises:
-        CheckpointError: tensors that tell the architecture are missing, or it is none of the published kind.
+        CheckpointError: tensors needed to infer the architecture are missing or have unexpected shapes.
     """
     diffusion = DiffusionConfig(facts.schedule or "linear", facts.levels or 1000)
     try:
@@ -130,7 +130,7 @@ def latent_shape(published: Mapping[str, Tensor]) -> tuple[int, int, int]:
     """Size of z_sem, hidden channels and layers of a latent net with tensors of these names and shapes.
 
     Raises:
-        CheckpointError: tensors that tell the architecture are missing, or it is none of the published kind.
+        CheckpointError: tensors needed to infer the architecture are missing or have unexpected shapes.
     """
     layers = _count(published, "layers")
     try:

@@ -121,21 +121,21 @@ def _notes(config: ModelConfig, prior: LatentPrior | None, directions: Attribute
 
 
 def directions_of(classifier: Classifier) -> AttributeDirections:
-    """A published classifier as attribute directions; how well it reads, and the medians, are not known."""
+    """A published classifier as attribute directions; its scores and medians are unknown."""
     directions = AttributeDirections()
     unknown = Score("AUROC", math.nan, math.nan, math.nan, 0)
     directions.attributes_ = {name: Attribute(name, "binary", name, 0, None, unknown) for name in classifier.names}
     directions.mean_ = classifier.statistics.mean.double().numpy()
     directions.std_ = classifier.statistics.std.double().numpy()
     directions.weights_ = classifier.weight.double().numpy()
-    directions.moves_ = directions.weights_.copy()  # as of z_norm without correlations: its covariance is not known
+    directions.moves_ = directions.weights_.copy()  # as if z_norm were uncorrelated: its covariance is unknown
     directions.intercepts_ = classifier.bias.double().numpy()
     directions.medians_ = np.full(len(classifier.names), math.nan)
     return directions
 
 
 def _write_directions(folder: Path, directions: AttributeDirections) -> None:
-    """All of them, in the order of CelebA's attributes where they are those."""
+    """All directions, in CelebA's order if they are CelebA's attributes."""
     names = CELEBA if set(directions.names_) == set(CELEBA) else directions.names_
     rows = [directions.index(name) for name in names]
     mean, std = torch.from_numpy(directions.mean_).float(), torch.from_numpy(directions.std_).float()
@@ -147,13 +147,13 @@ def _write_directions(folder: Path, directions: AttributeDirections) -> None:
 
 
 def _write_statistics(path: Path, mean: torch.Tensor, std: torch.Tensor) -> None:
-    """The published code reads `conds` too, but to train from; they are not kept, so there are none."""
+    """Mean and standard deviation; `conds`, which the published code needs for training only, are left empty."""
     content = {"conds": torch.zeros(0, len(mean)), "conds_mean": mean, "conds_std": std}
     writing.write_pickle(path, content)
 
 
 def refuse_existing(out: Path) -> None:
-    """Raise `CheckpointError` where something is already; an empty folder is not."""
+    """Raise `CheckpointError` if the path exists and is not an empty folder."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise CheckpointError(f"{out} exists already: choose another --out, for a new folder")
 

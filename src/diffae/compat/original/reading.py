@@ -1,4 +1,4 @@
-"""Published networks, classifiers and statistics: settings and weights from files, whatever is odd refused by name."""
+"""Reading published networks, classifiers and statistics; anything unexpected is refused by name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUFFERS = ("x_T", "conds_mean", "conds_std")
 
 Which = Literal["raw", "ema"]
 WHICH = {"raw": "classifier", "ema": "ema_classifier"}
-"""Weights of a classifier: those of the last step, by which the published code edits, and their average."""
+"""Weights of a classifier: those of the last step, which the published code edits with, and their average."""
 
 CELEBA = (
     "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose",
@@ -37,7 +37,7 @@ CELEBA = (
 """The attributes of CelebA, in the order of its label files, which is that of published classifiers."""
 
 NAMES = "attribute_names"
-"""Under which a classifier's settings say its attributes, if they are others: the published ones never are."""
+"""Name of the setting that lists a classifier's attributes; published classifiers lack it."""
 
 ASSUMED_LATENT = {
     "latent_znormalize": True,
@@ -45,7 +45,7 @@ ASSUMED_LATENT = {
     "net_latent_condition_bias": 1,
     "net_latent_time_last_act": False,
 }
-"""Settings without which a latent net of the same tensors would mean something else."""
+"""Settings that change the meaning of a latent net without changing its tensors."""
 
 ASSUMED_CLASSIFIER = {"manipulate_znormalize": True}
 """The same for a classifier."""
@@ -85,13 +85,13 @@ def read(
 
     Args:
         path: the autoencoder's or DDIM's `last.ckpt`.
-        facts: what tensors cannot tell.
+        facts: what tensors do not reveal.
         latent: `last.ckpt` of the autoencoder with a latent net, where that is another file.
         stats: `latent.pkl`, for a latent net whose file has no mean and standard deviation of z_sem.
 
     Raises:
         CheckpointError: not files of the published format; tensors missing, unknown or of wrong shapes; a latent net
-            of another autoencoder; a fact that is nowhere to be found.
+            of another autoencoder; a fact that is missing.
     """
     file = File.open(path, ("model.", AVERAGED, *BUFFERS))
     own = file.under(AVERAGED, but=LATENT)
@@ -153,7 +153,7 @@ def _image_size(file: File, own: Mapping[str, Tensor], facts: Facts) -> Facts:
 
 
 def _require_images(file: File, x_T: Tensor, first: Tensor | None) -> None:
-    """Refuse an x_T that is no noise of square images with the channels of the network's first weight."""
+    """Refuse an x_T whose shape is not that of square images with the network's channels."""
     shape = tuple(x_T.shape)
     channels = first.shape[1] if first is not None and first.dim() == 4 else None  # else it is refused later
     if len(shape) != 4 or shape[1] != (channels or shape[1]) or shape[2] != shape[3]:
@@ -204,7 +204,7 @@ def _prior(file: File, d: int, facts: Facts, stats: str | Path | None) -> Latent
 
 
 def _statistics(file: File, d: int, stats: str | Path | None) -> Statistics:
-    """A checkpoint's own, by which the published code samples and edits; else those of `latent.pkl`.
+    """A checkpoint's own statistics, which the published code samples and edits with; else those of `latent.pkl`.
 
     Raises:
         CheckpointError: neither has them, or both have and they differ.
@@ -236,4 +236,4 @@ def _stored_statistics(path: str | Path, d: int) -> Statistics:
 def _checked(path: str | Path, mean: Tensor, std: Tensor) -> Statistics:
     if not (bool(torch.isfinite(mean).all()) and bool(torch.isfinite(std).all()) and bool((std > 0).all())):
         raise CheckpointError(f"{path}: conds_mean must be finite and conds_std above 0: get the file again")
-    return Statistics(mean.float().clone(), std.float().clone())  # of their own, not the mapped file's
+    return Statistics(mean.float().clone(), std.float().clone())  # copies, independent of the mapped file
