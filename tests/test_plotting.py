@@ -1,4 +1,4 @@
-"""Sheets, animations and charts show what they are given."""
+"""Sheets, animations and charts contain what they are given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def tile(value: int, side: int = 4, caption: str = "") -> Tile:
     return Tile(np.full((side, side, 3), value, np.uint8), caption)
 
 
-def test_images_of_any_number_of_channels_can_be_looked_at() -> None:
+def test_images_of_any_number_of_channels_become_rgb() -> None:
     x = torch.linspace(-1, 1, 5).view(1, 5, 1, 1).expand(1, 5, 2, 2)
     for channels, expected in ((1, [0, 0, 0]), (2, [0, 64, 0]), (3, [0, 64, 128]), (5, [214, 188, 255])):
         (tile,) = plotting.tiles_of(x[:, :channels], "caption")
@@ -68,7 +68,7 @@ def test_long_captions_stay_within_their_tile() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
-def test_an_animation_runs_there_and_back_without_end(tmp_path: Path, suffix: str) -> None:
+def test_an_animation_plays_forwards_and_backwards_forever(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"morph{suffix}"
     plotting.save_animation(path, [tile(0), tile(80), tile(160), tile(240)])
     with Image.open(path) as image:
@@ -114,3 +114,6 @@ def test_charts_draw_each_entry_in_its_colour_with_its_interval() -> None:
         assert chart.mode == "RGBA"
         for colour in ((0x3B, 0x82, 0xF6), (0xF5, 0x9E, 0x0B)):  # blue and amber
             assert ((abs(pixels[..., :3] - colour).max(axis=2) < 8) & (pixels[..., 3] > 0)).sum() > 20
+        on_white = plotting.chart_tile(chart, "caption")
+        assert on_white.pixels.shape == (*pixels.shape[:2], 3)
+        assert on_white.pixels[0, 0].tolist() == [255, 255, 255]

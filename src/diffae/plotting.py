@@ -74,6 +74,13 @@ def error_tile(x: Float[Tensor, "c h w"], y: Float[Tensor, "c h w"], caption: st
     return heat_tile(error * ERROR_GAIN, f"error ×{ERROR_GAIN:g}" if caption is None else caption)
 
 
+def chart_tile(chart: Image.Image, caption: str = "") -> Tile:
+    """Put a chart on white."""
+    page = Image.new("RGB", chart.size, _PAPER[:3])
+    page.paste(chart, mask=chart)
+    return Tile(np.asarray(page), caption)
+
+
 # ---------------------------------------------------------------------- sheets and animations
 
 

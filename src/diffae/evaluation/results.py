@@ -146,7 +146,8 @@ def _number(value: float) -> str:
 
 def csv_rows(table: Table) -> list[list[str]]:
     """Header and rows for a CSV; a column with intervals becomes four: value, low, high, count."""
-    widths = [4 if any(isinstance(cell, Estimate) for cell in column) else 1 for column in zip(*table.rows, strict=True)]
+    columns = range(len(table.header))
+    widths = [4 if any(isinstance(row[place], Estimate) for row in table.rows) else 1 for place in columns]
     rows = [[(name, f"{name} low", f"{name} high", f"{name} count") for name in table.header]]
     rows += [[_csv_cells(cell) for cell in row] for row in table.rows]
     return [[part for cell, width in zip(row, widths, strict=True) for part in cell[:width]] for row in rows]
