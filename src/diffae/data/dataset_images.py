@@ -67,13 +67,11 @@ class DatasetImages(ImageSet):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """See ImageSet."""
         assert self._expected is not None
         return len(self.names), *self._expected[0]
 
     @property
     def dtype(self) -> np.dtype:
-        """See ImageSet."""
         assert self._expected is not None
         return self._expected[1]
 

@@ -16,7 +16,7 @@ from jaxtyping import Real
 
 from diffae.data.build import Building, prepare_pack
 from diffae.data.images import Crop, ImageSpec
-from diffae.data.labels import LabelTable
+from diffae.data.labels import LabelTable, stem
 from diffae.data.pack import Pack, is_pack
 from diffae.data.sources import ListedSource, Source, open_source
 from diffae.data.sources.base import Labelled
@@ -116,7 +116,7 @@ def prepare(
         building = replace(building, at_least=data.count)
     table = _labels(data, images, source, place)
     if table is not None:
-        images = Labelled(images, table, _stem)
+        images = Labelled(images, table, stem)
     spec, made_of = ImageSpec(channels, size, data.crop), f"{name}: {place.name}"
     return prepare_pack(images, out, spec, source=made_of, about=[name], building=building)
 
@@ -138,8 +138,8 @@ def _check_count(name: str, data: DataSet, images: Source, place: Path) -> None:
         return
     missing = ""
     if data.name is not None and isinstance(images, ListedSource):
-        there = set(map(_stem, images.names))
-        lost = next((wanted for i in range(data.count) if _stem(wanted := data.name(i)) not in there), None)
+        there = set(map(stem, images.names))
+        lost = next((wanted for i in range(data.count) if stem(wanted := data.name(i)) not in there), None)
         missing = f", the first missing is {lost}" if lost else ""
     if images.count != data.count or missing:
         have = f"holds {images.count:,} images where {name} has {data.count:,}{missing}"
@@ -169,12 +169,8 @@ def _labels_in_zip(place: Path, name: str) -> LabelTable | None:
 
 def _joined(tables: Sequence[LabelTable]) -> LabelTable:
     """Join tables of different columns, with the rows of the first."""
-    first, *others = tables
-    values = [first.values]
-    for table in others:
-        rows = dict(zip(table.names, table.values, strict=True))
-        unknown = np.full(len(table.columns), np.nan)
-        values.append(np.stack([rows.get(name, unknown) for name in first.names]))
+    first = tables[0]
+    values = [table.for_images(first.names).values for table in tables]
     columns = tuple(column for table in tables for column in table.columns)
     kinds = {column: kind for table in tables for column, kind in table.kinds.items()}
     return replace(first, columns=columns, values=np.concatenate(values, axis=1), kinds=kinds)
@@ -211,7 +207,6 @@ class SummedFolder(FolderSource):
         self._sums = sums
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
-        """See ListedSource."""
         name = self.names[index]
         pixels = super().read(index, spec)
         wanted = self._sums.get(name)
@@ -224,19 +219,13 @@ class Selection(ListedSource):
     """Some of the images of a source whose fingerprint has one entry per image."""
 
     def __init__(self, images: ListedSource, rows: Sequence[int]) -> None:
-        self.path = images.path
-        self.names = [images.names[row] for row in rows]
+        super().__init__(images.path, [images.names[row] for row in rows])
         self._images, self._rows = images, rows
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
-        """See ListedSource."""
         return self._images.read(self._rows[index], spec)
 
     def fingerprint(self) -> Iterator[tuple]:
         """The entries of the images selected."""
         rows = set(self._rows)
         return (entry for row, entry in enumerate(self._images.fingerprint()) if row in rows)
-
-
-def _stem(name: str) -> str:
-    return posixpath.splitext(posixpath.basename(name))[0]

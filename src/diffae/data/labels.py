@@ -134,13 +134,13 @@ class LabelTable:
             DataError: labels for files that are in neither, or a file name that several images have.
         """
         places = np.full(len(self.names), -1)
-        for key in (_whole, posixpath.basename, _stem):
+        for key in (_whole, posixpath.basename, stem):
             rest = np.flatnonzero(places == -1)
             if len(rest):
                 found = _places(names, key)
                 places[rest] = [found.get(key(self.names[row]), -1) for row in rest]
-        left_out = {_stem(name) for name in absent}
-        missing = [self.names[row] for row in np.flatnonzero(places == -1) if _stem(self.names[row]) not in left_out]
+        left_out = {stem(name) for name in absent}
+        missing = [self.names[row] for row in np.flatnonzero(places == -1) if stem(self.names[row]) not in left_out]
         if missing:
             some = ", ".join(missing[:_LISTED]) + (", ..." if len(missing) > _LISTED else "")
             count = f"{len(missing)} of {len(self)} labels name files"
@@ -164,8 +164,8 @@ class LabelTable:
 
     def strangers(self, names: Iterable[str]) -> list[str]:
         """The labelled files that are not among these images."""
-        known = {_stem(name) for name in names}
-        return [name for name in self.names if _stem(name) not in known]
+        known = {stem(name) for name in names}
+        return [name for name in self.names if stem(name) not in known]
 
     def _refuse_ambiguity(self, places: Int64[np.ndarray, " n"]) -> None:
         """Raise if one label fits several images, or several labels one image."""
@@ -299,7 +299,8 @@ def _whole(name: str) -> str:
     return name.removeprefix("./")
 
 
-def _stem(name: str) -> str:
+def stem(name: str) -> str:
+    """The file name without its suffix, by which labels find their images at the least."""
     return posixpath.splitext(posixpath.basename(name))[0]
 
 

@@ -101,12 +101,10 @@ class Pack(ImageSet):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """See ImageSet."""
         return self._rows.shape
 
     @property
     def dtype(self) -> np.dtype:
-        """See ImageSet."""
         return self._rows.dtype
 
     @property
@@ -117,18 +115,15 @@ class Pack(ImageSet):
 
     @property
     def window(self) -> Window | None:
-        """See ImageSet."""
         window = self.index.get("window")
         return window and tuple((low, high) for low, high in window)
 
     @property
     def samples(self) -> str:
-        """See ImageSet."""
         return self.index.get("samples", self.dtype.name)
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
-        """See ImageSet."""
         return [(name, reason) for name, reason in self.index["skipped"]]
 
     @property
@@ -143,7 +138,6 @@ class Pack(ImageSet):
         return table if table and table.columns else None
 
     def fetch(self, indices: Integer[np.ndarray, " k"]) -> UInt[np.ndarray, "k h w c"]:
-        """See ImageSet."""
         return self._rows.fetch(indices)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +38,10 @@ class ArraySource(ListedSource):
     def __init__(self, path: Path, rows: ArrayFile | np.ndarray) -> None:
         if len(rows.shape) not in (3, 4):
             raise DataError(f"images {path}: has shape {rows.shape}, it must be (n, h, w) or (n, h, w, c); reshape it")
-        self.path = path
+        super().__init__(path, [f"{index:08d}" for index in range(len(rows))])
         self._rows = rows
-        self.names: Sequence[str] = [f"{index:08d}" for index in range(len(rows))]
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
-        """See ListedSource."""
         return fit_picture(from_array(self._rows[index]), self.names[index], spec)
 
     def fingerprint(self) -> Iterator[tuple]:
@@ -55,11 +53,10 @@ class PackSource(ListedSource):
     """The images of a pack. If it was made with a window, the original values are restored."""
 
     def __init__(self, pack: Pack) -> None:
-        self.path, self.names = pack.path, pack.names
+        super().__init__(pack.path, pack.names)
         self._pack = pack
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
-        """See ListedSource."""
         row = self._pack.fetch(np.array([index]))[0]
         if self._pack.window is not None:
             row = restore_window(row, self._pack.window, self._pack.samples)

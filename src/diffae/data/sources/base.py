@@ -41,13 +41,10 @@ class Source(Protocol):
 
     path: Path
     """Where the images are: error messages name it, and its stem names the pack."""
+    count: int | None
+    """Number of images, if it is known."""
     columns: tuple[str, ...]
     """Names of the labels of each image."""
-
-    @property
-    def count(self) -> int | None:
-        """Number of images, if it is known."""
-        ...
 
     def items(self, start: int = 0) -> Iterator[Item]:
         """The images from number `start` on."""
@@ -58,22 +55,17 @@ class Source(Protocol):
         ...
 
 
-class ListedSource:
-    """Base of sources that know all names and read images in any order. Can be pickled and used by several threads."""
+class ListedSource(Source):
+    """Base of sources that know all names and read images in any order. Can be pickled and used by several threads.
 
-    path: Path
-    names: Sequence[str]
-    """Paths relative to the source, with forward slashes, sorted; for arrays the index as eight digits."""
-    columns: tuple[str, ...] = ()
+    Args:
+        path: see Source.
+        names: paths relative to the source, with forward slashes, sorted; for arrays the index as eight digits.
+    """
 
-    @property
-    def count(self) -> int | None:
-        """See Source."""
-        return len(self.names)
-
-    def items(self, start: int = 0) -> Iterator[Item]:
-        """See Source."""
-        return (Item(self.names[index], partial(self.read, index)) for index in range(start, len(self.names)))
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self.path, self.names = path, names
+        self.count, self.columns = len(names), ()
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
         """Make the image called names[index] to the specification.
@@ -83,12 +75,11 @@ class ListedSource:
         """
         raise NotImplementedError
 
-    def fingerprint(self) -> Iterator[tuple]:
-        """See Source."""
-        raise NotImplementedError
+    def items(self, start: int = 0) -> Iterator[Item]:
+        return (Item(self.names[index], partial(self.read, index)) for index in range(start, len(self.names)))
 
 
-class Labelled:
+class Labelled(Source):
     """A source whose labels come from a table; labels of its own are dropped.
 
     Args:
@@ -102,7 +93,6 @@ class Labelled:
         self.images, self._table, self._key = images, table, key
 
     def items(self, start: int = 0) -> Iterator[Item]:
-        """See Source."""
         rows = {self._key(name): row for row, name in enumerate(self._table.names)}
         unknown = ("",) * len(self.columns)
         for item in self.images.items(start):

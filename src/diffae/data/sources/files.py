@@ -7,6 +7,7 @@ import os
 import threading
 import zipfile
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,10 @@ class FolderSource(ListedSource):
         self.path = path
         self._files = sorted(images_below(path))
         self._stacks = dict(self._open_stacks(channels))
-        self.names: Sequence[str] = sorted(name for file in self._files for name in self._names_in(file))
+        counts = {file: len(self._stacks[file]) if file in self._stacks else 1 for file in self._files}
+        names = ([f"{file}/{k:04d}" for k in range(n)] if n > 1 else [file] for file, n in counts.items())
+        super().__init__(path, sorted(chain.from_iterable(names)))
         _need_images(self.names, path, SUFFIXES + STACK_SUFFIXES)
-
-    def _names_in(self, file: str) -> list[str]:
-        count = len(self._stacks[file]) if file in self._stacks else 1
-        return [f"{file}/{k:04d}" for k in range(count)] if count > 1 else [file]
 
     def _open_stacks(self, channels: int) -> Iterator[tuple[str, Stack]]:
         """The files that may hold many images; a TIFF of one image is read like any picture."""
@@ -75,7 +74,6 @@ class FolderSource(ListedSource):
                 yield file, stack
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
-        """See ListedSource."""
         name = self.names[index]
         file, _, number = name.rpartition("/")
         if name in self._stacks:
@@ -112,7 +110,7 @@ class ZipSource(ListedSource):
         self._lock = threading.Lock()
         infos = {info.filename: info for info in self._archive().infolist() if not info.is_dir()}
         shown = sorted(filter(_is_shown, infos))
-        self.names: Sequence[str] = [name for name in shown if name.lower().endswith(SUFFIXES)]
+        super().__init__(path, [name for name in shown if name.lower().endswith(SUFFIXES)])
         self._facts = [(name, infos[name].file_size, infos[name].CRC) for name in self.names]
         stack = next((name for name in shown if name.lower().endswith(STACK_SUFFIXES)), None)
         if stack and not self.names:
@@ -135,7 +133,6 @@ class ZipSource(ListedSource):
             return self._open[1]
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
-        """See ListedSource."""
         name, size, _ = self._facts[index]
         _check_bytes(size, name)
         archive = self._archive()

@@ -20,7 +20,7 @@ from jaxtyping import UInt
 
 from diffae.data.formats.base import library
 from diffae.data.images import ImageSpec, decode_image
-from diffae.data.sources.base import Item, cell_of, columns_of
+from diffae.data.sources.base import Item, Source, cell_of, columns_of
 from diffae.errors import DataError
 
 _ADDRESS = re.compile(r"hf:[/\\]{1,2}([^/\\?]+(?:[/\\][^/\\?]+)?)(?:\?(.*))?")  # a Path folds or turns the slashes
@@ -38,7 +38,7 @@ def is_address(path: Path) -> bool:
     return str(path).startswith("hf:")
 
 
-class HubSource:
+class HubSource(Source):
     """Rows of one split of a data set.
 
     Data sets of up to 4 GB are downloaded into the cache of the datasets library; larger ones, and those of unknown
@@ -79,7 +79,6 @@ class HubSource:
         return splits[split]
 
     def items(self, start: int = 0) -> Iterator[Item]:
-        """See Source."""
         with _explained(self.path):
             rows = self._rows.cast_column(self._image, self._datasets.Image(decode=False)).skip(start)
             for number, row in enumerate(rows, start):

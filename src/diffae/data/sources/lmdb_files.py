@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffae.data.formats.base import library
-from diffae.data.sources.base import Item, encoded, failed, stamp
+from diffae.data.sources.base import Item, Source, encoded, failed, stamp
 from diffae.errors import DataError
 
 _NUMBERED = re.compile(rb"(None|\d+)-(\d+)")  # resolution ("None": the original's) and number, with leading zeros
@@ -67,17 +67,13 @@ def open_lmdb(path: Path, size: int | None = None) -> LmdbSource:
     return NumberedLmdb(path, int(length), *found[resolution])
 
 
-class LmdbSource:
+class LmdbSource(Source):
     """Entries of an LMDB in the order of their keys, which are the names; in hexadecimal if not printable."""
 
-    columns: tuple[str, ...] = ()
-
     def __init__(self, path: Path, count: int) -> None:
-        self.path = path
-        self.count: int | None = count
+        self.path, self.count, self.columns = path, count, ()
 
     def items(self, start: int = 0) -> Iterator[Item]:
-        """See Source."""
         last, to_skip = None, start
         while True:
             with _reading(self.path) as transaction:
@@ -118,7 +114,6 @@ class NumberedLmdb(LmdbSource):
         return self.prefix + str(number).zfill(self.digits).encode()
 
     def items(self, start: int = 0) -> Iterator[Item]:
-        """See Source."""
         assert self.count is not None
         for first in range(start, self.count, _MAPPED):
             with _reading(self.path) as transaction:

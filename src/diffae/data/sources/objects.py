@@ -15,11 +15,11 @@ from PIL import Image
 from diffae.data.formats.base import from_array
 from diffae.data.formats.pictures import from_pillow
 from diffae.data.images import ImageSpec, decode_image, fit_picture
-from diffae.data.sources.base import Item, LabelCells, cell_of
+from diffae.data.sources.base import Item, LabelCells, Source, cell_of
 from diffae.errors import DataError
 
 
-class ObjectSource:
+class ObjectSource(Source):
     """Wraps an iterable of (name, image) or (name, image, labels) with an attribute `key`.
 
     Args:
@@ -43,7 +43,6 @@ class ObjectSource:
         self.columns = self._cells.columns
 
     def items(self, start: int = 0) -> Iterator[Item]:
-        """See Source."""
         for name, image, labels in self._entries(start, None):
             yield Item(name, partial(_read, image, name), self._cells.of(name, labels))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,11 @@ class StackSource(ListedSource):
     """All images of one file, store or array, or one of them."""
 
     def __init__(self, path: Path, stack: Stack, index: int | None) -> None:
-        self.path = path
         self._stack = stack
         self._indices = range(len(stack)) if index is None else [index]
-        self.names: Sequence[str] = [f"{k:08d}" for k in self._indices]
+        super().__init__(path, [f"{k:08d}" for k in self._indices])
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
-        """See ListedSource."""
         return fit_picture(self._stack.picture(self._indices[index]), self.names[index], spec)
 
     def fingerprint(self) -> Iterator[tuple]:

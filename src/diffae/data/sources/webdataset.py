@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from diffae.data.images import SUFFIXES
-from diffae.data.sources.base import Item, LabelCells, cell_of, encoded, failed, stamp
+from diffae.data.sources.base import Item, LabelCells, Source, cell_of, encoded, failed, stamp
 from diffae.data.sources.files import images_below
 from diffae.errors import DataError
 
@@ -60,7 +60,7 @@ def _expand(pattern: str) -> Iterator[Path]:
         yield from _expand(pattern[: found.start()] + str(number).zfill(len(first)) + pattern[found.end() :])
 
 
-class TarSource:
+class TarSource(Source):
     """The samples of shards, in order.
 
     The image of a sample is its first file with the suffix of an image. Its labels are the content of its .cls file
@@ -73,10 +73,8 @@ class TarSource:
         DataError: damage before the first image, or no images.
     """
 
-    count: int | None = None
-
     def __init__(self, path: Path, shards: Sequence[Path]) -> None:
-        self.path, self.shards = path, shards
+        self.path, self.shards, self.count = path, shards, None
         first = [
             content if isinstance(content, DataError) else _labels(content, path)
             for _, content in islice(self._samples(), _LOOKED_AT)
@@ -89,7 +87,6 @@ class TarSource:
         self.columns = self._cells.columns
 
     def items(self, start: int = 0) -> Iterator[Item]:
-        """See Source."""
         for name, content in islice(self._samples(), start, None):
             try:
                 if isinstance(content, DataError):
