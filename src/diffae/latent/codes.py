@@ -167,11 +167,16 @@ def save_codes(path: str | Path, codes: StoredCodes) -> None:
     checkpoint.write_tensors(Path(path), tensors, texts)
 
 
-def load_codes(path: str | Path) -> StoredCodes:
+def load_codes(path: str | Path, *, trust_code: bool = False) -> StoredCodes:
     """Read codes written by `save_codes`.
 
+    Args:
+        path: the file.
+        trust_code: whether a solver or an inversion from outside this package may be imported.
+
     Raises:
-        CheckpointError: the file is missing, truncated, or holds something else.
+        CheckpointError: the file is missing, truncated, or holds something else; or its sampling needs code from
+            outside, and `trust_code` is false.
     """
     path = Path(path)
     if not path.is_file():
@@ -181,12 +186,14 @@ def load_codes(path: str | Path) -> StoredCodes:
         raise CheckpointError(f"{path} holds no codes: name a codes file made by this version of `diffae encode`")
     try:
         names = json.loads(texts["names"])
-        sampling = from_dict(Sampling, json.loads(texts["sampling"]))
+        sampling = from_dict(Sampling, json.loads(texts["sampling"]), trust_code=trust_code)
         origins = tuple(
             origin and from_dict(ImageMetadata, origin) for origin in json.loads(texts.get("origins", "[]"))
         )
         codes = StoredCodes(names, texts["model"], sampling, **tensors, origins=origins)
-    except (KeyError, ValueError, TypeError, ConfigError) as error:
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): encode the images again") from error
     counts = {len(value) for value in (names, *tensors.values(), origins or names)}
     if not {"z_sem", "x_T"} & tensors.keys() or len(counts) > 1:

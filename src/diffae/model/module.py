@@ -51,6 +51,8 @@ class DiffusionModule(nn.Module):
         encoder: images -> z_sem, (b, c, h, w) -> (b, d); None for the DDIM baseline.
         process: the `DiffusionProcess`.
         first_stage: images <-> latents; None where pixels are diffused.
+
+    A part with a true attribute `frozen` is not trained, averaged or saved: it is built again from its settings.
     """
 
     def __init__(
@@ -67,6 +69,9 @@ class DiffusionModule(nn.Module):
         self.decoder = decoder or config.decoder.build(config.latent_shape, config.z_sem_channels)
         self.encoder = encoder or (config.encoder.build(config.image_shape) if config.encoder else None)
         self.first_stage = first_stage or (config.first_stage.build(config.image_shape) if config.first_stage else None)
+        for part in self.modules():
+            if getattr(part, "frozen", False):
+                part.requires_grad_(False)
         self.eval()
 
     def forward(
