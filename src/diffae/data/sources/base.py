@@ -41,9 +41,9 @@ class Source(Protocol):
 
     path: Path
     """Where the images are: error messages name it, and its stem names the pack."""
-    count: int | None
+    count: int | None = None
     """Number of images, if it is known."""
-    columns: tuple[str, ...]
+    columns: tuple[str, ...] = ()
     """Names of the labels of each image."""
 
     def items(self, start: int = 0) -> Iterator[Item]:
@@ -64,8 +64,7 @@ class ListedSource(Source):
     """
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
-        self.path, self.names = path, names
-        self.count, self.columns = len(names), ()
+        self.path, self.names, self.count = path, names, len(names)
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
         """Make the image called names[index] to the specification.

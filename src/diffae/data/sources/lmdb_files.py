@@ -71,7 +71,7 @@ class LmdbSource(Source):
     """Entries of an LMDB in the order of their keys, which are the names; in hexadecimal if not printable."""
 
     def __init__(self, path: Path, count: int) -> None:
-        self.path, self.count, self.columns = path, count, ()
+        self.path, self.count = path, count
 
     def items(self, start: int = 0) -> Iterator[Item]:
         last, to_skip = None, start

@@ -74,7 +74,7 @@ class TarSource(Source):
     """
 
     def __init__(self, path: Path, shards: Sequence[Path]) -> None:
-        self.path, self.shards, self.count = path, shards, None
+        self.path, self.shards = path, shards
         first = [
             content if isinstance(content, DataError) else _labels(content, path)
             for _, content in islice(self._samples(), _LOOKED_AT)
