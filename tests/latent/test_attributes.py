@@ -1,4 +1,4 @@
-"""Attribute directions: what is fitted, what an edit does to z_sem, what is kept, and what is refused."""
+"""Attribute directions: fitting, edits of z_sem, the file, bad input."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fingerprints import mark
 
 from diffae.checkpoint import read_tensors, write_tensors
 from diffae.data.labels import LabelTable
@@ -20,7 +21,7 @@ from diffae.latent.probes import fit_plane
 
 N, D = 600, 8
 RNG = np.random.default_rng(0)
-# codes that lie mostly in a plane of 3 dimensions, with means and scales of their own
+# codes that lie mostly in a subspace of 3 dimensions, with other means and scales
 HIDDEN = RNG.standard_normal((N, 3))
 Z = (HIDDEN @ RNG.standard_normal((3, D)) + 0.1 * RNG.standard_normal((N, D))) * RNG.uniform(0.2, 5, D) + 3
 LABELS: dict[str, Any] = {
@@ -54,7 +55,7 @@ def norm_of(fitted: AttributeDirections, code: Code) -> np.ndarray:
 # ---------------------------------------------------------------------- fitting
 
 
-def test_every_column_gets_its_directions(fitted: AttributeDirections) -> None:
+def test_every_column_has_its_directions(fitted: AttributeDirections) -> None:
     assert fitted.names_ == ("smiling", "young", "age", "hair:brown", "hair:red", "hair:white")
     assert fitted.kinds_["smiling"] == "binary"
     assert fitted.kinds_["age"] == "number"
@@ -66,13 +67,13 @@ def test_every_column_gets_its_directions(fitted: AttributeDirections) -> None:
         assert about.positives == (None if name == "age" else int(wanted.sum()))
         assert about.score.held_out == pytest.approx(N / 5, abs=1)
         assert about.score.low < about.score.value < about.score.high
-        if name != "hair:brown":  # brown lies between the others, which no plane tells
+        if name != "hair:brown":  # brown lies between the others: no plane separates it
             assert about.score.value > 0.9
     np.testing.assert_allclose(fitted.normalise(Z).mean(axis=0), 0, atol=1e-9)
     np.testing.assert_allclose(fitted.normalise(Z).std(axis=0), 1)
 
 
-def test_a_table_and_plain_values_mean_the_same(fitted: AttributeDirections) -> None:
+def test_a_table_is_fitted_as_plain_values(fitted: AttributeDirections) -> None:
     words = ("brown", "red", "white")
     columns = [LABELS["smiling"], LABELS["young"], LABELS["age"], [words.index(word) for word in LABELS["hair"]]]
     kinds = {"smiling": "binary", "young": "binary", "age": "number", "hair": "class"}
@@ -101,7 +102,7 @@ def test_progress_counts_attributes() -> None:
     assert seen == [1, 2]
 
 
-def test_a_dimension_that_never_varies_does_no_harm() -> None:
+def test_a_constant_dimension_is_left_unchanged() -> None:
     z = np.concatenate([Z, np.full((N, 1), 7.0)], axis=1)
     found = AttributeDirections().fit(z, {"smiling": LABELS["smiling"]})
     moved = found.edit(Code(torch.from_numpy(z[:1])), "smiling", 0.5)
@@ -113,7 +114,7 @@ def test_a_dimension_that_never_varies_does_no_harm() -> None:
 
 
 def test_the_published_step(fitted: AttributeDirections, code: Code) -> None:
-    """z_norm + 0.3 sqrt(d) w / |w|, as the authors' notebook does; x_T is kept."""
+    """z_norm + 0.3 sqrt(d) w / |w|, as in the authors' notebook; x_T is kept."""
     edited = fitted.edit(code, "young", 0.3, published=True)
     weight = fitted.weights_[1]
     expected = norm_of(fitted, code) + 0.3 * math.sqrt(D) * weight / np.linalg.norm(weight)
@@ -121,8 +122,8 @@ def test_the_published_step(fitted: AttributeDirections, code: Code) -> None:
     assert edited.x_T is code.x_T
 
 
-def test_the_default_moves_as_images_differ(fitted: AttributeDirections, code: Code) -> None:
-    """Parallel to the regression of z_norm on the reading, and of the published length."""
+def test_the_default_direction_is_that_of_the_covariance(fitted: AttributeDirections, code: Code) -> None:
+    """Parallel to the regression of z_norm on the logit, of the published length."""
     z_norm, reading = fitted.normalise(Z), fitted.read(Z)[:, fitted.index("young")]
     slopes = np.polyfit(reading, z_norm, 1)[0]
     moved = norm_of(fitted, fitted.edit(code, "young", -0.2)) - norm_of(fitted, code)
@@ -153,7 +154,7 @@ def test_several_goals_are_reached_at_once_and_steps_add_up(fitted: AttributeDir
 
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("strength", [0.4, "median"])
-def test_held_attributes_stay(fitted: AttributeDirections, code: Code, strength: Any, published: bool) -> None:
+def test_held_attributes_do_not_change(fitted: AttributeDirections, code: Code, strength: Any, published: bool) -> None:
     before, plain = readings(fitted, code), readings(fitted, fitted.edit(code, "young", strength, published=published))
     held = readings(fitted, fitted.edit(code, "young", strength, hold=("smiling", "age"), published=published))
     for name in ("smiling", "age"):
@@ -166,10 +167,10 @@ def test_held_attributes_stay(fitted: AttributeDirections, code: Code, strength:
 
 def test_the_others_of_an_attribute(fitted: AttributeDirections) -> None:
     assert fitted.others(["age", "smiling"]) == ("young", "hair:brown", "hair:red", "hair:white")
-    assert fitted.others(["hair:red"]) == ("smiling", "young", "age")  # the other colours must give way
+    assert fitted.others(["hair:red"]) == ("smiling", "young", "age")  # without the other colours, which must change
 
 
-def test_a_direction_that_is_another_cannot_be_held_apart(code: Code) -> None:
+def test_equal_directions_cannot_be_separated(code: Code) -> None:
     twins = AttributeDirections().fit(Z, {"a": LABELS["smiling"], "b": LABELS["smiling"]})
     three = AttributeDirections().fit(Z, {"a": LABELS["smiling"], "b": LABELS["smiling"], "age": LABELS["age"]})
     older = three.edit(code, "age", 60, hold=["a", "b"])
@@ -178,7 +179,7 @@ def test_a_direction_that_is_another_cannot_be_held_apart(code: Code) -> None:
         twins.edit(code, "a", 0.3, hold=["b"])
 
 
-# ---------------------------------------------------------------------- refusals
+# ---------------------------------------------------------------------- bad input
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_a_direction_that_is_another_cannot_be_held_apart(code: Code) -> None:
         (np.where(np.arange(N) < 9, np.inf, 1.0), "attribute 'x': a value is infinite"),
         (np.ones(N - 1), "attribute 'x' has 599 values for 600 images"),
         (np.ones((N, 2)), "attribute 'x' has values of shape (600, 2): must be one for each image"),
-        ([{}] * N, "attribute 'x' must hold numbers alone, or words alone"),
+        ([{}] * N, "attribute 'x' must hold either numbers or words"),
     ],
 )
 def test_labels_that_cannot_be_fitted(values: Any, message: str) -> None:
@@ -215,8 +216,8 @@ def test_codes_that_cannot_be_fitted() -> None:
 @pytest.mark.parametrize(
     ("name", "strength", "message"),
     [
-        ("Smilling", 0.3, "attribute 'Smilling' is not among those fitted; did you mean 'smiling'?"),
-        ("beard", 0.3, "attribute 'beard' is not among those fitted; choose from smiling, young, age"),
+        ("Smilling", 0.3, "attribute 'Smilling' is not among the fitted ones; did you mean 'smiling'?"),
+        ("beard", 0.3, "attribute 'beard' is not among the fitted ones; choose from smiling, young, age"),
         ("smiling", math.nan, "strength of smiling is nan: must be finite"),
         ("age", "-inf", "strength of age is '-inf': must be finite"),
         (
@@ -250,18 +251,18 @@ def test_codes_that_cannot_be_edited(fitted: AttributeDirections, code: Code) ->
 # ---------------------------------------------------------------------- on disk
 
 
-def test_they_come_back_from_disk(fitted: AttributeDirections, tmp_path: Path) -> None:
+def test_saving_and_loading(fitted: AttributeDirections, tmp_path: Path) -> None:
     fitted.save(tmp_path, "abc")
-    again = AttributeDirections.load(tmp_path, "abc")
+    again = AttributeDirections.load(tmp_path, mark("abc"))
     assert again.attributes_ == fitted.attributes_
     for name in ("mean_", "std_", "weights_", "moves_", "intercepts_", "medians_"):
         np.testing.assert_array_equal(getattr(again, name), getattr(fitted, name))
     with pytest.raises(CheckpointError, match=r"belongs to a model with fingerprint abc, this one's is def: fit"):
-        AttributeDirections.load(tmp_path, "def")
+        AttributeDirections.load(tmp_path, mark("def"))
 
 
-def test_damage_is_told(fitted: AttributeDirections, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="has no attributes yet: fit some with `diffae fit-attributes"):
+def test_damaged_files(fitted: AttributeDirections, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has no attributes yet: fit some with `diffae attributes fit"):
         AttributeDirections.load(tmp_path)
     fitted.save(tmp_path, "abc")
     path = tmp_path / ATTRIBUTES

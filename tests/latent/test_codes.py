@@ -1,4 +1,4 @@
-"""Codes files come back as they were written, and nothing else is taken for one."""
+"""Codes files: written, read back, and refused where they are damaged or something else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fingerprints import mark
 from safetensors.torch import load_file, save_file
 
 from diffae.config import Sampling
@@ -20,7 +21,7 @@ def codes() -> StoredCodes:
     return StoredCodes(
         names=["a/b.png", 'odd "name" ü.jpg'],
         model="0123456789abcdef",
-        sampling=Sampling(steps=7, grid="trailing"),
+        sampling=Sampling(steps=7, spacing="trailing"),
         z_sem=torch.randn((2, 5), generator=generator),
         x_T=torch.randn((2, 3, 8, 8), generator=generator),
         residual=torch.tensor([1e-5, 2e-5]),
@@ -38,25 +39,25 @@ def same(a: StoredCodes, b: StoredCodes) -> bool:
 
 
 @pytest.mark.parametrize("absent", [(), ("x_below",), ("x_T", "residual", "calls", "x_below"), ("z_sem",)])
-def test_codes_come_back(tmp_path: Path, codes: StoredCodes, absent: tuple[str, ...]) -> None:
+def test_saving_and_loading(tmp_path: Path, codes: StoredCodes, absent: tuple[str, ...]) -> None:
     codes = dataclasses.replace(codes, **dict.fromkeys(absent))
     save_codes(tmp_path / "codes.safetensors", codes)
     assert same(load_codes(tmp_path / "codes.safetensors"), codes)
     assert [path.name for path in tmp_path.iterdir()] == ["codes.safetensors"]
 
 
-def test_other_programs_read_them(tmp_path: Path, codes: StoredCodes) -> None:
+def test_other_programs_can_read_them(tmp_path: Path, codes: StoredCodes) -> None:
     save_codes(tmp_path / "codes.safetensors", codes)
     assert codes.z_sem is not None
     assert torch.equal(load_file(tmp_path / "codes.safetensors")["z_sem"], codes.z_sem)
 
 
 def test_codes_of_another_model_are_refused(codes: StoredCodes) -> None:
-    codes.check_model("0123456789abcdef", Path("codes.safetensors"))
+    codes.check_model(mark("0123456789abcdef"), Path("codes.safetensors"))
     with pytest.raises(
         CheckpointError, match=r"codes.safetensors belongs to a model with fingerprint 0123.*this one's"
     ):
-        codes.check_model("ffff", Path("codes.safetensors"))
+        codes.check_model(mark("ffff"), Path("codes.safetensors"))
 
 
 def test_a_missing_or_truncated_file(tmp_path: Path, codes: StoredCodes) -> None:

@@ -1,4 +1,4 @@
-"""Directions without labels: principal components, and what a decoder shows most."""
+"""Directions without labels: principal components, and those that change the decoded image most."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LinearDecoder:
         return (code.z_sem @ torch.from_numpy(self.matrix).float().T).view(-1, 1, 2, 4) + code.x_T
 
 
-def test_principal_directions_are_scikit_learns() -> None:
+def test_principal_directions_equal_scikit_learns() -> None:
     found = principal_directions(Z, 4)
     std = Z.std(axis=0)
     pca = PCA(4).fit((Z - Z.mean(axis=0)) / std)
@@ -59,7 +59,7 @@ def test_the_most_visible_directions_of_a_linear_decoder_are_its_singular_vector
     assert len(found[:2]) == 2
 
 
-def test_what_cannot_be_found() -> None:
+def test_bad_counts() -> None:
     with pytest.raises(ConfigError, match=r"pca is 7: must lie in 1\.\.6"):
         principal_directions(Z, 7)
     with pytest.raises(ConfigError, match="pca is 0"):

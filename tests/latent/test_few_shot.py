@@ -1,4 +1,4 @@
-"""Class-conditional sampling: the right codes are kept, as often as they should be, and rare classes are given up."""
+"""Class-conditional sampling: which codes are kept, how often, and classes that are too rare."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class NormalPrior(LatentPrior):
 
 
 def classes(count: int, seed: int, shift: float) -> Tensor:
-    """z_sem of examples, whose first number tells the class."""
+    """z_sem of examples, whose first number depends on the class."""
     z = torch.randn(count, D, generator=torch.Generator().manual_seed(seed))
     z[:, 0] += shift
     return NormalPrior().denormalise(z)
 
 
-def test_a_binary_classifier_tells_the_classes() -> None:
+def test_a_binary_classifier_separates_the_classes() -> None:
     classifier = LatentClassifier(NormalPrior()).fit(classes(50, 1, 2.5), classes(50, 2, -2.5))
     assert classifier.score_.value > 0.9
     like, unlike = (classifier.probability(classes(500, seed, s)) for seed, s in ((3, 2.5), (4, -2.5)))
@@ -42,8 +42,8 @@ def test_a_binary_classifier_tells_the_classes() -> None:
     assert (unlike > 0.5).double().mean() < 0.1
 
 
-def test_unlabelled_images_weigh_as_much_as_the_few_positives() -> None:
-    """p is 1/2 between the two means, though there are 40 times more unlabelled than positive examples."""
+def test_both_sides_have_the_same_weight() -> None:
+    """p is 1/2 between the two means although there are 40 times more unlabelled than positive examples."""
     unlabelled = torch.cat([classes(400, 5, 2), classes(3600, 6, -2)])  # a tenth is positive
     classifier = LatentClassifier(NormalPrior()).fit(classes(100, 1, 2), unlabelled)
     assert (classifier.probability(classes(500, 3, 2)) > 0.5).double().mean() > 0.85
@@ -75,7 +75,7 @@ def test_what_is_kept_is_of_the_class() -> None:
     x = np.linspace(0, 8, 20_001)
     weight = np.exp(-x * x / 2) / (1 + np.exp(-3 * x))
     assert z_norm[:, 0].mean() == pytest.approx((weight * x).sum() / weight.sum(), abs=0.06)
-    assert z_norm[:, 1:].mean().abs() < 0.05  # the rest is as the prior draws it
+    assert z_norm[:, 1:].mean().abs() < 0.05  # the other numbers are distributed as in the prior
 
 
 def test_a_seed_gives_the_same() -> None:
@@ -86,7 +86,7 @@ def test_a_seed_gives_the_same() -> None:
     assert not torch.equal(a, c)
 
 
-def test_a_class_that_is_too_rare_is_given_up_soon() -> None:
+def test_a_class_that_is_too_rare_fails_soon() -> None:
     drawn = []
 
     class Counting(NormalPrior):
@@ -94,12 +94,12 @@ def test_a_class_that_is_too_rare_is_given_up_soon() -> None:
             drawn.append(count)
             return super().sample(count, **how)
 
-    with pytest.raises(DataError, match=r"0 of 3,072 z_sem drawn were kept, so fewer than 0.1% .* too rare"):
+    with pytest.raises(DataError, match=r"0 of 3,072 z_sem drawn were accepted, so fewer than 0.1% .* too rare"):
         sample_like(Counting(), Known(3.0, -30.0), 10, generator=torch.Generator().manual_seed(0))
-    assert sum(drawn) == 3072  # 3 / 1,000 and the batch it falls in: the rule of three
+    assert sum(drawn) == 3072  # the rule of three: 3,000, rounded up to a batch
 
 
-def test_a_class_that_is_rare_but_there_is_found() -> None:
+def test_a_rare_class_is_found() -> None:
     found = sample_like(NormalPrior(), Known(50.0, -110.0), 12, generator=torch.Generator().manual_seed(0))  # z > 2.2
     assert len(found.z_sem) == 12
     assert 0.005 < found.kept / found.drawn < 0.03
@@ -107,7 +107,7 @@ def test_a_class_that_is_rare_but_there_is_found() -> None:
 
 @pytest.mark.parametrize(
     ("like", "others", "message"),
-    [(4, 50, "4 positive examples are too few: give at least 5"), (50, 0, "0 images to tell them from are too few")],
+    [(4, 50, "4 positive examples are too few: give at least 5"), (50, 0, "0 images to compare them with are too few")],
 )
 def test_too_few_examples(like: int, others: int, message: str) -> None:
     with pytest.raises(DataError, match=message):

@@ -1,30 +1,29 @@
-"""The latent prior: its arithmetic against closed forms, its file, and what a model does with it."""
+"""The latent prior: its arithmetic against closed forms, its file, and its use by a model."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny import normal, tiny_model, tiny_network
+from fingerprints import mark
+from tiny import normal, tiny_config, tiny_model
 from torch import Tensor
 
-from diffae.config import DiffusionConfig, PriorConfig, Sampling
+from diffae.config import DiffusionConfig, PriorConfig, Sampling, to_dict
 from diffae.errors import CheckpointError, ConfigError
 from diffae.latent.prior import PRIOR, LatentPrior
 from diffae.model import DiffusionAutoencoder
 from diffae.networks.mlp import SkipMLP
-from diffae.presets import presets, prior_presets
 
 D = 6
 MEAN, STD = torch.linspace(-3, 3, D), torch.linspace(0.5, 2, D)
 
 
 class GaussianNoise(SkipMLP):
-    """The exact answer for z_norm ~ N(0, variance I): eps_hat = sqrt(1 - a) z_t / (a variance + 1 - a), or v of it."""
+    """Exact for z_norm ~ N(0, variance I): eps_hat = sqrt(1 - a) z_t / (a variance + 1 - a), or v."""
 
     def __init__(self, config: DiffusionConfig, variance: float) -> None:
         super().__init__(D, 4, 2)
@@ -61,7 +60,7 @@ def seeded(seed: int = 0) -> torch.Generator:
         DiffusionConfig("cosine", levels=200),
     ],
 )
-def test_samples_have_the_distribution_that_was_learnt(diffusion: DiffusionConfig) -> None:
+def test_samples_have_the_learnt_distribution(diffusion: DiffusionConfig) -> None:
     """With the exact noise of a Gaussian, DDIM ends at that Gaussian, un-normalised."""
     z = gaussian(diffusion).sample(4000, steps=diffusion.levels, generator=seeded())
     np.testing.assert_allclose(z.mean(0), MEAN, atol=0.06)
@@ -70,7 +69,7 @@ def test_samples_have_the_distribution_that_was_learnt(diffusion: DiffusionConfi
     assert correlation.abs().max() < 0.06
 
 
-def test_normalising_there_and_back() -> None:
+def test_denormalise_inverts_normalise() -> None:
     prior = gaussian(DiffusionConfig("constant"))
     z = normal(50, D) * STD + MEAN
     torch.testing.assert_close(prior.denormalise(prior.normalise(z)), z)
@@ -84,7 +83,7 @@ def test_truncation_draws_towards_the_mean() -> None:
     torch.testing.assert_close(none, MEAN.expand(5, -1))
 
 
-def test_a_seed_gives_the_same_however_many_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_depend_on_the_seed_and_not_on_the_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     prior = random_prior()
     whole = prior.sample(7, steps=4, generator=seeded())
     monkeypatch.setattr("diffae.latent.prior._BATCH", 3)
@@ -119,32 +118,13 @@ def test_bad_settings(settings: dict, message: str) -> None:
         PriorConfig(**settings)
 
 
-def test_presets_are_table_6() -> None:
-    found = prior_presets()
-    assert found.keys() == presets().keys()
-    for name, layers, batch, decay in (
-        ("celeba64", 10, 512, 0.01),
-        ("ffhq256", 10, 256, 0.01),
-        ("horse128", 20, 2048, 0),
-    ):
-        config, training = found[name]
-        assert (config.layers, config.hidden_channels, config.loss, config.diffusion.schedule) == (
-            layers,
-            2048,
-            "l1",
-            "constant",
-        )
-        assert (training.batch_size, training.weight_decay, training.learning_rate) == (batch, decay, 1e-4)
-        assert training.ema_decay == 0.9999
-
-
 # ---------------------------------------------------------------------- on disk
 
 
-def test_a_prior_comes_back(tmp_path: Path) -> None:
+def test_saving_and_loading(tmp_path: Path) -> None:
     prior = random_prior(layers=4)
     prior.save(tmp_path, "fingerprint", training={"seed": 3})
-    again = LatentPrior.load(tmp_path, "fingerprint")
+    again = LatentPrior.load(tmp_path, mark("fingerprint"))
     assert again.config == prior.config
     torch.testing.assert_close(
         again.sample(3, steps=5, generator=seeded()), prior.sample(3, steps=5, generator=seeded())
@@ -157,7 +137,7 @@ def damaged(tmp_path: Path, **changes: object) -> None:
 
     random_prior().save(tmp_path, "mine")
     tensors = load_file(tmp_path / PRIOR)
-    texts = {"diffae_prior": "1", "model": "mine", "config": json.dumps(dataclasses.asdict(random_prior().config))}
+    texts = {"diffae_prior": "1", "model": "mine", "config": json.dumps(to_dict(random_prior().config))}
     for name, value in changes.items():
         if isinstance(value, str):
             texts[name] = value
@@ -180,15 +160,15 @@ def damaged(tmp_path: Path, **changes: object) -> None:
 def test_files_that_are_not_its_prior(tmp_path: Path, changes: dict, message: str) -> None:
     damaged(tmp_path, **changes)
     with pytest.raises(CheckpointError, match=message):
-        LatentPrior.load(tmp_path, "mine")
+        LatentPrior.load(tmp_path, mark("mine"))
 
 
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no prior yet: make one with `diffae train-prior"):
-        LatentPrior.load(tmp_path, "mine")
+        LatentPrior.load(tmp_path, mark("mine"))
 
 
-# ---------------------------------------------------------------------- in a model's hands
+# ---------------------------------------------------------------------- used by a model
 
 
 def with_prior(folder: Path) -> DiffusionAutoencoder:
@@ -198,7 +178,7 @@ def with_prior(folder: Path) -> DiffusionAutoencoder:
     return model
 
 
-def test_a_model_brings_its_prior(tmp_path: Path) -> None:
+def test_a_model_loads_its_prior(tmp_path: Path) -> None:
     model = with_prior(tmp_path)
     again = DiffusionAutoencoder.from_pretrained(tmp_path, "cpu")
     few = Sampling(steps=3)
@@ -218,7 +198,7 @@ def test_sampling_is_the_prior_then_the_decoder(tmp_path: Path) -> None:
 
 
 def test_without_an_encoder_noise_is_decoded() -> None:
-    model = tiny_model(tiny_network(z_sem_channels=0))
+    model = tiny_model(tiny_config(z_sem_channels=0))
     x_T = torch.randn(3, 3, 16, 16, generator=seeded())
     few = Sampling(steps=3)
     torch.testing.assert_close(model.sample(3, sampling=few, generator=seeded()), model.decode(x_T=x_T, sampling=few))
@@ -233,23 +213,10 @@ def test_no_prior_yet(tmp_path: Path) -> None:
 
 
 def test_another_models_prior_is_refused_when_it_is_used(tmp_path: Path) -> None:
-    """Reconstructing, say, must still work in a run that was trained on after its prior."""
+    """Only then: a model that was trained further than its prior must still reconstruct."""
     with_prior(tmp_path / "a")
     tiny_model(seed=9).save_pretrained(tmp_path / "b")
     (tmp_path / "a" / PRIOR).rename(tmp_path / "b" / PRIOR)
     model = DiffusionAutoencoder.from_pretrained(tmp_path / "b", "cpu")
     with pytest.raises(CheckpointError, match="belongs to a model with fingerprint"):
         model.sample(2)
-
-
-def test_a_setting_at_its_default_changes_no_fingerprint() -> None:
-    """So that a prior stays its model's when a later version adds a setting."""
-    from diffae.checkpoint import fingerprint
-    from diffae.config import InputConfig, ModelConfig
-
-    weights = {"w": normal(3)}
-    same = fingerprint(ModelConfig(), weights)
-    assert fingerprint(ModelConfig(input=InputConfig()), weights) == same
-    assert fingerprint(ModelConfig(input=InputConfig(crop="celeba")), weights) != same
-    assert fingerprint(ModelConfig(diffusion=DiffusionConfig(prediction="v")), weights) != same
-    assert fingerprint(ModelConfig(), {"w": normal(3, seed=2)}) != same

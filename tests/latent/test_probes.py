@@ -1,4 +1,4 @@
-"""Linear readings: what is fitted is the optimum, and what is said of it is measured on examples held out."""
+"""Linear probes: the fit is the optimum, and its score is measured on held-out examples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("penalty", [0.1, 30.0])
-def test_logistic_regression_minimises_what_it_says(penalty: float) -> None:
+def test_logistic_regression_minimises_its_loss(penalty: float) -> None:
     x, score, _ = planted(120)
     y = (score > 0.8).astype(float)
     ones, zeros = y.sum(), (1 - y).sum()
@@ -69,12 +69,12 @@ def test_a_planted_plane_is_found(binary: bool) -> None:
 def test_logits_are_those_of_equally_frequent_classes() -> None:
     rng = np.random.default_rng(3)
     y = np.repeat([0.0, 1.0], (4000, 200))
-    x = rng.standard_normal((4200, 1)) + y[:, None]  # the true logit is x - 1/2 where both classes are as frequent
+    x = rng.standard_normal((4200, 1)) + y[:, None]  # the true logit for equal frequencies is x - 1/2
     plane, _ = fit_plane(x, y, binary=True)
     np.testing.assert_allclose([plane.weight[0], plane.intercept], [1, -0.5], atol=0.2)
 
 
-def test_noise_reads_as_noise_though_it_can_be_learnt_by_heart() -> None:
+def test_noise_scores_as_noise_although_it_can_be_memorised() -> None:
     rng = np.random.default_rng(1)
     y = np.arange(100) % 2.0
     areas = []
@@ -82,7 +82,7 @@ def test_noise_reads_as_noise_though_it_can_be_learnt_by_heart() -> None:
         x = rng.standard_normal((100, 150))
         plane, result = fit_plane(x, y, binary=True)
         areas.append(result.value)
-        assert auroc(plane.read(x), y).value > 0.85  # on what it was fitted to
+        assert auroc(plane.read(x), y).value > 0.85  # on the examples it was fitted to
     assert np.mean(areas) == pytest.approx(0.5, abs=0.16)  # 3 standard deviations
     _, number = fit_plane(rng.standard_normal((100, 150)), rng.standard_normal(100), binary=False)
     assert number.value < 0.2
@@ -95,7 +95,7 @@ def test_five_examples_are_enough() -> None:
     _, result = fit_plane(x, y, binary=True)
     assert result.held_out == 2 + 11
     assert result.low < result.value < result.high or result.value in (0, 1)
-    assert result.high - result.low > 0.3  # and the interval says how little is known
+    assert result.high - result.low > 0.3  # the interval shows how little is known
 
 
 # ---------------------------------------------------------------------- scores
@@ -119,7 +119,7 @@ def test_the_interval_of_the_area_is_about_delongs() -> None:
     assert score.high - score.low == pytest.approx(2 * 1.96 * deviation, rel=0.15)
 
 
-def test_the_interval_of_the_area_holds_the_truth_as_often_as_it_says() -> None:
+def test_the_interval_of_the_area_has_its_coverage() -> None:
     rng = np.random.default_rng(0)
     y = np.repeat([0.0, 1.0], (40, 15))
     truth = norm.cdf(1.5 / 2**0.5)
@@ -136,7 +136,7 @@ def test_the_interval_of_a_perfect_area_is_not_a_point() -> None:
     assert opposite.high == pytest.approx(1 - perfect.low)
 
 
-def test_the_interval_of_r_squared_holds_the_truth_as_often_as_it_says() -> None:
+def test_the_interval_of_r_squared_has_its_coverage() -> None:
     rng = np.random.default_rng(0)
     inside = []
     for _ in range(25):
@@ -148,5 +148,5 @@ def test_the_interval_of_r_squared_holds_the_truth_as_often_as_it_says() -> None
     assert np.mean(inside) > 0.8
 
 
-def test_r_squared_of_what_does_not_vary_is_zero() -> None:
+def test_r_squared_of_constant_numbers_is_zero() -> None:
     assert r_squared(np.arange(4.0), np.ones(4)).value == 0

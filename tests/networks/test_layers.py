@@ -1,4 +1,4 @@
-"""The parts of the networks against the formulas they stand for, written out naively."""
+"""The layers of the networks against naive implementations of their formulas."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_group_norm_keeps_the_layout(channels: int, side: int, dtype: torch.dtyp
         torch.testing.assert_close(got.float(), expected, atol=atol, rtol=rtol)
 
 
-def test_group_norm_of_thin_groups_is_that_of_the_contiguous_layout() -> None:
+def test_thin_groups_in_bfloat16_equal_those_of_the_contiguous_layout() -> None:
     layer, x = awake(group_norm(64)).bfloat16(), normal(2, 64, 16, 16).bfloat16()
     layer.requires_grad_()
     results = []
@@ -94,7 +94,7 @@ def test_sinusoidal_embedding() -> None:
             assert row[i + channels // 2].item() == pytest.approx(math.sin(angle), abs=1e-4)
 
 
-def test_sinusoidal_embedding_tells_all_times_apart() -> None:
+def test_sinusoidal_embeddings_of_all_times_differ() -> None:
     emb = sinusoidal_embedding(torch.arange(1000), 32)
     assert torch.allclose(emb.norm(dim=1), torch.tensor(4.0))  # cos^2 + sin^2 = 1, 16 times
     assert torch.equal(emb[0], torch.tensor([1.0] * 16 + [0.0] * 16))
@@ -197,7 +197,7 @@ def test_residual_block_written_out(out_channels: int, how: Literal["down", "up"
     assert not torch.allclose(got, block(x, time, z + 1), atol=1e-3)
 
 
-def test_encoder_block_has_one_convolution_and_knows_neither_t_nor_z() -> None:
+def test_encoder_block_has_one_convolution_and_ignores_t_and_z() -> None:
     block = awake(ResBlock(4, 6, how="down"))
     assert sum(p.dim() == 4 and p.shape[-1] == 3 for p in block.parameters()) == 1
     x = normal(2, 4, 8, 8)
@@ -206,7 +206,7 @@ def test_encoder_block_has_one_convolution_and_knows_neither_t_nor_z() -> None:
     assert torch.equal(block(x, normal(2, 6), normal(2, 3)), block(x))
 
 
-def test_dropout_acts_in_training_alone() -> None:
+def test_dropout_acts_in_training_only() -> None:
     block = awake(ResBlock(4, 4, time_channels=6, dropout=0.5))
     x, time = normal(2, 4, 8, 8), normal(2, 6)
     assert torch.equal(block(x, time), block(x, time))
@@ -220,7 +220,7 @@ def test_dropout_acts_in_training_alone() -> None:
 
 
 def naive_attention(layer: Attention, x: Tensor) -> Tensor:
-    """The published computation: channels first, head after head, each head's q, k and v one below the other."""
+    """The published computation: channels first, one head after the other, each with its q, k and v."""
     b, c, h, w = x.shape
     d = c // layer.heads
     qkv = torch.einsum("oc,bcn->bon", layer.qkv.weight, layer.norm(x).view(b, c, h * w)) + layer.qkv.bias[:, None]
@@ -244,7 +244,7 @@ def test_attention_is_softmax_per_head(channels: int, heads: int) -> None:
 
 
 @pytest.mark.parametrize("n", [15, 1100])
-def test_attention_in_bfloat16_is_as_exact_as_its_numbers(n: int) -> None:
+def test_attention_in_bfloat16_is_accurate_to_its_precision(n: int) -> None:
     q, k, v = (2 * normal(1, 2, n, 8, seed=seed) for seed in range(3))
     expected = torch.softmax((q @ k.transpose(2, 3)).double() / 8**0.5, dim=3) @ v.double()
     got = attend(q.bfloat16(), k.bfloat16(), v.bfloat16())

@@ -37,7 +37,7 @@ def test_input_is_seen_again_at_every_layer(d: int, hidden: int, layers: int, si
         h = torch.cat([h, z_t], dim=1)
         assert h.shape == (3, hidden + d)
         h = net.layers[i](h) if i == layers - 1 else net.layers[i](h, emb)
-    assert isinstance(net.layers[-1], nn.Linear)  # no time, norm or activation at the end
+    assert isinstance(net.layers[-1], nn.Linear)  # without time, normalisation or activation
     out = net(z_t, TIME)
     assert out.shape == (3, d)
     torch.testing.assert_close(out, h)

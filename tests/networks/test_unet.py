@@ -1,8 +1,6 @@
-"""The UNet and the semantic encoder: shapes for any setting, what they start as, what reaches what."""
+"""The UNet: shapes for any settings, its initial state, the dependence on each input, gradients."""
 
 from __future__ import annotations
-
-from typing import get_args
 
 import pytest
 import torch
@@ -10,10 +8,11 @@ import torch.nn.functional as F
 from awake import awake
 from torch import Tensor
 
-from diffae.config import NetworkConfig, Pooling, Upsampling
-from diffae.networks.autoencoder import AutoencoderNetworks
+from diffae.config import ModelConfig, UNetConfig, from_dict
+from diffae.model import DiffusionModule
 from diffae.networks.layers import Attention, Stage
-from diffae.networks.unet import SemanticEncoder, UNet
+from diffae.networks.settings import Pooling, Upsampling
+from diffae.networks.unet import UNet
 
 
 def config(
@@ -29,31 +28,38 @@ def config(
     pooling: Pooling = "average",
     z_map: int = 0,
     upsampling: Upsampling = "first",
-) -> NetworkConfig:
-    return NetworkConfig(
-        size,
-        channels,
-        8,
-        mult,
-        res_blocks,
-        attention,
-        heads,
-        time_channels=16,
-        dropout=dropout,
-        z_sem_channels=z,
-        encoder_channel_mult=(*mult, mult[-1]),
-        encoder_res_blocks=res_blocks,
-        encoder_pooling=pooling,
-        z_map_channels=z_map,
-        upsampling=upsampling,
-    )
+) -> ModelConfig:
+    network = {
+        "image_size": size,
+        "image_channels": channels,
+        "model_channels": 8,
+        "channel_mult": mult,
+        "res_blocks": res_blocks,
+        "attention_resolutions": attention,
+        "heads": heads,
+        "time_channels": 16,
+        "dropout": dropout,
+        "z_sem_channels": z,
+        "encoder_channel_mult": (*mult, mult[-1]),
+        "encoder_res_blocks": res_blocks,
+        "encoder_pooling": pooling,
+        "z_map_channels": z_map,
+        "upsampling": upsampling,
+    }
+    return from_dict(ModelConfig, {"network": network})
+
+
+def unet_of(c: ModelConfig) -> UNet:
+    unet = c.decoder.build(c.latent_shape, c.z_sem_channels)
+    assert isinstance(unet, UNet)
+    return unet
 
 
 def normal(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def images(c: NetworkConfig, count: int = 2, seed: int = 1) -> Tensor:
+def images(c: ModelConfig, count: int = 2, seed: int = 1) -> Tensor:
     return normal(count, c.image_channels, c.image_size, c.image_size, seed=seed).clamp(-1, 1)
 
 
@@ -70,15 +76,15 @@ EVERY_KIND = [
     config(size=24, mult=(2, 1, 3), pooling="flatten"),
     config(z=5, z_map=3),
     config(size=24, mult=(2, 1, 3), upsampling="last"),
-    config(z=0, pooling="flatten", z_map=3),  # without z_sem neither counts
+    config(z=0, pooling="flatten", z_map=3),  # neither has an effect without z_sem
     config(z=0),
     config(z=0, size=12, mult=(2, 3), heads=4),
 ]
 
 
-@pytest.mark.parametrize("c", EVERY_KIND, ids=str)
-def test_any_channels_size_and_z_sem(c: NetworkConfig) -> None:
-    networks = awake(AutoencoderNetworks(c))
+@pytest.mark.parametrize("c", EVERY_KIND)
+def test_any_channels_size_and_z_sem(c: ModelConfig) -> None:
+    networks = awake(DiffusionModule(c))
     x_t, x_0 = images(c), images(c, seed=2)
     out = networks(x_t, TIME, x_0)
     assert out.shape == x_t.shape
@@ -86,33 +92,33 @@ def test_any_channels_size_and_z_sem(c: NetworkConfig) -> None:
     assert out.std() > 1e-3
     if networks.encoder is None:
         assert not c.has_encoder
-        assert torch.equal(out, networks.unet(x_t, TIME))
+        assert torch.equal(out, networks.decoder(x_t, TIME))
     else:
         z_sem = networks.encoder(x_0)
         assert z_sem.shape == (2, c.z_sem_channels)
-        assert torch.equal(out, networks.unet(x_t, TIME, z_sem))
+        assert torch.equal(out, networks.decoder(x_t, TIME, z_sem))
 
 
 @pytest.mark.parametrize("z", [0, 6])
-def test_untrained_unet_puts_out_zeros(z: int) -> None:
+def test_an_untrained_unet_returns_zeros(z: int) -> None:
     c = config(z=z)
     x_t, z_sem = images(c), normal(2, z) if z else None
-    out = UNet(c)(x_t, TIME, z_sem)
+    out = unet_of(c).eval()(x_t, TIME, z_sem)
     assert torch.equal(out, torch.zeros_like(x_t))
 
 
 def test_unet_depends_on_each_of_its_inputs() -> None:
     c = config()
-    unet = awake(UNet(c))
+    unet = awake(unet_of(c))
     x_t, z_sem = images(c), normal(2, 6)
     out = unet(x_t, TIME, z_sem)
     for other in (unet(x_t.flip(0), TIME, z_sem), unet(x_t, TIME.flip(0), z_sem), unet(x_t, TIME, z_sem.flip(0))):
         assert (out - other).abs().max() > 1e-2
 
 
-def test_images_of_a_batch_do_not_touch() -> None:
+def test_images_of_a_batch_are_independent() -> None:
     c = config()
-    networks = awake(AutoencoderNetworks(c))
+    networks = awake(DiffusionModule(c))
     x_t, x_0, time = images(c, 3), images(c, 3, seed=2), torch.tensor([0, 500, 999])
     whole = networks(x_t, time, x_0)
     for i in range(3):
@@ -121,7 +127,7 @@ def test_images_of_a_batch_do_not_touch() -> None:
 
 def test_unet_written_out_for_one_level() -> None:
     c = config(mult=(1,), attention=())
-    unet = awake(UNet(c))
+    unet = awake(unet_of(c))
     x_t, z_sem = images(c), normal(2, 6)
     emb, z = F.silu(unet.time_embed(TIME)), F.silu(z_sem)
     first = unet.input_blocks[0](x_t)
@@ -132,23 +138,9 @@ def test_unet_written_out_for_one_level() -> None:
     torch.testing.assert_close(unet(x_t, TIME, z_sem), unet.out(F.silu(unet.out_norm(h))))
 
 
-@pytest.mark.parametrize("pooling", get_args(Pooling))
-def test_encoder_written_out(pooling: Pooling) -> None:
-    c = config(pooling=pooling)
-    encoder = awake(SemanticEncoder(c))
-    x_0 = images(c)
-    h = x_0
-    for stage in encoder.input_blocks:
-        h = stage(h)
-    assert h.shape == (2, 16, 4, 4)  # halved twice
-    h = F.silu(encoder.out_norm(encoder.middle_block(h)))
-    pooled = h.flatten(2).sum(2) / 16 if pooling == "average" else h.reshape(2, 16 * 16)
-    torch.testing.assert_close(encoder(x_0), pooled @ encoder.out.weight.T + encoder.out.bias)
-
-
 def test_z_map_is_added_before_the_bottleneck() -> None:
     c = config(mult=(1, 2), attention=(), z_map=3)
-    unet = awake(UNet(c))
+    unet = awake(unet_of(c))
     assert unet.z_map is not None
     z_sem = normal(2, 6)
     thin, _, wide = unet.z_map
@@ -168,9 +160,9 @@ def test_z_map_is_added_before_the_bottleneck() -> None:
     assert (seen[0] - seen[1]).abs().max() > 1e-2
 
 
-def test_upsampling_last_repeats_pixels_behind_the_block() -> None:
-    """With the same weights, in the same places."""
-    unet, first = awake(UNet(config(attention=(), upsampling="last"))), UNet(config(attention=()))
+def test_upsampling_last_repeats_pixels_after_the_block() -> None:
+    """Both variants have the same weights under the same names."""
+    unet, first = awake(unet_of(config(attention=(), upsampling="last"))), unet_of(config(attention=()))
     first.load_state_dict(unet.state_dict())
     x, emb, z = normal(2, 16 + 8, 8, 8), normal(2, 16), normal(2, 6)
     stage = unet.output_blocks[1]  # the last of the lower level
@@ -184,30 +176,32 @@ def test_upsampling_last_repeats_pixels_behind_the_block() -> None:
     assert first.output_blocks[1](x, emb, z).shape == expected.shape
 
 
-@pytest.mark.parametrize("c", [EVERY_KIND[3], EVERY_KIND[4]], ids=str)
-def test_skip_connections_have_the_stated_widths_and_sizes(c: NetworkConfig) -> None:
-    unet = awake(UNet(c))
+@pytest.mark.parametrize("c", [EVERY_KIND[3], EVERY_KIND[4]])
+def test_skip_connections_have_the_stated_widths_and_sizes(c: ModelConfig) -> None:
+    assert isinstance(c.decoder, UNetConfig)
+    unet = awake(unet_of(c))
     h, emb, z = images(c), F.silu(unet.time_embed(TIME)), normal(2, c.z_sem_channels)
     shapes = []
     for stage in unet.input_blocks:
         h = stage(h, emb, z)
         shapes.append(tuple(h.shape[1:]))
-    expected = [(c.channel_mult[0] * 8, c.image_size)]
-    for level, m in enumerate(c.channel_mult):
-        expected += [(8 * m, c.image_size >> level)] * c.res_blocks
-        expected += [(8 * m, c.image_size >> level + 1)] if level < len(c.channel_mult) - 1 else []
+    mult = c.decoder.channel_mult
+    expected = [(mult[0] * 8, c.image_size)]
+    for level, m in enumerate(mult):
+        expected += [(8 * m, c.image_size >> level)] * c.decoder.res_blocks
+        expected += [(8 * m, c.image_size >> level + 1)] if level < len(mult) - 1 else []
     assert shapes == [(width, size, size) for width, size in expected]
-    assert len(unet.output_blocks) == len(unet.input_blocks)  # every one is used
+    assert len(unet.output_blocks) == len(unet.input_blocks)  # each is used once
 
 
-def test_attention_stands_at_the_named_resolutions_and_in_the_middle() -> None:
+def test_attention_acts_at_the_named_resolutions_and_in_the_middle() -> None:
     c = config(size=32, mult=(1, 2, 2), attention=(16,), res_blocks=2)
     seen: list[int] = []
-    networks = awake(AutoencoderNetworks(c))
+    networks = awake(DiffusionModule(c))
     for module in networks.modules():
         if isinstance(module, Attention):
             module.register_forward_hook(lambda _module, _inputs, out: seen.append(out.shape[-1]))
-    networks.unet(images(c), TIME, normal(2, 6))
+    networks.decoder(images(c), TIME, normal(2, 6))
     assert seen == [16, 16, 8, 16, 16, 16]  # down, middle, up
     seen.clear()
     assert networks.encoder is not None
@@ -217,9 +211,9 @@ def test_attention_stands_at_the_named_resolutions_and_in_the_middle() -> None:
 
 @pytest.mark.parametrize("z", [0, 6])
 def test_gradient_reaches_every_parameter(z: int) -> None:
-    # GroupNorm and softmax cancel some biases; all weights must count
+    # normalisation and softmax cancel some biases, but no weights
     c = config(z=z)
-    networks = awake(AutoencoderNetworks(c)).train()
+    networks = awake(DiffusionModule(c)).train()
     (networks(images(c), TIME, images(c, seed=2)) * normal(2, 3, 16, 16, seed=3)).sum().backward()
     for name, parameter in networks.named_parameters():
         assert parameter.grad is not None, name
@@ -228,10 +222,10 @@ def test_gradient_reaches_every_parameter(z: int) -> None:
             assert parameter.grad.abs().max() > 1e-3, name
 
 
-def test_gradient_reaches_the_encoder_once_the_unet_has_learnt_a_little() -> None:
-    """From the true start only the output moves; after two steps of descent the encoder does too."""
+def test_gradient_reaches_the_encoder_after_two_steps() -> None:
+    """Zero-initialised layers hold it back at first: only the output layer has a gradient."""
     c = config()
-    networks = AutoencoderNetworks(c)
+    networks = DiffusionModule(c)
     descent = torch.optim.SGD(networks.parameters(), lr=0.1)
     assert networks.encoder is not None
     reached = []
@@ -246,7 +240,7 @@ def test_gradient_reaches_the_encoder_once_the_unet_has_learnt_a_little() -> Non
 @pytest.mark.parametrize("z", [0, 6])
 def test_channels_last_gives_the_same(z: int) -> None:
     c = config(z=z, attention=(16, 8))
-    networks = awake(AutoencoderNetworks(c))
+    networks = awake(DiffusionModule(c))
     x_t, x_0 = images(c), images(c, seed=2)
     expected = networks(x_t, TIME, x_0)
     networks.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -255,14 +249,14 @@ def test_channels_last_gives_the_same(z: int) -> None:
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_dropout_is_of_the_unet_alone_and_of_training() -> None:
+def test_dropout_acts_in_the_unet_and_in_training_only() -> None:
     c = config(dropout=0.5)
-    networks = awake(AutoencoderNetworks(c))
+    networks = awake(DiffusionModule(c))
     x_t, z_sem = images(c), normal(2, 6)
-    assert torch.equal(networks.unet(x_t, TIME, z_sem), networks.unet(x_t, TIME, z_sem))
+    assert torch.equal(networks.decoder(x_t, TIME, z_sem), networks.decoder(x_t, TIME, z_sem))
     networks.train()
     assert networks.encoder is not None
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        assert not torch.equal(networks.unet(x_t, TIME, z_sem), networks.unet(x_t, TIME, z_sem))
+        assert not torch.equal(networks.decoder(x_t, TIME, z_sem), networks.decoder(x_t, TIME, z_sem))
         assert torch.equal(networks.encoder(x_t), networks.encoder(x_t))
