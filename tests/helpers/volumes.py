@@ -17,7 +17,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 
 def planes(count: int, dtype: str, low: float, high: float, seed: int = 0, shape: tuple = (8, 10)) -> np.ndarray:
-    """(count, *shape), with the values low and high among them."""
+    """Random values (count, *shape) whose least is low and whose largest is high."""
     values = np.random.default_rng(seed).uniform(low, high, (count, *shape))
     values.flat[0], values.flat[-1] = low, high
     return (values if dtype.startswith("f") else np.rint(values)).astype(dtype)
@@ -40,6 +40,12 @@ def write_dicom(path: Path, stored: np.ndarray, intercept: int = -1024, **more: 
         setattr(facts, name, value)
     facts.PixelData = stored.astype("<u2").tobytes()
     facts.save_as(path)
+
+
+def smooth(width: int = 20, height: int = 12) -> np.ndarray:
+    """A colour ramp, which lossy formats keep."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([x * 255 / (width - 1), y * 255 / (height - 1), 255 - x * 255 / (width - 1)], -1).astype(np.uint8)
 
 
 def write_png16(path: Path, pixels: np.ndarray, filtered: bool = True) -> None:
@@ -109,4 +115,4 @@ FORMATS: dict[str, tuple[Callable[[Path], np.ndarray], str]] = {
     "nifti": (_nifti, "in.nii.gz"),
     "dicoms": (_dicoms, "in"),
 }
-"""What writes 12 images (h 8, w 10) of one channel below a folder and returns them, and the path to name then."""
+"""Functions that write 12 images (h 8, w 10, one channel) into a folder and return them, and the path to open."""

@@ -1,4 +1,4 @@
-"""Files of many images give the arrays that were put in, image by image, and bad ones are told in one line."""
+"""Files of many images are read exactly, image by image, and bad files raise one-line errors."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import zarr
 from volumes import FORMATS, planes, write_dicom
 
 from diffae.data import images
+from diffae.data.formats import stacks
+from diffae.data.formats.base import Format, Planes
 from diffae.data.formats.files import read_picture
 from diffae.data.formats.stacks import Stack, find_stack
 from diffae.data.sources import open_listed
@@ -25,7 +27,7 @@ RAW = images.ImageSpec(channels=1, measured=True)
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_the_values_and_types_put_in(tmp_path: Path, name: str) -> None:
+def test_every_format_returns_the_values_and_types_written(tmp_path: Path, name: str) -> None:
     write, where = FORMATS[name]
     expected = write(tmp_path)
     source = open_listed(tmp_path / where, channels=1)
@@ -53,7 +55,7 @@ def test_axes_of_a_tiff_are_images_or_channels(tmp_path: Path) -> None:
     colour = planes(4, "uint8", 0, 255, shape=(8, 10, 3))
     tifffile.imwrite(path, colour, photometric="rgb")
     np.testing.assert_array_equal(pixels_of(path, 3), colour)
-    # pages of which the file does not say what they are: as many as channels are wanted are the channels
+    # unnamed pages are channels if there are as many as are wanted
     with tifffile.TiffWriter(path) as file:
         for plane in values[0]:
             file.write(plane, metadata=None, contiguous=False)
@@ -201,7 +203,7 @@ def test_a_dicom_whose_least_value_is_white_is_inverted(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels_of(tmp_path / "b.dcm")[0, ..., 0], 4095 - stored.astype(int) - 1024)
 
 
-def test_truth_values_in_hdf5(tmp_path: Path) -> None:
+def test_booleans_in_hdf5(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["masks"] = np.eye(4, dtype=bool)[None]
     np.testing.assert_array_equal(pixels_of(tmp_path / "a.h5")[0, ..., 0], 255 * np.eye(4, dtype=np.uint8))
@@ -241,17 +243,37 @@ def test_a_library_that_is_not_installed(
 
 def test_few_files_stay_open_and_changed_ones_are_read_again(tmp_path: Path) -> None:
     opened = set()
-    stacks = []
+    found = []
     for number in range(8):
         path = tmp_path / f"{number}.tif"
         tifffile.imwrite(path, planes(2, "uint16", number, 100 + number))
-        stacks.append(Stack(path, "", 1))
-    for stack in stacks * 2:
+        found.append(Stack(path, "", 1))
+    for stack in found * 2:
         stack.picture(1)
     if Path("/proc/self/fd").exists():
         for link in Path("/proc/self/fd").iterdir():
             if link.is_symlink() and str(tmp_path) in os.readlink(link):
                 opened.add(link)
         assert 1 <= len(opened) <= 4
-    tifffile.imwrite(stacks[7].file, planes(2, "uint16", 500, 600, shape=(20, 20)))
-    assert stacks[7].picture(1).pixels.shape == (20, 20, 1)
+    tifffile.imwrite(found[7].file, planes(2, "uint16", 500, 600, shape=(20, 20)))
+    assert found[7].picture(1).pixels.shape == (20, 20, 1)
+
+
+class Raw(Format):
+    """A format of somebody else: float32 images of 2 x 3 pixels."""
+
+    suffixes = (".raw",)
+
+    def open(self, path: Path, inner: str) -> Planes:
+        values = np.fromfile(path, np.float32).reshape(-1, 2, 3)
+        return Planes("NYX", values.shape, lambda at: values[at])
+
+
+def test_a_new_format_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks, "FORMATS", (*stacks.FORMATS, Raw()))
+    values = planes(4, "float32", 0, 1, shape=(2, 3))
+    values.tofile(tmp_path / "a.raw")
+    np.testing.assert_array_equal(pixels_of(tmp_path / "a.raw")[..., 0], values)
+    ready = images.load_image(tmp_path / "a.raw/2", channels=1, window=((0.0, 1.0),))
+    assert np.abs(ready[..., 0] / 65535 - values[2]).max() < 1e-5
+    assert images.metadata_of(tmp_path / "a.raw/2") is None

@@ -1,4 +1,4 @@
-"""An image that comes back is of the type, range and description that it came with."""
+"""Images are written with the type, range and metadata of their source."""
 
 from __future__ import annotations
 
@@ -9,41 +9,17 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
-import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from volumes import planes, write_dicom, write_png16
 
 from diffae.config import InputConfig
 from diffae.data import images
-from diffae.data.fitting import apply_window, restore_window
 from diffae.data.formats.metadata import ImageMetadata
-from diffae.errors import DataError
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
-def test_values_go_through_a_window_and_back(dtype: str) -> None:
-    values = planes(1, dtype, 3, 120, shape=(9, 9, 2))[0]
-    window = ((0.0, 125.0), (3.0, 120.0))
-    ready = apply_window(values, window, "a")
-    assert ready.dtype == np.uint16
-    expected = (values.astype(float) - [0, 3]) / [125, 117] * 65535
-    assert np.abs(ready - expected).max() <= 0.5
-    back = restore_window(ready, window, dtype)
-    assert back.dtype == dtype
-    np.testing.assert_allclose(back, values, rtol=0, atol=0 if dtype[0] in "ui" else 125 / 65535)
-
-
-def test_values_outside_a_window_are_clipped_and_strange_ones_refused() -> None:
-    values = np.array([[[-5.0], [0.0], [2.0], [9.0]]])
-    assert apply_window(values, ((0.0, 4.0),), "a").ravel().tolist() == [0, 0, 32768, 65535]
-    for strange in (np.nan, np.inf):
-        with pytest.raises(DataError, match=r"image a: has values that are not finite; replace them"):
-            apply_window(np.array([[[strange]]]), ((0.0, 4.0),), "a")
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
-def test_a_file_is_read_by_the_window_and_written_as_it_was(tmp_path: Path, dtype: str) -> None:
+def test_a_file_is_read_by_the_window_and_written_in_its_own_range(tmp_path: Path, dtype: str) -> None:
     values = planes(1, dtype, 100, 4000)[0]
     tifffile.imwrite(tmp_path / "a.tif", values)
     given = InputConfig(window=((100.0, 4000.0),), dtype="uint8")
@@ -58,13 +34,6 @@ def test_a_file_is_read_by_the_window_and_written_as_it_was(tmp_path: Path, dtyp
     back = tifffile.imread(tmp_path / "b.tif")
     assert back.dtype == dtype
     np.testing.assert_allclose(back, values[:, :8], atol=0.05 if dtype == "float32" else 0)
-
-
-def test_samples_of_a_model_without_window() -> None:
-    x = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]).view(1, 1, 1, 5)
-    assert images.to_samples(x, InputConfig()).ravel().tolist() == [0, 0, 128, 255, 255]
-    assert images.to_samples(x, InputConfig(dtype="uint16")).ravel().tolist() == [0, 0, 32768, 65535, 65535]
-    assert images.to_samples(x, InputConfig(), "uint16").dtype == np.uint16
 
 
 def tags(path: Path) -> dict[int, object]:
@@ -101,10 +70,10 @@ def test_texts_of_a_tiff_that_are_not_ascii_return(tmp_path: Path, encoding: str
 @pytest.mark.parametrize("description", ["img 3", "20 µm, β-actin, 細胞", ""])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_the_description_of_a_tiff_of_tifffile_returns_alone(tmp_path: Path, description: str, channels: int) -> None:
-    """tifffile adds another one of its own, which says the shape."""
+    """tifffile adds a second description, of the shape."""
     shape = (8, 8) if channels == 1 else (channels, 8, 8)
-    values, told = planes(1, "uint16", 0, 9, shape=shape)[0], description.encode() or None
-    tifffile.imwrite(tmp_path / "a.tif", values, description=told, photometric="minisblack")
+    values, text = planes(1, "uint16", 0, 9, shape=shape)[0], description.encode() or None
+    tifffile.imwrite(tmp_path / "a.tif", values, description=text, photometric="minisblack")
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         assert file.is_shaped
     metadata = images.metadata_of(tmp_path / "a.tif")
@@ -149,7 +118,7 @@ def test_the_pixel_size_of_an_ome_tiff_returns_without_its_layout(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("sizes", "expected"),
     [
         ({"PhysicalSizeX": 250, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.002, "PhysicalSizeYUnit": "mm"},
          ((40000.0, 5000.0), 3)),
@@ -160,10 +129,10 @@ def test_the_pixel_size_of_an_ome_tiff_returns_without_its_layout(tmp_path: Path
     ],
 )  # fmt: skip
 def test_the_unit_of_an_ome_tiff_is_read_and_none_is_invented(
-    tmp_path: Path, told: dict[str, object], expected: tuple[tuple[float, float], int]
+    tmp_path: Path, sizes: dict[str, object], expected: tuple[tuple[float, float], int]
 ) -> None:
     values = planes(1, "uint16", 0, 9, shape=(2, 8, 8))[0]
-    about = {"axes": "CYX", **told}
+    about = {"axes": "CYX", **sizes}
     tifffile.imwrite(tmp_path / "a.tif", values, ome=True, metadata=about, resolution=(3, 5), resolutionunit="NONE")
     metadata = images.metadata_of(tmp_path / "a.tif")
     assert metadata is not None
@@ -237,12 +206,12 @@ def test_the_header_of_a_nifti_returns(tmp_path: Path, codes: tuple[int, int]) -
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp"])
-def test_a_picture_of_8_bits_is_known_as_one(tmp_path: Path, name: str) -> None:
+def test_metadata_of_an_8_bit_picture(tmp_path: Path, name: str) -> None:
     images.save_image(tmp_path / name, np.zeros((4, 6, 3), np.uint8))
     assert images.metadata_of(tmp_path / name) == ImageMetadata("png", "uint8", (4, 6))
 
 
-def test_other_origins(tmp_path: Path) -> None:
+def test_metadata_of_other_files(tmp_path: Path) -> None:
     write_dicom(tmp_path / "a.dcm", planes(1, "uint16", 0, 9)[0])
     assert images.metadata_of(tmp_path / "a.dcm") == ImageMetadata("dicom", "int16", (8, 10), resolution=(40.0, 20.0))
     write_png16(tmp_path / "a.png", planes(1, "uint16", 0, 9, shape=(8, 10, 3))[0])
@@ -265,7 +234,7 @@ def test_other_origins(tmp_path: Path) -> None:
         (1, "int16", ImageMetadata("nifti", "int16", (4, 4)), ".nii.gz"),
     ],
 )
-def test_every_image_finds_a_format_that_holds_it(
+def test_suffix_for_names_a_format_that_holds_the_image(
     tmp_path: Path, channels: int, dtype: str, metadata: ImageMetadata | None, suffix: str
 ) -> None:
     assert images.suffix_for(channels, dtype, metadata) == suffix
@@ -273,20 +242,3 @@ def test_every_image_finds_a_format_that_holds_it(
     images.save_image(tmp_path / f"a{suffix}", pixels, metadata)
     if suffix != ".nii.gz" and dtype.startswith("u"):
         np.testing.assert_array_equal(images.load_image(tmp_path / f"a{suffix}", channels=channels), pixels)
-
-
-def test_false_colours() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3), np.uint8)
-    np.testing.assert_array_equal(images.to_rgb(pixels), pixels)
-    gray = images.to_rgb(pixels[..., :1])
-    np.testing.assert_array_equal(gray, pixels[..., :1].repeat(3, axis=3))
-    two = images.to_rgb(pixels[..., :2])  # magenta and green
-    np.testing.assert_array_equal(two, pixels[..., [0, 1, 0]])
-    for channels in (4, 5, 9):
-        lights = np.zeros((channels + 2, 1, 1, channels), np.uint8)
-        lights[range(channels), 0, 0, range(channels)] = 255
-        lights[-1] = 255
-        colours = images.to_rgb(lights).reshape(-1, 3)
-        assert len(np.unique(colours, axis=0)) == channels + 2
-        assert (colours[:channels].max(axis=1) == 255).all()
-        assert (colours[-2].tolist(), colours[-1].tolist()) == ([0, 0, 0], [255, 255, 255])
