@@ -19,10 +19,10 @@ from diffae.errors import DataError
 from diffae.evaluation.baselines import (
     Baseline,
     PlainAutoencoder,
-    PlainDecoder,
     open_diffusers,
     pca,
     plain,
+    plain_decoder,
     plain_encoder,
 )
 from diffae.networks.settings import UNetEncoderConfig
@@ -81,7 +81,7 @@ def test_the_loss_of_a_vae_is_its_evidence_bound() -> None:
 
 
 def test_the_decoder_mirrors_the_encoder() -> None:
-    assert PlainDecoder(ENCODER, SHAPE)(normal(2, 6)).shape == (2, 3, 16, 16)
+    assert plain_decoder(ENCODER, SHAPE)(normal(2, 6)).shape == (2, 3, 16, 16)
     variational = PlainAutoencoder(ENCODER, SHAPE, variational=True)
     assert variational.encode(images(2)).shape == (2, 6)
 

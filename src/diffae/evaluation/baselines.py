@@ -136,31 +136,24 @@ def plain(
     return Baseline("VAE" if variational else "autoencoder", trained.encode, trained.decoder)
 
 
-class PlainDecoder(nn.Module):
+def plain_decoder(encoder: UNetEncoderConfig, shape: Shape) -> nn.Sequential:
     """z (b, d) -> image (b, c, h, w) in one pass, with the encoder's widths in reverse.
 
     There is no normalisation before the output: it would remove the brightness of the image.
     """
-
-    def __init__(self, encoder: UNetEncoderConfig, shape: Shape) -> None:
-        super().__init__()
-        widths = [mult * encoder.model_channels for mult in encoder.channel_mult]
-        side, width = shape[1] >> (len(widths) - 1), widths[-1]
-        self.input = nn.Sequential(
-            nn.Linear(encoder.z_sem_channels, width * side**2), nn.Unflatten(1, (width, side, side))
-        )
-        blocks: list[nn.Module] = []
-        for level in reversed(range(len(widths))):
-            for _ in range(encoder.res_blocks + 1):
-                blocks.append(ResBlock(width, widths[level]))
-                width = widths[level]
-            if level:
-                blocks.append(ResBlock(width, width, how="up"))
-        self.blocks = nn.Sequential(*blocks)
-        self.output = nn.Conv2d(width, shape[0], 3, padding=1)
-
-    def forward(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
-        return self.output(F.silu(self.blocks(self.input(z))))
+    widths = [mult * encoder.model_channels for mult in encoder.channel_mult]
+    side, width = shape[1] >> (len(widths) - 1), widths[-1]
+    layers: list[nn.Module] = [
+        nn.Linear(encoder.z_sem_channels, width * side**2),
+        nn.Unflatten(1, (width, side, side)),
+    ]
+    for level in reversed(range(len(widths))):
+        for _ in range(encoder.res_blocks + 1):
+            layers.append(ResBlock(width, widths[level]))
+            width = widths[level]
+        if level:
+            layers.append(ResBlock(width, width, how="up"))
+    return nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(width, shape[0], 3, padding=1))
 
 
 class PlainAutoencoder(nn.Module):
@@ -171,7 +164,7 @@ class PlainAutoencoder(nn.Module):
         self.variational = variational
         outputs = encoder.z_sem_channels * (2 if variational else 1)
         self.encoder = replace(encoder, z_sem_channels=outputs).build(shape)
-        self.decoder = PlainDecoder(encoder, shape)
+        self.decoder = plain_decoder(encoder, shape)
 
     def encode(self, x_0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """The code; of a variational autoencoder its mean."""
