@@ -34,7 +34,7 @@ STILL = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 _GAP = 8  # pixels between tiles
 _LINE = 17  # height in pixels of one line of a caption
-_INK, _PAPER = (60, 60, 64, 255), (255, 255, 255, 255)
+_INK, _PAPER = (60, 60, 64), (255, 255, 255)
 _GREY = "#80848c"  # readable on white and on black
 _COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#14b8a6", "#ec4899", "#84cc16")
 
@@ -76,7 +76,7 @@ def error_tile(x: Float[Tensor, "c h w"], y: Float[Tensor, "c h w"], caption: st
 
 def chart_tile(chart: Image.Image, caption: str = "") -> Tile:
     """Put a chart on white."""
-    page = Image.new("RGB", chart.size, _PAPER[:3])
+    page = Image.new("RGB", chart.size, _PAPER)
     page.paste(chart, mask=chart)
     return Tile(np.asarray(page), caption)
 
@@ -117,21 +117,17 @@ def sheet(
         labels: one for each row, drawn to its left; or none.
         side: tiles are enlarged to at least this many pixels.
         gap: pixels between tiles.
-        transparent: no background, and text that is readable on white and on black; else black on white.
-    Returns:
-        RGB, or RGBA where it is transparent.
+        transparent: RGBA without a background, with text that is readable on white and on black; else RGB on white.
     """
     rows = [[replace(tile, pixels=enlarge(tile.pixels, side)) for tile in row] for row in rows]
     labels = labels or [""] * len(rows)
-    font = _font()
+    font, ink = _font(), _GREY if transparent else _INK
     margin = gap + max((int(font.getlength(line)) + gap for text in labels for line in text.splitlines()), default=0)
     widths = [margin + sum(tile.pixels.shape[1] + gap for tile in row) for row in rows]
     heights = [max(tile.pixels.shape[0] + tile.caption_height for tile in row) + gap for row in rows]
-    size = (max(widths), sum(heights) + gap)
-    page = Image.new("RGBA", size, (0, 0, 0, 0)) if transparent else Image.new("RGB", size, _PAPER[:3])
-    ink = _GREY if transparent else _INK
-    draw = ImageDraw.Draw(page)
-    top = gap
+    mode, ground = ("RGBA", (0, 0, 0, 0)) if transparent else ("RGB", _PAPER)
+    page = Image.new(mode, (max(widths), sum(heights) + gap), ground)
+    draw, top = ImageDraw.Draw(page), gap
     for row, label, height in zip(rows, labels, heights, strict=True):
         draw.text((gap, top + max(tile.pixels.shape[0] for tile in row) / 2), label, ink, font, "lm")
         left = margin

@@ -70,14 +70,14 @@ class Report:
     def tiles(self, rows: Sequence[Sequence[Tile]], *, labels: Sequence[str] = (), side: int = LEAST_SIDE) -> None:
         """Add a grid of tiles, each at most `side` pixels wide, with an optional label before each row."""
         drawn = [
-            [{"source": _data_url(_png(Image.fromarray(tile.pixels)), "png"), "caption": tile.caption} for tile in row]
+            [{"source": _data_url(Image.fromarray(tile.pixels)), "caption": tile.caption} for tile in row]
             for row in rows
         ]
         self._add("tiles", rows=drawn, labels=labels, side=side, columns=max(map(len, rows)))
 
     def picture(self, image: Image.Image, caption: str = "", *, width: int | None = None) -> None:
         """Add a picture, `width` pixels wide (its own width when None), or as wide as the page if that is less."""
-        self._add("picture", source=_data_url(_png(image), "png"), caption=caption, width=width or image.width)
+        self._add("picture", source=_data_url(image), caption=caption, width=width or image.width)
 
     def animation(self, frames: Sequence[Tile], caption: str = "") -> None:
         """Add an animation; see `diffae.plotting.animation`."""
@@ -111,14 +111,12 @@ def _inline(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", bold))
 
 
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def _data_url(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+def _data_url(image: Image.Image | bytes, kind: str = "png") -> str:
+    if isinstance(image, Image.Image):
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", optimize=True)
+        image = buffer.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 # ---------------------------------------------------------------------- the report of an evaluation
