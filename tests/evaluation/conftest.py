@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from diffae.config import PriorConfig, Sampling
 from diffae.data.pack import Pack
 from diffae.evaluation import context as contexts
-from diffae.evaluation.context import EvaluationContext, Images
+from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.features import FeatureNetwork
+from diffae.evaluation.material import Images
 from diffae.evaluation.results import Result
 from diffae.evaluation.task import counts_of
 from diffae.evaluation.tasks import built_in, conditional

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from diffae.training.settings import TrainingConfig
 from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.material import given
+from diffae.training.settings import TrainingConfig
 
 
 def test_unseen_images_that_were_trained_on_are_refused(context: EvaluationContext) -> None:

@@ -105,28 +105,27 @@ def test_sampling_and_counts_belong_to_the_tasks_that_read_them(context: Evaluat
 
 def test_a_task_from_outside_needs_no_change_of_ours(context: EvaluationContext) -> None:
     @dataclass(frozen=True)
-    class Counts:
+    class Few:
         images: int = count(quick=3, full=5)
 
-    def brightness(context: EvaluationContext, counts: Counts) -> Result:
+    def brightness(context: EvaluationContext, counts: Few) -> Result:
         value = context.unseen(counts.images, "brightness").mean().item()
         claim = Claim(100, verdict(value < 0), f"brightness {value:.2g}")
         return Result((Table("brightness", "Brightness", ("mean",), ((value,),)),), claims=(claim,))
 
-    mine = Task("brightness", "Brightness", "nowhere", brightness, Counts, {100: "Images are dark"})
+    mine = Task("brightness", "Brightness", "nowhere", brightness, Few, {100: "Images are dark"})
     assert computed(context, [mine]) == {"brightness"}
     assert computed(context, [mine]) == set()
-    assert computed(context, [mine], counts={"brightness": Counts(4)}) == {"brightness"}
+    assert computed(context, [mine], counts={"brightness": Few(4)}) == {"brightness"}
     assert computed(context, [replace(mine, version="2")]) == {"brightness"}
-    outcomes = evaluate(
-        context, [mine, *tasks("throughput")], counts={"throughput": built_in()["throughput"].counts(1)}
-    )
-    assert list(outcomes) == ["throughput", "brightness"]
+    own = {"denoising": built_in()["denoising"].counts(2)}
+    outcomes = evaluate(context, [mine, *tasks("denoising")], counts=own)
+    assert list(outcomes) == ["denoising", "brightness"]
     known = {**built_in(), "brightness": mine}
     assert claim_rows(outcomes, known)[-1][:3] == ("100", "Images are dark", "shown")
     write_page(context.out, Heading("Title", "", [], quick=False), outcomes, known)
     with pytest.raises(DataError, match="holds brightness, found with other settings"):
-        evaluate(context, tasks("throughput"))
+        evaluate(context, tasks("denoising"), counts=own)
 
 
 def test_an_earlier_versions_results_are_computed_again(context: EvaluationContext) -> None:

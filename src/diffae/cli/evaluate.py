@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from diffae.data.labels import LabelTable
     from diffae.data.pack import Pack
     from diffae.evaluation.baselines import Baseline
-    from diffae.evaluation.context import EvaluationContext, Images
+    from diffae.evaluation.context import EvaluationContext
     from diffae.evaluation.features import FeatureNetwork
+    from diffae.evaluation.material import Images
     from diffae.evaluation.results import Outcome
     from diffae.model import DiffusionAutoencoder
     from diffae.training.settings import TrainingConfig

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from diffae.config import Sampling
+from diffae.config import PRIOR_STEPS, Sampling
 from diffae.data.feature_cache import encode_pack
-from diffae.data.images import to_tensor
 from diffae.data.pack import Pack
 from diffae.errors import DataError
 from diffae.evaluation.baselines import Baseline, pca, plain
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.linear_probe import probeable
+from diffae.evaluation.material import Images
 from diffae.evaluation.results import Skipped
 from diffae.latent.attributes import AttributeDirections
 from diffae.latent.prior import LatentPrior
@@ -40,45 +40,6 @@ STEPS = (10, 20, 50, 100)
 _BATCH = 64  # images decoded at once
 _BLOCK = 512  # images of a pack in memory at once
 _MOST_VALUES = 2**28  # pixels that baselines are fitted to: 1 GiB
-
-
-@dataclass(frozen=True)
-class Images:
-    """Rows of a pack, with their binary labels."""
-
-    pack: Pack
-    rows: Int64[np.ndarray, " n"]
-    known: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
-    """For each binary attribute 1, 0, or NaN (unknown). Tasks read them as `labels`."""
-    on_labels: Callable[[], object] | None = None
-    """Called when `labels` is read."""
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def labels(self) -> Mapping[str, Float[np.ndarray, " n"]]:
-        """For each binary attribute 1, 0, or NaN (unknown)."""
-        if self.on_labels:
-            self.on_labels()
-        return self.known
-
-    def tensor(self, count: int | None = None) -> Float[Tensor, "count c h w"]:
-        """The first `count` images (all by default), in [-1, 1]."""
-        return to_tensor(self.pack.fetch(self.rows[:count]))
-
-    def at(self, places: np.ndarray | slice) -> Images:
-        """A subset, by position."""
-        known = {name: values[places] for name, values in self.known.items()}
-        return replace(self, rows=self.rows[places], known=known)
-
-    def first(self, count: int) -> Images:
-        """The first `count` images, or all if there are fewer."""
-        return self.at(slice(count))
-
-    def having(self, attribute: str, value: int) -> Images:
-        """The images whose label for an attribute is 1, or 0."""
-        return self.at(self.labels[attribute] == value)
 
 
 @contextmanager
@@ -254,13 +215,13 @@ class EvaluationContext:
         code = self.encode(x, self.explicit, what)
         return self.model.decode(code, sampling=self.explicit).cpu().clamp(-1, 1)
 
-    def sample_z_sem(self, count: int, what: str) -> Float[Tensor, "count d"]:
-        """z_sem drawn from the latent prior.
+    def sample_z_sem(self, count: int, what: str, steps: int = PRIOR_STEPS) -> Float[Tensor, "count d"]:
+        """z_sem drawn from the latent prior in `steps` steps.
 
         Raises:
             Skipped: the model has none.
         """
-        return self.need_prior().sample(count, generator=self.generator(f"prior for {what}"))
+        return self.need_prior().sample(count, steps=steps, generator=self.generator(f"prior for {what}"))
 
     def decode(
         self,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
+from torch import Tensor
 
+from diffae.data.images import to_tensor
 from diffae.data.labels import LabelTable
 from diffae.data.pack import Pack
 from diffae.errors import DataError
-from diffae.evaluation.context import Images
 from diffae.training.autoencoder import held_out
 from diffae.training.settings import TrainingConfig
 from sketchfaces import BINARY, draw_chunks
@@ -24,6 +26,45 @@ UNSEEN_SEED = 20_220_619
 """Seed of drawn faces that no model was trained on: the shipped model's have seed 0."""
 
 _DRAWN = re.compile(r"sketch_faces\((?P<count>\d+), size=\d+, seed=(?P<seed>\d+)\)")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Rows of a pack, with their binary labels."""
+
+    pack: Pack
+    rows: Int64[np.ndarray, " n"]
+    known: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
+    """For each binary attribute 1, 0, or NaN (unknown). Tasks read them as `labels`."""
+    on_labels: Callable[[], object] | None = None
+    """Called when `labels` is read."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def labels(self) -> Mapping[str, Float[np.ndarray, " n"]]:
+        """For each binary attribute 1, 0, or NaN (unknown)."""
+        if self.on_labels:
+            self.on_labels()
+        return self.known
+
+    def tensor(self, count: int | None = None) -> Float[Tensor, "count c h w"]:
+        """The first `count` images (all by default), in [-1, 1]."""
+        return to_tensor(self.pack.fetch(self.rows[:count]))
+
+    def at(self, places: np.ndarray | slice) -> Images:
+        """A subset, by position."""
+        known = {name: values[places] for name, values in self.known.items()}
+        return replace(self, rows=self.rows[places], known=known)
+
+    def first(self, count: int) -> Images:
+        """The first `count` images, or all if there are fewer."""
+        return self.at(slice(count))
+
+    def having(self, attribute: str, value: int) -> Images:
+        """The images whose label for an attribute is 1, or 0."""
+        return self.at(self.labels[attribute] == value)
 
 
 def drawn_source(source: str) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from tiny import tiny_model
 from diffae.config import ModelConfig
 from diffae.data.pack import Pack
 from diffae.evaluation.context import EvaluationContext
+from diffae.evaluation.results import Result
 from diffae.evaluation.tasks import capacity
+from diffae.training.settings import DistillationConfig, TrainingConfig
 
 
 def test_capacity_trains_anew_on_other_images(
@@ -29,3 +32,13 @@ def test_capacity_trains_anew_on_other_images(
     for images in (context.train, context.train.first(100)):
         list(capacity._trained(replace(context, train=images), counts["capacity"]))
     assert trained_on == [120, 100]
+
+
+def test_models_are_trained_for_a_model_with_distillation_too(
+    context: EvaluationContext, run: Callable[..., Result]
+) -> None:
+    """Its features are not at hand: training without them used to be refused."""
+    trained = TrainingConfig(auxiliary_losses=(DistillationConfig(0.1),))
+    found = run("capacity", replace(context, trained=trained))
+    assert [row[1] for row in found.tables[0].rows] == [4]
+    assert "but without distillation" in found.notes[0]

@@ -12,7 +12,6 @@ from rich.console import Console
 from tiny import normal
 from torch import Tensor
 
-from diffae.training.settings import TrainingConfig
 from diffae.errors import DataError
 from diffae.evaluation.tasks.detection import (
     accuracy,
@@ -21,6 +20,7 @@ from diffae.evaluation.tasks.detection import (
     log_spectrum,
     quantised,
 )
+from diffae.training.settings import TrainingConfig
 
 
 def noise(count: int, seed: int) -> Tensor:

@@ -9,8 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from diffae.errors import DataError
-from diffae.evaluation.context import EvaluationContext, Images
+from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.linear_probe import ProbeResult, lead, macro_average, probe_attribute, weighted_average
+from diffae.evaluation.material import Images
 from diffae.evaluation.results import Cell, Claim, Result, Table, listed, verdict
 from diffae.evaluation.task import BaselineCounts, ProbeCounts, Task
 from diffae.evaluation.tasks.manipulation import pixels

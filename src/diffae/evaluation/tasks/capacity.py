@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,14 +14,15 @@ from diffae import checkpoint
 from diffae.config import ModelConfig
 from diffae.data.pack import Pack
 from diffae.errors import CheckpointError, DataError
-from diffae.evaluation.context import EvaluationContext, Images
+from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.linear_probe import macro_average, probe_attribute
+from diffae.evaluation.material import Images
 from diffae.evaluation.results import Cell, Result, Table
 from diffae.evaluation.task import ProbeCounts, ReconstructedCounts, Task, count
 from diffae.evaluation.tasks.reconstruction import measure
 from diffae.model import DiffusionAutoencoder
 from diffae.training.autoencoder import train_autoencoder
-from diffae.training.settings import TrainingConfig
+from diffae.training.settings import DistillationConfig, TrainingConfig
 
 _CHUNK = 4096  # images copied at once
 
@@ -59,9 +61,11 @@ def capacity(context: EvaluationContext, counts: Counts) -> Result:
         *(("AUROC, plain average",) if names else ()),
     )  # fmt: skip
     note = f"{len(x)} unseen images; T = {context.sampling.steps}; x_T is random, or found by explicit inversion."
+    distilled = ", but without distillation, whose features are not at hand" if context.trained.distils else ""
     trained = (
         f"These models were trained for this table, each on {counts.capacity_images:,} images seen (the evaluated run: "
-        f"{context.trained.images:,}), with otherwise equal settings. Name models trained longer by --capacity."
+        f"{context.trained.images:,}), with otherwise equal settings{distilled}. Name models trained longer by "
+        "--capacity."
     )
     table = Table("sizes", "Size of z_sem", header, tuple(rows), note)
     return Result((table,), notes=() if context.capacity else (trained,))
@@ -71,15 +75,15 @@ def _trained(context: EvaluationContext, counts: Counts) -> Iterator[tuple[str, 
     """Models with z_sem of each size, trained for this task or read from an earlier evaluation."""
     images = counts.capacity_images
     training = replace(
-        context.trained, images=images, warmup_images=images // 20, val_images=64, validate_every=images,
-        save_every=images, seed=context.seed,
+        context.trained.with_loss(DistillationConfig, 0), images=images, warmup_images=images // 20, val_images=64,
+        validate_every=images, save_every=images, seed=context.seed,
     )  # fmt: skip
     facts = (training, context.train.rows.tolist(), context.train.pack.index)
     key = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
     pack = _training_pack(context.train, context.work / f"train-{key}.pack")
     config = context.model.config
     for size in counts.capacities:
-        own = replace(config, encoder=replace(config.encoder, z_sem_channels=size))
+        own = replace(config, encoder=replace(cast(Any, config.encoder), z_sem_channels=size))
         folder = context.work / f"capacity-{size}-{key}"
         again = (folder / "config.json").is_file()
         finished = _finished(folder, own, training)

@@ -85,13 +85,12 @@ def denoising(context: EvaluationContext, counts: Counts) -> Result:
     errors = {whose: [mean(column) for column in path.mse.T.numpy()] for whose, path in paths.items()}
     levels = paths["ours"].levels
     rows = tuple((t, *values) for t, *values in zip(levels, *errors.values(), strict=True))
-    note = f"MSE of x0_hat against the image, in [0, 1]; {len(x)} unseen images, x_T by {sampling.inversion} inversion, T = {sampling.steps}."
+    how = f"T = {sampling.steps}, x_T by {sampling.inversion} inversion"
+    note = f"MSE of x0_hat against the image, in [0, 1]; {len(x)} unseen images, {how}."
     table = Table("error", "Error of x0_hat along the path from x_T", ("t", *errors), rows, note)
     curve = curves({whose: (levels, values) for whose, values in errors.items()}, "level t", "MSE of x0_hat")
-    caption = (
-        f"Error of x0_hat against the level t, from noise (right) to the image, with 95 % intervals; {len(x)} images."
-    )
-    pictures = (chart("error", caption, curve), Picture("strips", "x0_hat along the path.", _strips(paths)))
+    caption = f"Error of x0_hat against the level t, from noise (right) to image, with 95 % intervals; {len(x)} images."
+    pictures = (chart("error", caption, curve), _strips(paths))
     if "DDIM" not in paths:
         return Result((table,), pictures, (), (NO_DDIM,))
     means = {whose: path.mse.mean().item() for whose, path in paths.items()}
@@ -103,17 +102,16 @@ def denoising(context: EvaluationContext, counts: Counts) -> Result:
     return Result((table,), pictures, (Claim(5, verdict(holds), evidence, reason),))
 
 
-def _strips(paths: dict[str, DenoisingPath]):
+def _strips(paths: dict[str, DenoisingPath]) -> Picture:
     levels = paths["ours"].levels
     chosen = np.unique(np.linspace(0, len(levels) - 1, _SHOWN).round().astype(int))
     captions = [f"t = {levels[place]}" for place in chosen]
-    return labelled_rows(
-        [
-            (f"{whose}\nimage {image + 1}", tiles_of(frames[chosen], captions))
-            for whose, path in paths.items()
-            for image, frames in enumerate(path.shown)
-        ]
-    )
+    rows = [
+        (f"{whose}\nimage {image + 1}", tiles_of(frames[chosen], captions))
+        for whose, path in paths.items()
+        for image, frames in enumerate(path.shown)
+    ]
+    return Picture("strips", "x0_hat along the path.", labelled_rows(rows))
 
 
 TASK = Task("denoising", "Denoising", "Fig. 6", denoising, Counts, CLAIM_5)

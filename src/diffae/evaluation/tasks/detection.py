@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from diffae.data.images import to_unit
 from diffae.errors import DataError
-from diffae.evaluation.context import EvaluationContext, Images
+from diffae.evaluation.context import EvaluationContext
+from diffae.evaluation.material import Images
 from diffae.evaluation.results import Claim, Result, Table, listed, verdict
 from diffae.evaluation.statistics import Estimate, mean
 from diffae.evaluation.task import LabelledCounts, Task, count

@@ -122,7 +122,8 @@ def interpolation(context: EvaluationContext, counts: Counts) -> Result:
     rows = tuple((name, *(mean(lengths[whose, name]) for whose in context.models)) for name in distances)
     note = (
         f"Eq. 10 with epsilon = {EPSILON:g} over {len(x)} pairs of {len(x)} unseen images, each and the next, "
-        f"T = {sampling.steps}, x_T by {sampling.inversion} inversion; z_sem is interpolated linearly, x_T spherically. Shorter is smoother."
+        f"T = {sampling.steps}, x_T by {sampling.inversion} inversion; z_sem is interpolated linearly, x_T "
+        "spherically. Shorter is smoother."
     )
     table = Table("path-length", "Path length", ("distance", *context.models), rows, note)
     picture = sheet("strips", "From one unseen image to another.", strips, _FRAMES)

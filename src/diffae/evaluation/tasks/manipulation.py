@@ -14,9 +14,10 @@ from torch import Tensor
 from diffae.config import Sampling
 from diffae.data.labels import LabelTable
 from diffae.errors import DataError
-from diffae.evaluation.context import EvaluationContext, Images
+from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.distances import kernel
 from diffae.evaluation.features import FeatureNetwork
+from diffae.evaluation.material import Images
 from diffae.evaluation.results import Cell, Claim, Result, Table, text, verdict
 from diffae.evaluation.statistics import Estimate, jackknife, mean
 from diffae.evaluation.task import DistributionCounts, LabelledCounts, Task, count

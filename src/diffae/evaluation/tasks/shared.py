@@ -13,7 +13,7 @@ from diffae.evaluation.distances import frechet, kernel
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.results import Picture, listed
 from diffae.evaluation.statistics import Estimate, jackknife
-from diffae.plotting import Curve, curves, labelled_rows, tiles_of
+from diffae.plotting import curves, labelled_rows, tiles_of
 
 NO_DDIM = "No DDIM baseline was given (--ddim) to compare with."
 
@@ -31,14 +31,10 @@ def chart(name: str, caption: str, image: Image.Image) -> Picture:
 
 
 def against_steps(
-    name: str,
-    caption: str,
-    lines: Mapping[str, Mapping[int, float | Estimate]],
-    label: str,
-    logarithmic: str = "x",
+    name: str, caption: str, lines: Mapping[str, Mapping[int, Estimate]], label: str, logarithmic: str = "x"
 ) -> Picture:
     """Curves of {T: value} against T."""
-    drawn: dict[str, Curve] = {line: (list(values), list(values.values())) for line, values in lines.items()}
+    drawn = {line: (list(values), list(values.values())) for line, values in lines.items()}
     return chart(name, caption, curves(drawn, "steps T", label, logarithmic=logarithmic))
 
 
