@@ -63,7 +63,8 @@ def halve(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
         return F.avg_pool2d(x, 2)
     b, c, h, w = x.shape
     column = torch.arange(2 * w) % w // 2  # of the result, to which each pixel of the two rows adds a quarter
-    return x.view(b, c, h // 2, 2 * w) @ (F.one_hot(column).to(x.dtype) / 4)
+    quarter = (column[:, None] == torch.arange(w // 2)).to(x.dtype) / 4  # unlike one_hot, traced by torch.compile
+    return x.view(b, c, h // 2, 2 * w) @ quarter
 
 
 def resample(x: Float[Tensor, "b c h w"], how: Resample | None) -> Float[Tensor, "b c h2 w2"]:
