@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -21,3 +23,11 @@ def shared() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("set DIFFAE_SHARED to the folder that holds parity/ to run this test")
     return Path(folder)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Annotations are not checked, as outside the tests: for a user's bad input."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from typeguard import TypeCheckError, check_type
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from diffae.deprecation import NetworkConfig, upgrade_model, warn_renamed
 from diffae.diffusion.settings import DiffusionConfig, Sampling
@@ -229,12 +229,10 @@ def _plain(value: Any) -> Any:
 
 def _kind(cls: type) -> str | None:
     """What names a part's class in JSON; None for settings that are no part."""
-    if kind := getattr(cls, "kind", None):
-        return kind
     module = cls.__module__
     if module.partition(".")[0] == "diffae":
-        return None
-    if module == "__main__" or "<locals>" in cls.__qualname__:
+        return getattr(cls, "kind", None)  # of this package alone: a subclass elsewhere inherits it
+    if module == "__main__" or "." in cls.__qualname__:
         rule = "its class must stand at the top level of a module that can be imported, to be found again"
         raise ConfigError(f"kind is {module}:{cls.__qualname__}: {rule}")
     return f"{module}:{cls.__qualname__}"
@@ -248,7 +246,7 @@ def _read(name: str, hint: Any, value: Any, trust_code: bool) -> Any:
         return from_dict(cls, fields, trust_code=trust_code)
     value = _frozen(value)
     try:
-        return check_type(value, hint)
+        return check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
     except TypeCheckError:
         shown = str(hint).replace("typing.", "") if get_args(hint) else getattr(hint, "__name__", hint)
         raise ConfigError(f"{name} is {value!r:.60}: must be of type {shown}") from None

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-def warn_renamed(old: str, new: str) -> None:
-    """Warn that `old` is now called `new`, with the caller's line."""
-    warnings.warn(f"{old} is now {new}; the old name will be removed in 0.3", DeprecationWarning, stacklevel=4)
+def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
+    """Warn that `old` is now called `new`; by default at the line that called the function that warns."""
+    message = f"{old} is now {new}; the old name will be removed in 0.3"
+    warnings.warn(message, DeprecationWarning, stacklevel=stacklevel)
 
 
 def renamed(**names: str) -> Callable[[Decorated], Decorated]:
@@ -26,7 +27,7 @@ def renamed(**names: str) -> Callable[[Decorated], Decorated]:
         @functools.wraps(call)
         def translated(*args: Any, **kwargs: Any) -> Any:
             for old in names.keys() & kwargs.keys():
-                _warn_argument(old, names[old])
+                warn_renamed(f"argument {old!r}", repr(names[old]))
                 kwargs[names[old]] = kwargs.pop(old)
             return call(*args, **kwargs)
 
@@ -38,14 +39,10 @@ def renamed(**names: str) -> Callable[[Decorated], Decorated]:
     return decorate
 
 
-def _warn_argument(old: str, new: str) -> None:
-    warn_renamed(f"argument {old!r}", repr(new))
-
-
 def renamed_value(name: str, value: Any, names: Mapping[str, str]) -> Any:
     """The value of a setting under its present name."""
     if isinstance(value, str) and value in names:
-        warn_renamed(f"{name}={value!r}", repr(names[value]))
+        warn_renamed(f"{name}={value!r}", repr(names[value]), stacklevel=6)  # beyond __post_init__ and both __init__
         return names[value]
     return value
 
@@ -100,7 +97,7 @@ _ENCODER = {
 def upgrade_model(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The model's settings in config.json as this version writes them; those of version 0.1 had one `network`."""
     settings = dict(settings)
-    if "network" not in settings:
+    if not isinstance(settings.get("network"), Mapping):
         return settings
     old = dict(settings.pop("network"))
     shared = {name: old.pop(name) for name in ("model_channels", "attention_resolutions", "heads") if name in old}

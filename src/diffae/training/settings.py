@@ -149,8 +149,9 @@ class TrainingConfig:
         require(positive, "learning_rate", self.learning_rate, "must be positive")
         decay = math.isfinite(self.weight_decay) and self.weight_decay >= 0
         require(decay, "weight_decay", self.weight_decay, "must be 0 or more")
+        rule = "must be a tuple of settings of losses, with `weight` and `build`"
+        require(isinstance(self.auxiliary_losses, tuple), "auxiliary_losses", self.auxiliary_losses, rule)
         for loss in self.auxiliary_losses:
-            rule = "must be settings of losses, with `weight` and `build`"
             require(isinstance(loss, AuxiliaryLossConfig), "auxiliary_losses", loss, rule)
         require(0 <= self.cooldown <= 1, "cooldown", self.cooldown, "must lie in [0, 1]")
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "must lie in [0, 1)")
