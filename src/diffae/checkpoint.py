@@ -11,13 +11,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import glob
 import hashlib
 import json
 import os
+import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -41,12 +46,16 @@ _NAMES_0_1 = ("unet.", "decoder.")
 def written_beside(path: Path) -> Iterator[Path]:
     """Write a file atomically: a temporary path beside `path`, renamed to it on success and removed on failure.
 
+    The temporary file is new, with a name of its own, and follows no link; what killed processes of this machine left
+    behind is removed.
+
     Raises:
         TrainingError: the disk is full, or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")  # a fixed name, so that a killed process's is overwritten
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _new_file_beside(path)
         yield temporary
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())  # else a power failure could leave the name without the content
@@ -54,8 +63,47 @@ def written_beside(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise TrainingError(cannot_write(path, error)) from error
     finally:
-        with contextlib.suppress(OSError):  # where there is no such folder
-            temporary.unlink()
+        with contextlib.suppress(OSError):
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+
+def _new_file_beside(path: Path) -> Path:
+    host = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+    prefix = f".{path.name[:80]}.{host}-"
+    for left in path.parent.glob(f"{glob.escape(prefix)}*.part"):
+        process = left.name.removeprefix(prefix).partition("-")[0]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f"{prefix}{os.getpid()}-{secrets.token_hex(4)}.part")
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+    os.close(os.open(temporary, flags, 0o666))
+    return temporary
+
+
+@contextlib.contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Hold a folder, which exists, for this process.
+
+    Raises:
+        CheckpointError: another process holds it; says which.
+    """
+    lock, holder = FileLock(folder / ".lock", timeout=0), folder / ".holder"
+    try:
+        lock.acquire()
+    except Timeout as error:
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+        raise CheckpointError(f"{folder} is in use by {who}: wait until it ends, or stop it") from error
+    except OSError:  # a file system without locks
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def cannot_write(path: Path, error: OSError) -> str:
@@ -70,7 +118,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_beside(path) as temporary:
         try:
-            temporary.touch()
             mode = temporary.stat().st_mode
             save_file(plain, temporary, dict(metadata))
             temporary.chmod(mode)  # safetensors makes files that only their owner can read

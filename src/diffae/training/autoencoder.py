@@ -154,6 +154,7 @@ class AutoencoderTask:
         """model.safetensors, the averaged weights, and config.json."""
         self.write_config()
         checkpoint.write_tensors(self.folder / checkpoint.WEIGHTS, checkpoint.own_state(_model(networks)), {})
+        shutil.rmtree(replaced(self.folder), ignore_errors=True)
 
 
 def _model(networks: nn.Module) -> DiffusionAutoencoder:
@@ -181,13 +182,13 @@ def refuse_differences(folder: Path, model: ModelConfig, config: TrainingConfig,
 
 
 def refuse_existing(folder: Path, *, overwrite: bool) -> None:
-    """Raise `CheckpointError` where a new run must not be put: a file, or a folder that is not empty.
+    """Raise `CheckpointError` where a new run must not be put: a file, or a folder with files in it.
 
-    With `overwrite`, a run folder may be replaced.
+    With `overwrite`, a run folder may be replaced. Hidden files do not count: a killed process may have left them.
     """
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file: choose another --out, for a folder")
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
         return
     if not overwrite:
         raise CheckpointError(f"{folder} exists already: continue it with --resume, or replace it with --overwrite")
@@ -274,8 +275,19 @@ def _require_fit(images: ImageSet, model: ModelConfig, config: TrainingConfig, f
     require(not config.distils or model.has_encoder, "auxiliary_losses", config.auxiliary_losses, rule)
 
 
+def replaced(folder: Path) -> Path:
+    """Where the run that `--overwrite` replaces is kept until the new one has saved."""
+    return folder.with_name(f".{folder.name}.replaced")
+
+
 def _make_folder(task: AutoencoderTask, *, overwrite: bool) -> None:
     refuse_existing(task.folder, overwrite=overwrite)
-    if task.folder.exists():
-        shutil.rmtree(task.folder)
+    if (task.folder / checkpoint.CONFIG).is_file():
+        with checkpoint.in_use(task.folder):
+            pass  # nobody is training in it
+        if (task.folder / checkpoint.WEIGHTS).is_file() or not replaced(task.folder).exists():
+            shutil.rmtree(replaced(task.folder), ignore_errors=True)
+            task.folder.rename(replaced(task.folder))
+        else:
+            shutil.rmtree(task.folder)  # it had saved nothing, and the run before it is still aside
     task.write_config()

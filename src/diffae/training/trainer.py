@@ -21,6 +21,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 
+from diffae.checkpoint import in_use
 from diffae.errors import TrainingError, require
 from diffae.model import default_device
 from diffae.training.ema import EMA
@@ -261,13 +262,15 @@ def train(task: Task, config: TrainingConfig, folder: Path, logger: Logger, *, r
 
     Raises:
         ConfigError: a batch that the processes cannot share evenly.
-        CheckpointError: nothing to resume from, or a state of another configuration.
+        CheckpointError: nothing to resume from, a state of another configuration, or a folder that another process
+            is training in.
         TrainingError: the loss is not finite, or the disk is full.
     """
     # `take_step` sets the precision: accelerate's own setting can be made only once in a process
     accelerator = Accelerator(cpu=default_device().type == "cpu", mixed_precision="no")
-    trainer = Trainer(task, config, folder, logger, accelerator)
-    if resume:
-        trainer.resume()
-    with logger:
-        return trainer.run()
+    with in_use(folder) if accelerator.is_main_process else nullcontext():
+        trainer = Trainer(task, config, folder, logger, accelerator)
+        if resume:
+            trainer.resume()
+        with logger:
+            return trainer.run()
