@@ -1,4 +1,4 @@
-"""A batch is a function of seed and number: across resumption, processes and threads."""
+"""A batch is a function of the seed and its number, whatever was read before and by how many processes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_fewer_images_than_a_batch(pack: Pack) -> None:
     assert np.bincount(drawn)[[2, 4, 9]].tolist() == [16, 16, 16]
 
 
-def test_any_batch_can_be_had_without_the_ones_before(pack: Pack) -> None:
+def test_batches_do_not_depend_on_those_before(pack: Pack) -> None:
     one = BatchStream(pack, np.arange(25), 8, seed=1, flip=True)
     uninterrupted = list(itertools.islice(one.iterate(0), 12))
     resumed = list(itertools.islice(BatchStream(pack, np.arange(25), 8, seed=1, flip=True).iterate(7), 5))
@@ -73,7 +73,7 @@ def test_seeds_differ(pack: Pack) -> None:
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_processes_see_together_what_one_sees(pack: Pack, world_size: int) -> None:
+def test_several_processes_together_see_the_batches_of_one(pack: Pack, world_size: int) -> None:
     alone = BatchStream(pack, np.arange(25), 8, seed=1, flip=True)
     ranks = [BatchStream(pack, np.arange(25), 8, 1, True, rank, world_size) for rank in range(world_size)]
     for k in range(5):
@@ -138,6 +138,6 @@ def test_one_permutation_per_epoch(pack: Pack, monkeypatch: pytest.MonkeyPatch) 
         ({"indices": np.arange(0)}, DataError, "no images to draw batches from"),
     ],
 )
-def test_refusals(pack: Pack, settings: dict, error: type[Exception], message: str) -> None:
+def test_bad_input(pack: Pack, settings: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         BatchStream(pack, **{"indices": np.arange(25), "batch_size": 8, "seed": 0, "flip": True, **settings})

@@ -1,4 +1,4 @@
-"""The paper's data sets are read from every layout in which they are distributed, to the last key and column."""
+"""The paper's data sets are read from every layout in which they are distributed."""
 
 from __future__ import annotations
 
@@ -200,8 +200,8 @@ def test_a_key_missing_from_an_lmdb(tmp_path: Path) -> None:
     assert [name for name, _ in pack.skipped] == ["00000/00003.png"]
 
 
-def test_labels_are_not_guessed_where_numbers_may_have_moved(tmp_path: Path) -> None:
-    """The published CelebA LMDB numbers the files that were there, not those that should have been."""
+def test_a_renumbered_lmdb_gets_no_labels(tmp_path: Path) -> None:
+    """The published CelebA LMDB numbers the files that were present, so numbers shift if some were missing."""
     source = layouts.published(tmp_path / "in/celeba.lmdb", 5, "None-", 7, "WEBP", 178, 218)
     layouts.write(
         tmp_path / "in", {"list_attr_celeba.txt": layouts.attributes([f"{i + 1:06d}.jpg" for i in range(12)])}
@@ -219,7 +219,7 @@ def test_the_resolution_that_fits(tmp_path: Path) -> None:
     assert first == {8: 0, 17: 20, 32: 20, 99: 25}
 
 
-def test_sums_of_ffhq_are_compared(tmp_path: Path) -> None:
+def test_md5_sums_of_ffhq_are_checked(tmp_path: Path) -> None:
     source = layouts.ffhq(tmp_path / "in", COUNT)
     name = "images1024x1024/00000/00004.png"
     facts = {
@@ -242,7 +242,7 @@ def test_sums_of_ffhq_are_compared(tmp_path: Path) -> None:
         prepare("ffhq", source, tmp_path / "b.pack", size=8)
 
 
-def test_a_damaged_image_stops_it_and_mended_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_image_stops_preparing_until_it_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffae.data.build.parallel._CHUNK", 2)
     source = layouts.ffhq(tmp_path / "in", COUNT)
     bad = source / "images1024x1024/00000/00009.png"

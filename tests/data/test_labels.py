@@ -1,4 +1,4 @@
-"""Every label file becomes the same kind of table, and its rows find their images."""
+"""Every kind of label file becomes a table, and its rows are matched to images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_csv_of_every_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["Male,image\n1,a.png\n0,b.png\n", "picture;Male\r\na.png;1\r\n\r\nb.png; 0\r\n"])
-def test_where_the_files_are_and_what_separates(tmp_path: Path, text: str) -> None:
+def test_file_column_and_separator(tmp_path: Path, text: str) -> None:
     table = read(tmp_path, "\ufeff" + text)
     assert table.names == ("a.png", "b.png")
     assert table.columns == ("Male",)
@@ -137,7 +137,7 @@ def test_labels_of_missing_files_are_counted_and_listed() -> None:
     assert table.align(["1.png"], absent=["2.png", "a/3.png", "4.png", "5.png"]).tolist() == [[0]]
 
 
-def test_unclear_names_are_refused() -> None:
+def test_ambiguous_names_are_refused() -> None:
     with pytest.raises(DataError, match=r"'1\.png', which fits several images or rows"):
         table_of("1.png").align(["a/1.png", "b/1.png"])
     with pytest.raises(DataError, match=r"'a/1\.png', which fits several"):
@@ -162,7 +162,7 @@ def test_misspelt_columns_get_a_suggestion() -> None:
         ({"kinds": {"c": "class"}}, "a class with its classes"),
     ],
 )
-def test_tables_that_do_not_agree(changes: dict, message: str) -> None:
+def test_inconsistent_tables(changes: dict, message: str) -> None:
     good = {"names": ("a",), "columns": ("c",), "values": np.zeros((1, 1)), "kinds": {"c": "number"}}
     with pytest.raises(DataError, match=message):
         LabelTable(**{**good, **changes})

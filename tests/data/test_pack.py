@@ -1,4 +1,4 @@
-"""Packs hold the decoded images, are found again by content, and are there whole or not at all."""
+"""Packs hold decoded images, are cached by content, and are written atomically."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def folder(tmp_path: Path, images: np.ndarray) -> Path:
 
 
 def listing(folder: Path) -> list[str]:
-    """Names of all there is below a folder, but for the lock, which stays."""
+    """All names below a folder except that of the lock file."""
     return sorted(path.name for path in folder.rglob("*") if path.name != ".lock")
 
 
@@ -79,7 +79,7 @@ def test_a_pack_is_reused_when_content_and_settings_are_the_same(folder: Path) -
     assert others[1].shape == (70, 8, 8, 1)
 
 
-def test_a_pack_as_source_is_itself_or_converted(folder: Path, images: np.ndarray) -> None:
+def test_a_pack_as_source_is_returned_or_converted(folder: Path, images: np.ndarray) -> None:
     cache = folder.parent / "cache"
     first = build_pack(folder, cache, size=8)
     assert build_pack(first.path, cache, size=8).path == first.path
@@ -184,7 +184,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     assert listing(tmp_path) == []
 
 
-def test_kill_leaves_no_pack_and_the_next_attempt_cleans_up(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_no_pack_and_the_next_one_cleans_up(tmp_path: Path) -> None:
     script = """
         import os, signal, sys
         import numpy as np
@@ -233,13 +233,13 @@ def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
     assert (pack.names[0], list(pack.names)) == (name, [name])
 
 
-def test_opening_what_is_no_pack(tmp_path: Path, images: np.ndarray) -> None:
+def test_opening_damaged_packs(tmp_path: Path, images: np.ndarray) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         Pack.open(tmp_path)
     path = Pack.from_arrays([images], tmp_path / "p.pack").path
     array = path / "images.npy"
     array.write_bytes(array.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"is not a whole \.npy file .*; make it again"):
+    with pytest.raises(DataError, match=r"is not a complete \.npy file .*; make it again"):
         Pack.open(path)
     np.save(array, images[:5])
     with pytest.raises(DataError, match=r"shape \(5, 8, 8, 3\) where \(70, 8, 8, 3\) is stated"):
@@ -262,7 +262,7 @@ def pack_of(path: Path, names: list[str]) -> Pack:
     return Pack.from_arrays([np.zeros((len(names), 2, 2, 1), np.uint8)], path, names)
 
 
-def test_split_parts_the_images_and_stays_when_some_are_added(tmp_path: Path) -> None:
+def test_the_split_does_not_change_when_images_are_added(tmp_path: Path) -> None:
     names = [f"{number}.png" for number in range(2000)]
     train, val = pack_of(tmp_path / "a.pack", names).split(0.1)
     assert sorted([*train, *val]) == list(range(2000))
@@ -298,12 +298,12 @@ def test_progress_is_shown_on_stderr(folder: Path, capsys: pytest.CaptureFixture
     assert "images/s" in shown.err
 
 
-def test_two_that_ask_at_once_build_it_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_simultaneous_callers_build_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
     build_it = build._build
     monkeypatch.setattr(build, "_build", lambda *args, **more: (built.append(args), build_it(*args, **more)))
     cache = folder.parent / "cache"
-    with ThreadPoolExecutor(2) as pool:  # the lock tells threads apart as it does processes
+    with ThreadPoolExecutor(2) as pool:  # the lock distinguishes threads as it does processes
         packs = list(pool.map(lambda _: build_pack(folder, cache, size=8), range(2)))
     assert packs[0].path == packs[1].path
     assert len(built) == 1

@@ -1,4 +1,4 @@
-"""A pack that was interrupted is continued, if and only if what was read is as it was."""
+"""An interrupted pack is resumed if, and only if, the images read so far are unchanged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def prepared(folder: Path, spec: ImageSpec = SPEC, *, strict: bool = True) -> Pa
 
 
 def interrupted(folder: Path, at: str, *, strict: bool = True) -> None:
-    """Prepare, with Ctrl-C pressed while an image is read."""
+    """Prepare a pack and press Ctrl-C while an image is read."""
     reading = FolderSource.read
 
     def read(self: FolderSource, index: int, spec: ImageSpec) -> np.ndarray:
@@ -73,7 +73,7 @@ def check(pack: Pack, numbers: list[int]) -> None:
     assert sorted(path.name for path in pack.path.iterdir()) == ["images.npy", "index.json", "names.txt"]
 
 
-def test_it_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_resumes_where_it_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "03.png").write_bytes(b"no image")
     interrupted(folder, "13.png", strict=False)
     names = reads(monkeypatch)
@@ -83,12 +83,12 @@ def test_it_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.MonkeyPat
     check(pack, [i for i in range(COUNT) if i != 3])
 
 
-def test_it_goes_on_where_finishing_was_interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_resumes_if_finishing_was_interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         flushing = PackWriter._flush
 
         def flush(self: PackWriter) -> None:
-            patched.setattr(PackWriter, "_flush", flushing)  # the note made on leaving comes through
+            patched.setattr(PackWriter, "_flush", flushing)  # the progress saved on leaving comes through
             raise KeyboardInterrupt
 
         patched.setattr(PackWriter, "_flush", flush)
@@ -99,8 +99,8 @@ def test_it_goes_on_where_finishing_was_interrupted(folder: Path, monkeypatch: p
     assert names == []
 
 
-def test_it_goes_on_where_writing_was_interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the pictures of some images and their names: the next run writes both again."""
+def test_it_resumes_if_writing_was_interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between images and their names: the next run writes both again."""
     written = []
 
     encode = arrays.encode_name
@@ -118,7 +118,7 @@ def test_it_goes_on_where_writing_was_interrupted(folder: Path, monkeypatch: pyt
     check(prepared(folder), list(range(COUNT)))
 
 
-def test_it_goes_on_after_being_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_resumes_after_being_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = """
         import os, signal, sys
         from pathlib import Path
@@ -140,7 +140,7 @@ def test_it_goes_on_after_being_killed(folder: Path, monkeypatch: pytest.MonkeyP
     """
     command = [sys.executable, "-c", textwrap.dedent(script), folder, folder.parent / "a.pack"]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    # what was written after the last note is cut off again
+    # what was written after the progress was saved last is cut off
     with (folder.parent / ".a.pack.partial" / "images.npy").open("ab") as file:
         file.write(b"half a row")
     names = reads(monkeypatch)
@@ -162,7 +162,7 @@ def shorten(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [touch, spoil, shorten])
-def test_it_begins_anew_when_what_was_read_has_changed(
+def test_it_restarts_if_images_already_read_have_changed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
 ) -> None:
     interrupted(folder, "13.png")
@@ -172,28 +172,28 @@ def test_it_begins_anew_when_what_was_read_has_changed(
     assert len(names) == COUNT
 
 
-def test_it_begins_anew_with_other_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_restarts_with_other_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted(folder, "13.png")
     names = reads(monkeypatch)
     check(prepared(folder, ImageSpec(channels=3, size=4)), list(range(COUNT)))
     assert len(names) == COUNT
 
 
-def test_nothing_is_kept_where_nothing_was_read(folder: Path) -> None:
+def test_nothing_is_kept_if_nothing_was_read(folder: Path) -> None:
     (folder / "00.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"00\.png: .* \(left out with --incomplete, or without --strict\)"):
         prepared(folder)
     assert sorted(path.name for path in folder.parent.iterdir()) == [".lock", "in"]
 
 
-def test_images_left_out_before_are_not_accepted_when_strict(folder: Path) -> None:
+def test_strict_does_not_accept_images_left_out_before(folder: Path) -> None:
     (folder / "03.png").write_bytes(b"no image")
     interrupted(folder, "13.png", strict=False)
     with pytest.raises(DataError, match=r"03\.png: is not a"):
         prepared(folder)
 
 
-def test_images_added_at_the_end_do_not_disturb_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_resumes_if_images_were_added_at_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted(folder, "13.png")
     layouts.write(folder, {"20.png": encoded(20)})
     names = reads(monkeypatch)
@@ -201,7 +201,7 @@ def test_images_added_at_the_end_do_not_disturb_it(folder: Path, monkeypatch: py
     assert len(names) == COUNT + 1 - 12
 
 
-def test_labels_go_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_are_resumed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffae.data.build.parallel._CHUNK", 2)
     good = {key: data for i in range(8) for key, data in sample(i, cls=b"%d" % i).items()}
     path = tar(tmp_path / "a.tar", {**good, "000005.png": b"no image"})

@@ -11,6 +11,9 @@ import lmdb
 import numpy as np
 from PIL import Image
 
+from diffae.data.images import ImageSpec
+from diffae.data.sources import Source
+
 _ATTRIBUTES = (
     "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair "
     "Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male "
@@ -22,7 +25,7 @@ CELEBA_ATTRIBUTES = tuple(_ATTRIBUTES.split())
 
 
 def picture(number: int, width: int = 16, height: int = 16) -> np.ndarray:
-    """An image that tells its number: its level of gray is ten times that; the right half is red."""
+    """An image that encodes its number as gray level / 10; the right half is red."""
     pixels = np.full((height, width, 3), 10 * number, np.uint8)
     pixels[:, width // 2 :, 0] = 255
     return pixels
@@ -43,8 +46,14 @@ def write(folder: Path, files: Mapping[str, bytes]) -> Path:
 
 
 def number_of(pixels: np.ndarray) -> int:
-    """The number an image tells, whatever happened to it."""
+    """The number encoded in an image, scaled or compressed."""
     return round(float(pixels[..., 1].mean()) / 10)
+
+
+def contents(source: Source, start: int = 0) -> list[tuple[str, int, tuple[str, ...]]]:
+    """Name, number and labels of each image of a source."""
+    spec = ImageSpec(channels=3, size=8)
+    return [(item.name, number_of(item.read(spec)), item.labels) for item in source.items(start)]
 
 
 def write_lmdb(path: Path, entries: Mapping[str, bytes]) -> Path:
@@ -101,7 +110,7 @@ def published(path: Path, count: int, prefix: str, digits: int, kind: str, width
 
 
 def tar(path: Path, files: Mapping[str, bytes], mode: str = "w") -> Path:
-    """A tar archive of these files."""
+    """Write a tar archive."""
     with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
         for name, data in files.items():
             info = tarfile.TarInfo(name)

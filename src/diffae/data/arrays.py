@@ -27,7 +27,7 @@ class ArrayFile:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)  # reads the header only
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"array {path}: is not a whole .npy file ({error}); make it again") from None
+            raise DataError(f"array {path}: is not a complete .npy file ({error}); make it again") from None
         if not isinstance(array, np.memmap) or array.ndim < 2 or not array.flags.c_contiguous or 0 in array.shape:
             rule = "must be an array in C order with at least two dimensions"
             raise DataError(f"array {path}: {rule}; save it with numpy.save(path, numpy.ascontiguousarray(a))")

@@ -74,4 +74,4 @@ def _unpack(path: Path) -> np.ndarray:
     except IndexError:
         raise DataError(f"images {path}: holds no array; save one with numpy.savez(path, images=array)") from None
     except Exception as error:  # numpy and zipfile raise many kinds on damage
-        raise DataError(f"images {path}: is not a whole .npz ({error}); make it again") from error
+        raise DataError(f"images {path}: is not a complete .npz ({error}); make it again") from error

@@ -129,7 +129,7 @@ class ZipSource(ListedSource):
                 try:
                     self._open = os.getpid(), zipfile.ZipFile(self.path)
                 except (OSError, zipfile.BadZipFile) as error:
-                    raise DataError(f"images {self.path}: is not a whole .zip ({error}); make it again") from None
+                    raise DataError(f"images {self.path}: is not a complete .zip ({error}); make it again") from None
             return self._open[1]
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:

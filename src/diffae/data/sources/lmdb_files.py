@@ -163,11 +163,11 @@ def _reading(path: Path) -> Iterator[Any]:
             # the last pages need not be in the file: some are taken and given back without being written
             if size < pages * page and not _can_be_read(path, size, time):
                 have = f"it has {size // page} of {pages} pages"
-                raise DataError(f"images {path}: is not a whole LMDB ({have}); get it again")
+                raise DataError(f"images {path}: is not a complete LMDB ({have}); get it again")
             with environment.begin() as transaction:
                 yield transaction
     except lmdb.Error as error:
-        raise DataError(f"images {path}: is not a whole LMDB ({error}); get it again") from None
+        raise DataError(f"images {path}: is not a complete LMDB ({error}); get it again") from None
 
 
 @lru_cache

@@ -151,7 +151,7 @@ def _members(shard: Path) -> Iterator[tuple[str, bytes | DataError]]:
                 pass
     except (tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
         reason = " ".join(str(error).split())
-        yield shard.name, DataError(f"images {shard}: is not a whole tar archive ({reason}); get it again")
+        yield shard.name, DataError(f"images {shard}: is not a complete tar archive ({reason}); get it again")
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -1,4 +1,4 @@
-"""Folders, archives, arrays and packs list and read the same images."""
+"""Folders, archives and arrays list and read the same images."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_files_are_listed_in_order_without_hidden_ones(kind: str, request: pytes
     assert values(pickle.loads(pickle.dumps(source))) == values(source)
 
 
-def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> None:
+def test_links_are_followed_but_not_in_cycles(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "l.png").write_bytes(png(7))
     os.symlink(tmp_path / "elsewhere", folder / "linked")
@@ -118,12 +118,12 @@ def test_a_pack_is_a_source(tmp_path: Path) -> None:
     assert values(source) == [3, 8]
 
 
-def test_a_pack_inside_a_folder_is_passed_over(folder: Path) -> None:
+def test_a_pack_inside_a_folder_is_ignored(folder: Path) -> None:
     Pack.from_arrays([np.stack([picture(3), picture(8)])], folder / "p.pack")
     assert list(open_listed(folder).names) == SORTED
 
 
-def test_fingerprints_tell_contents_apart(folder: Path, archive: Path, tmp_path: Path) -> None:
+def test_fingerprints_change_with_the_content(folder: Path, archive: Path, tmp_path: Path) -> None:
     for path in (folder, archive):
         before = list(open_listed(path).fingerprint())
         assert list(open_listed(path).fingerprint()) == before
@@ -146,7 +146,7 @@ def test_a_changed_zarr_store_in_a_folder_is_noticed(folder: Path) -> None:
     assert list(open_listed(folder).fingerprint()) != before
 
 
-def test_stacks_in_an_archive_are_to_be_unpacked(tmp_path: Path) -> None:
+def test_stacks_in_an_archive_are_refused(tmp_path: Path) -> None:
     pages = io.BytesIO()
     tifffile.imwrite(pages, np.zeros((12, 6, 6), np.uint8), metadata={"axes": "TYX"})
     for name, data in {
@@ -205,13 +205,13 @@ def test_nothing_to_read(tmp_path: Path) -> None:
         "empty": "no images found, .*; check the path",
         "empty.zip": "no images found, .*; check the path",
         "text.txt": "must be a folder, .zip, .npy, .npz, .tif, .* or .pack; give the folder",
-        "bad.zip": "is not a whole .zip",
-        "bad.npy": "is not a whole .npy file",
-        "bad.npz": "is not a whole .npz",
+        "bad.zip": "is not a complete .zip",
+        "bad.npy": "is not a complete .npy file",
+        "bad.npz": "is not a complete .npz",
         "none.npz": "holds no array",
         "flat.npy": r"has shape \(4, 4\), it must be \(n, h, w\)",
         "fortran.npy": "must be an array in C order",
-        "cut.npy": "is not a whole .npy file",
+        "cut.npy": "is not a complete .npy file",
     }.items():
         with pytest.raises(DataError, match=rf"{name}: .*{message}.*"):
             open_listed(tmp_path / name)
@@ -225,7 +225,7 @@ def test_a_file_that_vanishes(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["gone.png", "gone.tif", "gone.nii.gz"])
-def test_a_link_to_nothing_is_left_out(folder: Path, tmp_path: Path, name: str) -> None:
+def test_a_broken_link_is_left_out(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).symlink_to(tmp_path / "nowhere")
     source = open_listed(folder)
     assert (name, -1, -1) in source.fingerprint()
