@@ -8,7 +8,7 @@ import pytest
 from cli_helpers import SIZE, Run, save_model
 
 from diffae.cli import main
-from sketchfaces.faces import write_sketch_faces
+from sketchfaces import write_sketch_faces
 
 
 @pytest.fixture(scope="module")

@@ -1,45 +1,109 @@
-"""The command itself, and training from it."""
+"""The command itself: dispatch, help, wrong usage, old names, and what commands share."""
 
 from __future__ import annotations
 
-import json
-import shlex
-import shutil
-import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import get_args
 
-import numpy as np
 import pytest
-import torch
-from cli_helpers import TINY_TRAINING, Run, first, one_line
-from PIL import Image
+from cli_helpers import Run, first, one_line
 
-from diffae import checkpoint
-from diffae.cli.common import SamplingOptions, output_names
+from diffae import __version__
+from diffae.cli import COMMANDS, renamed
+from diffae.cli.common import output_names
+from diffae.cli.options import SamplingOptions
 from diffae.cli.train import Preset
-from diffae.config import InputConfig, Sampling
-from diffae.errors import ConfigError, DataError
-from diffae.latent.codes import load_codes
+from diffae.config import Sampling
+from diffae.errors import ConfigError
 from diffae.model import DiffusionAutoencoder
 from diffae.presets import presets
-from diffae.training.autoencoder import AutoencoderTask
 
-# ---------------------------------------------------------------------- the command itself
+HEAVY = {"torch", "numpy", "accelerate", "matplotlib", "PIL", "sklearn", "rich.console", "tyro"}
 
 
-def test_help_imports_nothing_heavy() -> None:
+def modules_after(*words: str) -> set[str]:
+    """Modules that a process has imported after a command."""
     program = (
         "import sys\nfrom diffae.cli import main\n"
-        "try: main(['train', '--help'])\nexcept SystemExit as stop: assert stop.code == 0\n"
-        "heavy = {'torch', 'numpy', 'accelerate', 'matplotlib', 'PIL', 'sklearn'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
+        f"try: main({list(words)!r})\nexcept SystemExit as stop: assert stop.code == 0\n"
+        "print(*sys.modules, sep=chr(10), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "PHOTOS" in done.stdout
+    assert "usage: diffae" in done.stdout
+    return set(done.stderr.split())
+
+
+def test_help_imports_no_command() -> None:
+    modules = modules_after("--help")
+    assert not HEAVY & modules
+    commands = {name for name in modules if name.startswith("diffae.cli.")}
+    assert commands == {"diffae.cli.renamed", "diffae.cli.terminal"}
+
+
+def test_modules_of_commands_import_without_torch() -> None:
+    modules = sorted({module for module, _, _ in COMMANDS.values()})
+    imports = "\n".join(f"import diffae.cli.{module}" for module in modules)
+    subprocess.run([sys.executable, "-c", f"{imports}\nimport sys\nassert 'torch' not in sys.modules"], check=True)
+
+
+def test_help_of_train_imports_only_train() -> None:
+    modules = modules_after("train", "--help")
+    assert not (HEAVY - {"tyro", "rich.console"}) & modules
+    others = {f"diffae.cli.{module}" for module, _, _ in COMMANDS.values()} - {"diffae.cli.train"}
+    assert not others & modules
+
+
+def test_help_is_fast() -> None:
+    program = "import resource, subprocess, sys\n"
+    program += "subprocess.run([sys.executable, '-m', 'diffae', '--help'], check=True, stdout=subprocess.DEVNULL)\n"
+    program += "used = resource.getrusage(resource.RUSAGE_CHILDREN)\nprint(used.ru_utime + used.ru_stime)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.3
+
+
+def test_summaries_are_the_first_lines_of_the_docstrings(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for name, (module, kind, summary) in COMMANDS.items():
+        assert f"  {name} " in out
+        assert summary in out
+        assert getattr(import_module(f"diffae.cli.{module}"), kind).__doc__.splitlines()[0] == summary
+
+
+def test_groups_list_their_commands(run: Run) -> None:
+    code, out, _ = run("data", "--help")
+    assert code == 0
+    listed = [line.split()[:2] for line in out.splitlines()[3:]]
+    assert listed == [["data", name] for name in ("prepare", "info", "browse")]
+    code, _, err = run("attributes")
+    assert code == 2
+    assert "attributes fit" in err
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, f"diffae {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("trian",), "command 'trian' does not exist; did you mean `diffae train`?"),
+        (("fit-atributes", "run"), "did you mean `diffae fit-attributes`?"),
+        (("data", "prepar"), "command 'data prepar' does not exist; did you mean `diffae data prepare`?"),
+        (("xyzzy",), "command 'xyzzy' does not exist; see `diffae --help`"),
+        (("data", "xyzzy", "run"), "command 'data xyzzy' does not exist; see `diffae data --help`"),
+        (("--steps", "3"), "command '--steps' does not exist"),
+    ],
+)
+def test_unknown_commands(run: Run, words: tuple[str, ...], message: str) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert message in one_line(err)
+    assert err.count("\n") == 1
 
 
 def test_python_m_diffae_is_the_command(run: Run) -> None:
@@ -62,7 +126,7 @@ def test_every_preset_can_be_named() -> None:
     assert get_args(Preset) == tuple(presets())
 
 
-@pytest.mark.parametrize("words", [["nonsense"], ["train"], ["train", "faces", "--out", "r", "--preset", "huge"]])
+@pytest.mark.parametrize("words", [[], ["train"], ["train", "faces", "--out", "r", "--preset", "huge"]])
 def test_wrong_usage_exits_with_2(run: Run, words: list[str]) -> None:
     code, _, err = run(*words)
     assert code == 2
@@ -78,195 +142,99 @@ def test_ctrl_c_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch, model:
     assert (code, err) == (130, "diffae: interrupted\n")
 
 
+# ---------------------------------------------------------------------- names of version 0.1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "warnings"),
+    [
+        (
+            "fit-attributes R --labels l.csv",
+            "attributes fit R --labels l.csv",
+            ["fit-attributes` is now `attributes fit"],
+        ),
+        ("attributes R", "attributes show R", ["attributes RUN` is now `attributes show RUN"]),
+        ("attributes show R", "attributes show R", []),
+        ("attributes fit", "attributes fit", []),
+        ("attributes --help", "attributes --help", []),
+        (
+            "nearest R --out near --samples=9",
+            "sample R --nearest near --count=9",
+            ["nearest` is now `sample --nearest"],
+        ),
+        ("sample R --out near", "sample R --out near", []),
+        ("import-official a.ckpt --out R", "import a.ckpt --out R", ["import-official` is now `import"]),
+        ("export-official R --out o", "export R --out o", ["export-official` is now `export"]),
+        (
+            "train P --teacher n.pt --contrast=0 --orientations 0.3",
+            "train P --distill-from n.pt --contrastive=0 --hog 0.3",
+            ["--teacher` is now `--distill-from", "--contrast` is now `--contrastive", "--orientations` is now `--hog"],
+        ),
+        ("vary R a.png --grid squares", "vary R a.png --spacing squares", ["--grid` is now `--spacing"]),
+        ("vary --inversion pair", "vary --inversion bdia", ["--inversion pair` is now `--inversion bdia"]),
+        ("vary --inversion=pair", "vary --inversion=bdia", ["--inversion pair` is now `--inversion bdia"]),
+        ("vary pair pair", "vary pair pair", []),
+        ("evaluate R --foreign x", "evaluate R --out-of-distribution x", ["--foreign` is now `--out-of-distribution"]),
+        ("", "", []),
+    ],
+)
+def test_old_names_become_the_present_ones(
+    words: str, expected: str, warnings: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert renamed.current(words.split()) == expected.split()
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert len(lines) == len(warnings)
+    for line, warning in zip(lines, warnings, strict=True):
+        assert line == f"diffae: warning: `{warning}`; the old name goes in 0.3"
+
+
+def test_every_old_command_leads_to_a_present_one(run: Run) -> None:
+    for old, new in renamed.COMMANDS.items():
+        assert new.partition(" --")[0] in COMMANDS
+        code, out, err = run(old, "--help")
+        assert code == 0
+        assert f"usage: diffae {new.partition(' --')[0]} " in out
+        assert err == f"diffae: warning: `{old}` is now `{new}`; the old name goes in 0.3\n"
+
+
+# ---------------------------------------------------------------------- what commands share
+
+
 def test_sampling_options_mean_sampling() -> None:
     assert SamplingOptions().sampling() == Sampling()
     assert SamplingOptions(steps=7, official=True).sampling() == Sampling.official(7)
-    assert SamplingOptions(10, grid="squares", solver="dpm++2m").sampling() == Sampling.fast(10)
+    assert SamplingOptions(10, spacing="squares", solver="dpm++2m").sampling() == Sampling.fast(10)
     assert SamplingOptions(precision="float64").sampling().precision == "float64"
     with pytest.raises(ConfigError, match="--official sets its own"):
         SamplingOptions(official=True, inversion="explicit").sampling()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("//etc/passwd.png", "etc/passwd.png"),
+        ("///x.png", "x.png"),
+        ("//../x.png", "x.png"),
+        ("a/..//../b.png", "a/b.png"),
+        ("..", "image.png"),
+        ("", "image.png"),
+        (".", "image.png"),
+        ("/", "image.png"),
+        ("a\x00b\x1b.jpg", "a_b_.png"),
+        (".hidden", ".hidden.png"),
+    ],
+)
+def test_no_name_leaves_the_output_folder(name: str, expected: str) -> None:
+    [found] = output_names([name])
+    assert found.as_posix() == expected
+    assert not found.is_absolute()
+    folder = Path("/tmp/out")
+    assert (folder / found).resolve().is_relative_to(folder)
 
 
 def test_output_names_stay_below_the_folder_and_differ() -> None:
     names = ["a.png", "b/a.jpg", "b/a.webp", "../../x.png", "/etc/y.png", "a.png", "a.png-2.jpg"]
     expected = ["a.png.png", "b/a.jpg.png", "b/a.webp.png", "x.png", "etc/y.png", "a.png-2.png", "a.png-2-2.png"]
     assert output_names(names) == [PurePosixPath(name) for name in expected]
-
-
-# ---------------------------------------------------------------------- training
-
-
-def test_train_then_reconstruct_as_it_proposes(run: Run, faces: Path) -> None:
-    code, out, err = run("train", faces, "--out", "runs/a", *TINY_TRAINING)
-    assert code == 0
-    assert "24 images of 8 x 8 x 3 · preset small32 · z_sem of 4" in err
-    assert "with the right z_sem" in out
-    config = json.loads(Path("runs/a/config.json").read_text())
-    assert config["model"]["network"]["z_sem_channels"] == 4
-    assert config["training"]["images"] == 8
-    chosen = [config["training"][name] for name in ("contrast", "orientations", "optimizer")]
-    assert chosen == [0.1, 0.3, "muon"]
-    proposed = shlex.split(out.splitlines()[-1])
-    assert proposed[:2] == ["diffae", "reconstruct"]
-    code, out, _ = run(*proposed[1:], "--steps", "3")
-    assert code == 0
-    assert "PSNR" in out
-    code, out, _ = run("info", "runs/a")
-    assert code == 0
-    for fact in ("8 of 8 images, 4 at a time", "8 x 8 pixels", "z_sem", "million", "loss", "model.safetensors"):
-        assert fact in out
-
-
-def test_ctrl_c_saves_and_the_command_it_prints_resumes(run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = AutoencoderTask.losses
-
-    def pressed(*args: Any) -> Any:
-        signal.raise_signal(signal.SIGINT)
-        return losses(*args)
-
-    words = ["train", faces, "--out", "a run", *TINY_TRAINING, "--no-encoder", "--cache", "packs"]
-    words.remove("--z-sem-channels")
-    words.remove("4")
-    with monkeypatch.context() as patch:
-        patch.setattr(AutoencoderTask, "losses", pressed)
-        code, out, _ = run(*words)
-    assert code == 130
-    assert "Interrupted after 4 images; everything is saved in a run" in out
-    resume = shlex.split(out.splitlines()[-1])
-    assert resume == ["diffae", "train", str(faces), "--out", "a run", "--resume", "--cache", "packs"]
-    code, out, err = run(*resume[1:])
-    assert code == 0, err
-    steps = [json.loads(line)["step"] for line in Path("a run/metrics.jsonl").read_text().splitlines()]
-    assert steps[-1] == 2
-    code, _, err = run(*resume[1:], "--images", "12", "--preset", "small32", "--no-encoder")
-    assert code == 0, err
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (("--batch-size", "2"), "was trained with batch_size = 4, not 2"),
-        (("--preset", "small64"), "was trained with preset = small32, not small64"),
-        (("--recipe", "paper"), "was trained with recipe = default, not paper"),
-        (("--no-flip",), "was trained with flip = True, not False"),
-        (("--crop", "0,0,8,8"), "was trained with crop = None, not (0, 0, 8, 8)"),
-        (("--overwrite",), "resume and overwrite are both given"),
-    ],
-)
-def test_resume_refuses_other_settings(run: Run, faces: Path, given: tuple[str, ...], message: str) -> None:
-    model, _ = presets()["small32"]
-    data = {"preset": "small32", "recipe": "default", "key": None}
-    training_values = {"images": 8, "batch_size": 4}
-    checkpoint.write_config(Path("run"), model, training=training_values, data=data)
-    before = Path("run/config.json").read_bytes()
-    code, _, err = run("train", faces, "--out", "run", "--resume", *given)
-    assert code == 2
-    assert message in one_line(err)
-    assert Path("run/config.json").read_bytes() == before
-
-
-def test_unreadable_images_are_listed_or_refused(run: Run, faces: Path) -> None:
-    shutil.copytree(faces, "photos")
-    Path("photos/broken.png").write_bytes(first(faces, 1)[0].read_bytes()[:60])
-    code, _, err = run("train", "photos", "--out", "strict", *TINY_TRAINING, "--strict")
-    assert code == 2
-    assert "broken.png" in one_line(err)
-    assert not Path("strict").exists()
-    code, _, err = run("train", "photos", "--out", "run", *TINY_TRAINING)
-    assert code == 0
-    assert "left out 1 image that cannot be read" in err
-    assert "image broken.png" in err
-
-
-def test_the_crop_of_the_training_is_the_models(run: Run) -> None:
-    wide = np.random.default_rng(0).integers(0, 255, (12, 20, 40, 4), np.uint8)
-    Path("photos").mkdir()
-    for index, pixels in enumerate(wide):
-        Image.fromarray(pixels).save(f"photos/{index:02d}.png")
-    cut = ("--crop", "10,0,18,8", "--background", "0,255,0")
-    less = ("--contrast", "0", "--orientations", "0.2", "--optimizer", "adam")
-    code, _, err = run("train", "photos", "--out", "run", *TINY_TRAINING, *less, *cut)
-    assert code == 0, err
-    config = json.loads(Path("run/config.json").read_text())
-    cut = {"crop": [10, 0, 18, 8], "background": [0, 255, 0]}
-    assert config["model"]["input"] == cut | {"window": None, "dtype": "uint8"}
-    assert config["data"].keys() == {"preset", "recipe", "source", "count", "key"}
-    assert [config["training"][name] for name in ("contrast", "orientations", "optimizer")] == [0, 0.2, "adam"]
-    model = DiffusionAutoencoder.from_pretrained("run", device="cpu")
-    assert model.config.input == InputConfig((10, 0, 18, 8), (0, 255, 0))
-    model.save_pretrained("copy")
-    code, _, err = run("encode", "copy", "photos", "--out", "many.safetensors")
-    assert code == 0, err
-    code, _, err = run("encode", "run", "photos/03.png", "--out", "one.safetensors")
-    assert code == 0, err
-    many, one = load_codes("many.safetensors").z_sem, load_codes("one.safetensors").z_sem
-    assert many is not None
-    assert one is not None
-    torch.testing.assert_close(model.encode_semantic("photos/03.png"), one)
-    torch.testing.assert_close(many[3:4], one)
-    code, _, err = run("train", "photos", "--out", "run", "--resume", "--crop", "0,0,8,8")
-    assert code == 2
-    assert "was trained with crop = (10, 0, 18, 8), not (0, 0, 8, 8)" in one_line(err)
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--out", "run", "--resume", "--image-size", "64"), "run was trained with image_size = 32, not 64"),
-        (("--out", "new", "--batch-size", "30", "--accumulation", "4"), "batch_size is 30: must be divisible by"),
-        (("--out", "file/run"), "cannot write file/run"),
-        (("--out", "run"), "run exists already"),
-        (("--out", "new", "--preset", "small64", "--tensorboard"), "pip install 'diffae[tensorboard]'"),
-        (("--out", "run", "--overwrite", "--tensorboard"), "pip install 'diffae[tensorboard]'"),
-    ],
-)
-def test_what_cannot_be_is_refused_before_images_are_read(
-    run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
-) -> None:
-    data = {"preset": "small32", "recipe": "default", "key": "that of other images"}
-    training_values = {"images": 8, "batch_size": 4}
-    checkpoint.write_config(Path("run"), presets()["small32"][0], training=training_values, data=data)
-    Path("file").write_text("")
-    before = sorted(Path().rglob("*"))
-    monkeypatch.setattr("diffae.data.build.build_pack", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    code, _, err = run("train", faces, *words)
-    assert code == 2
-    assert message in one_line(err)
-    assert err.count("\n") == 1
-    assert sorted(Path().rglob("*")) == before
-
-
-def test_photos_and_cache_are_not_overwritten_with_the_run(run: Run, faces: Path) -> None:
-    shutil.copytree(faces, "run/samples")
-    checkpoint.write_config(Path("run"), presets()["small32"][0])
-    for words, what in ((("run/samples",), "the photos"), ((faces, "--cache", "run/packs"), "the cache")):
-        code, _, err = run("train", *words, "--out", "run", "--overwrite")
-        assert code == 2
-        assert f"out is run: must not hold {what}" in one_line(err)
-    assert {path.name for path in faces.iterdir()} == {path.name for path in Path("run/samples").iterdir()}
-
-
-def test_one_of_several_processes_shows_progress_and_all_tell_their_errors(
-    run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RANK", "1")
-    code, _, err = run("train", faces, "--out", "run", "--batch-size", "0")
-    assert (code, err[:29]) == (2, "diffae: rank 1: error: batch_")
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    code, _, err = run("train", faces, "--out", "run", "--batch-size", "4")
-    assert (code, "processes x accumulation, 3" in err) == (2, True)
-
-
-def test_sizes_without_attention_are_told(run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffae.data.build.build_pack", _stop)
-    _, _, err = run("train", faces, "--out", "run", "--image-size", "128")
-    assert (
-        "warning: the UNet's levels have 128, 64, 32 pixels, none of them 8: it attends at its bottleneck only" in err
-    )
-    _, _, err = run("train", faces, "--out", "run", "--image-size", "16")
-    assert "attends" not in err
-
-
-def _stop(*_: object, **__: object) -> None:
-    raise DataError("far enough")

@@ -16,7 +16,7 @@ from diffae import checkpoint
 from diffae.data.images import load_image
 from diffae.latent.attributes import ATTRIBUTES, AttributeDirections
 from diffae.model import DiffusionAutoencoder
-from sketchfaces.faces import write_sketch_faces
+from sketchfaces import write_sketch_faces
 
 KNOWN = ("smiling", "long_hair", "age")
 
@@ -61,11 +61,11 @@ def tile(path: Path | str, column: int) -> np.ndarray:
 
 def test_attributes_are_fitted_and_shown(run: Run, model: Path, trained: Path, many: Path) -> None:
     shutil.copytree(model, "run")
-    code, out, err = run("fit-attributes", "run", "--labels", many / "labels.csv", "--images", many)
+    code, out, err = run("attributes", "fit", "run", "--labels", many / "labels.csv", "--images", many)
     assert code == 0
     assert "warning" not in err
     assert "3 attributes, from 70 images, written to run/attributes.safetensors." in out
-    shown = run("attributes", "run")
+    shown = run("attributes", "show", "run")
     assert shown[0] == 0
     assert out.startswith(shown[1])
     about = AttributeDirections.load("run").attributes_["age"]
@@ -74,7 +74,7 @@ def test_attributes_are_fitted_and_shown(run: Run, model: Path, trained: Path, m
     assert line.split()[6] == f"{about.score.value:.3f}"
     [cached] = Path("run/cache").glob("*.npy")
     before = cached.stat().st_mtime_ns
-    again = run("fit-attributes", "run", "--labels", many / "labels.csv", "--images", many)
+    again = run("attributes", "fit", "run", "--labels", many / "labels.csv", "--images", many)
     assert again[1] == out
     assert cached.stat().st_mtime_ns == before
 
@@ -87,11 +87,11 @@ def test_the_training_images_are_found_by_config_json(run: Run, model: Path, man
     settings = checkpoint.read_model_config(model)
     noted = {"source": str(many), "key": build_pack(many, cache_folder(), size=SIZE).index["key"]}
     checkpoint.write_config(Path("run"), settings, data=noted)
-    code, _, err = run("fit-attributes", "run", "--labels", many / "labels.csv")
+    code, _, err = run("attributes", "fit", "run", "--labels", many / "labels.csv")
     assert code == 0
     assert "warning" not in err
     checkpoint.write_config(Path("run"), settings, data=noted | {"key": "of others"})
-    code, _, err = run("fit-attributes", "run", "--labels", many / "labels.csv")
+    code, _, err = run("attributes", "fit", "run", "--labels", many / "labels.csv")
     assert code == 0
     assert "has changed since the run was trained" in err
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_used_is_told_and_left_out(run: Run, model: Path, many: P
     shutil.copytree(model, "run")
     rows = [[path.name, row % 2, 1, 7, "red" if row < 30 else "blue"] for row, path in enumerate(first(many, 60))]
     labels = write(Path("labels.csv"), [*rows, ["stranger.png", 1, 1, 7, "red"]], ("odd", "same", "lucky", "hair"))
-    code, out, err = run("fit-attributes", "run", "--labels", labels, "--images", many)
+    code, out, err = run("attributes", "fit", "run", "--labels", labels, "--images", many)
     assert code == 0
     said = " ".join(err.split())
     assert "left out: 1 of 61 labels name files that are not among the 80 images, such as stranger.png" in said
@@ -135,7 +135,7 @@ def test_a_reading_beyond_all_bounds_is_shown(run: Run, trained: Path, many: Pat
 
 def test_a_sweep_is_a_strip(run: Run, trained: Path, many: Path) -> None:
     [image] = first(many, 1)
-    words = ("--sweep", "smiling", "-0.5", "0.5", "3", "--out", "strip.png", "--steps", "5")
+    words = ("--sweep", "long_hair", "-50", "50", "3", "--out", "strip.png", "--steps", "5")
     code, out, _ = run("edit", trained, image, *words)
     assert code == 0
     with Image.open("strip.png") as strip:
@@ -179,14 +179,15 @@ def test_directions_are_shown_as_strips(run: Run, model: Path, many: Path) -> No
 
 
 def test_the_demo_edits_where_attributes_are(trained: Path, model: Path, tmp_path: Path) -> None:
-    from diffae.cli.demo import FACES, _editing
-    from diffae.plotting import Report
-    from sketchfaces.faces import sketch_faces
+    from diffae.cli.demo import _editing
+    from diffae.data.images import to_tensor
+    from diffae.evaluation.report import Report
+    from sketchfaces import sketch_faces
 
-    faces = sketch_faces(FACES, SIZE).images
+    face = to_tensor(sketch_faces(1, SIZE).images)
     for folder, shown in ((trained, True), (model, False)):
         page = Report("demo")
-        _editing(page, DiffusionAutoencoder.from_pretrained(folder, "cpu"), faces)
+        _editing(page, DiffusionAutoencoder.from_pretrained(folder, "cpu"), face)
         page.write(tmp_path / "page.html")
         text = (tmp_path / "page.html").read_text()
         assert ("Editing" in text) == shown
@@ -211,7 +212,9 @@ def test_bad_labels(
 ) -> None:
     shutil.copytree(model, "run")
     numbered = [[str(row[0]).format(index), *row[1:]] for index, row in enumerate(rows)]
-    code, out, err = run("fit-attributes", "run", "--labels", write(Path("l.csv"), numbered, columns), "--images", many)
+    code, out, err = run(
+        "attributes", "fit", "run", "--labels", write(Path("l.csv"), numbered, columns), "--images", many
+    )
     assert code == 2
     assert message in one_line(err)
     assert out == ""
@@ -220,21 +223,21 @@ def test_bad_labels(
 
 def test_bad_runs(run: Run, model: Path, many: Path) -> None:
     labels = ("--labels", many / "labels.csv")
-    code, _, err = run("fit-attributes", model, *labels)
+    code, _, err = run("attributes", "fit", model, *labels)
     assert code == 2
     assert "are not named in config.json; name some by --images" in one_line(err)
-    code, _, err = run("fit-attributes", "somebody/faces", *labels)
+    code, _, err = run("attributes", "fit", "somebody/faces", *labels)
     assert code == 2
     assert "somebody/faces is not a folder: attributes are stored in a run folder" in one_line(err)
     plain = save_model(Path("plain"), z_sem_channels=0)
-    for words in (("fit-attributes", plain, *labels, "--images", many), ("directions", plain, "--images", many)):
+    for words in (("attributes", "fit", plain, *labels, "--images", many), ("directions", plain, "--images", many)):
         code, _, err = run(*words)
         assert code == 2
         assert "z_sem_channels is 0: this model has no z_sem" in one_line(err)
-    for words in (("attributes", model), ("edit", model, first(many, 1)[0], "--set", "a=1", "--out", "a.png")):
+    for words in (("attributes", "show", model), ("edit", model, first(many, 1)[0], "--set", "a=1", "--out", "a.png")):
         code, _, err = run(*words)
         assert code == 2
-        assert "has no attributes yet: fit some with `diffae fit-attributes" in one_line(err)
+        assert "has no attributes yet: fit some with `diffae" in one_line(err)
 
 
 def test_attributes_of_another_model(run: Run, trained: Path, many: Path) -> None:
@@ -250,9 +253,12 @@ def test_attributes_of_another_model(run: Run, trained: Path, many: Path) -> Non
     [
         ((), "set is empty: say what to change, for instance --set Smiling=+0.3"),
         (("--set", "smiling"), "set is 'smiling': must be NAME=STRENGTH"),
-        (("--set", "smilling=1"), "attribute 'smilling' is not among those fitted; did you mean 'smiling'?"),
+        (("--set", "smilling=1"), "attribute 'smilling' is not among the fitted ones; did you mean 'smiling'?"),
         (("--set", "smilling=1", "--only"), "did you mean 'smiling'?"),
-        (("--set", "smiling=1", "--only", "agge"), "attribute 'agge' is not among those fitted; did you mean 'age'?"),
+        (
+            ("--set", "smiling=1", "--only", "agge"),
+            "attribute 'agge' is not among the fitted ones; did you mean 'age'?",
+        ),
         (("--set", "smiling=1", "--only", "smiling"), "attribute 'smiling' is both changed and held"),
         (("--set", "smiling=nan"), "strength of smiling is 'nan': must be finite"),
         (("--set", "smiling=p=2"), "strength of smiling is 'p=2': a probability must lie between 0 and 1"),

@@ -12,7 +12,7 @@ import pytest
 from cli_helpers import TINY_TRAINING, Run, first, one_line, save_model
 
 from diffae.cli import main
-from sketchfaces.faces import write_sketch_faces
+from sketchfaces import write_sketch_faces
 
 
 def bomb() -> bytes:
@@ -100,7 +100,10 @@ BAD_USE = [
     (("reconstruct", "{model}", "{face}", "--out", "out", "--steps", "1001"), "steps is 1001: must be between 1 and"),
     (("reconstruct", "{model}", "{face}", "--out", "out", "--solver", "dpm++2m"), "solver is 'dpm++2m': has no"),
     (("reconstruct", "{model}", "{face}", "--out", "out", "--precision", "bfloat16"), "precision is 'bfloat16': too"),
-    (("reconstruct", "{model}", "{face}", "--out", "out", "--inversion", "pair", "--steps", "1"), "steps is 1: the"),
+    (
+        ("reconstruct", "{model}", "{face}", "--out", "out", "--inversion", "bdia", "--steps", "1"),
+        "steps is 1: BDIA",
+    ),
     (("vary", "{model}", "{face}", "--out", "out.png", "--official", "--solver", "dpm++2m"), "--official sets its own"),
     (("reconstruct", "nowhere", "{face}", "--out", "out"), "nowhere is not a run folder"),
     (("reconstruct", "cut", "{face}", "--out", "out"), "model.safetensors is damaged"),

@@ -21,7 +21,7 @@ def tiny_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     few = ("varied=2", "variations=2", "reconstructed=2", "pairs=2", "rounds=1")
     own = task.counts_of
     monkeypatch.setattr(
-        task, "counts_of", lambda tasks, *, quick, changes: own(tasks, quick=quick, changes=(*few, *changes))
+        task, "counts_of", lambda tasks, *, quick=False, changes=(): own(tasks, quick=quick, changes=(*few, *changes))
     )
 
 
@@ -95,7 +95,7 @@ BAD = [
     (("--perceptual", "vectors.pt"), "vectors gives no feature maps to compare"),
     (("--unseen", "{faces}"), "unseen images are among the images of training"),
     (("--labels", "labels.csv"), "none names one of the"),
-    (("--foreign", "nowhere"), "nowhere"),
+    (("--out-of-distribution", "nowhere"), "nowhere"),
 ]
 
 
@@ -140,14 +140,14 @@ def test_help_names_every_task_and_is_quick_to_import(run: Run) -> None:
     subprocess.run([sys.executable, "-c", light], check=True)
 
 
-def test_a_network_that_taught_the_model_is_told(run: Run, trained: Path, faces: Path) -> None:
+def test_a_network_that_was_distilled_is_named(run: Run, trained: Path, faces: Path) -> None:
     save_networks()
-    shutil.copytree(trained, "taught")
-    config = json.loads(Path("taught/config.json").read_text())
+    shutil.copytree(trained, "distilled")
+    config = json.loads(Path("distilled/config.json").read_text())
     config.setdefault("data", {})["teacher_key"] = FeatureNetwork.open("vectors.pt").key
-    Path("taught/config.json").write_text(json.dumps(config))
-    for model, told in ((trained, False), ("taught", True)):
-        words = ("evaluate", model, "variation", "--quick", "--images", faces, "--out", f"report-{told}")
+    Path("distilled/config.json").write_text(json.dumps(config))
+    for model, warned in ((trained, False), ("distilled", True)):
+        words = ("evaluate", model, "variation", "--quick", "--images", faces, "--out", f"report-{warned}")
         code, _, err = run(*words, "--features", "vectors.pt")
         assert code == 0, err
-        assert ("vectors taught this model, so its numbers flatter it" in err) == told
+        assert ("this model was distilled from vectors, so its numbers flatter it" in err) == warned

@@ -105,7 +105,7 @@ def test_a_window_is_found_once_and_kept_when_a_run_goes_on(run: Run, monkeypatc
     assert 3990 < high < 4000
     code, _, err = run("train", "in", "--out", "run", "--resume", "--window", "0,5", "--cache", "packs")
     assert code == 2
-    assert "was trained with window = ((" in one_line(err)
+    assert "was trained with window = [[" in one_line(err)
 
 
 def test_two_channels_in_false_colour_and_back_with_their_description(run: Run) -> None:
@@ -131,10 +131,10 @@ def test_two_channels_in_false_colour_and_back_with_their_description(run: Run) 
         ("vary", "run", "cells/00.tif", "--out", "vary.png"),
         ("denoise-path", "run", "cells/00.tif", "--out", "path.png"),
         ("interpolate", "run", "out/00-decoded.tif", "out/01-decoded.tif", "--out", "morph.gif"),
-        ("fit-attributes", "run", "--labels", "labels.csv"),
+        ("attributes", "fit", "run", "--labels", "labels.csv"),
         ("edit", "run", "cells/03.tif", "--set", "area=40", "--out", "edited.png"),
     ):
-        code, _, err = run(*words, *(quick if words[0] != "fit-attributes" else ()))
+        code, _, err = run(*words, *(quick if words[0] != "attributes" else ()))
         assert code == 0, err
     with Image.open("edited.png") as picture:
         assert picture.mode == "RGB"
@@ -192,7 +192,7 @@ def test_images_hardly_brighter_than_black_are_told(run: Run) -> None:
     brightest = FORMATS["tiffs"][0](Path())[:, :, 1:9].max()  # of the centred squares
     code, _, err = run("train", "in", "--out", "run", "--channels", "1", *TINY_TRAINING)
     assert code == 0
-    assert f"warning: images reach {brightest} of 65535, so the model sees them nearly black: --window auto" in err
+    assert f"warning: images reach {brightest} of 65535, so the model sees them nearly black: use --window auto" in err
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_model_without_an_encoder_needs_no_prior(run: Run, ready: Path) -> Non
 
 
 def test_nearest_training_images(run: Run, ready: Path, faces: Path) -> None:
-    code, out, err = run("nearest", ready / "run", "--images", faces, "--samples", "4", "--out", "near", *FEW)
+    code, out, err = run("sample", ready / "run", "--images", faces, "--count", "4", "--nearest", "near", *FEW)
     assert code == 0, err
     assert "one-sided Mann-Whitney U test" in out
     assert sorted(path.name for path in Path("near").iterdir()) == ["distances.png", "nearest.csv", "nearest.png"]
@@ -121,10 +121,10 @@ BAD = [
     (("sample", "run", "--like", "nowhere", "--out", "a.png"), "images nowhere: there is no such file or folder"),
     (("sample", "run", "--unlike", "few", "--out", "a.png"), "is given without like"),
     (("sample", "run", "--like", "like", "--unlike", "few", "--unlabelled", "few", "--out", "a.png"), "drop one"),
-    (("nearest", "{model}", "--out", "near"), "no latent prior to sample from"),
-    (("nearest", "run", "--samples", "1", "--out", "near"), "samples is 1: must be at least 2"),
-    (("nearest", "run", "--images", "few", "--out", "near"), "at least 10"),
-    (("nearest", "run", "--features", "nowhere.onnx", "--out", "near"), "nowhere.onnx"),
+    (("sample", "{model}", "--nearest", "near"), "no latent prior to sample from"),
+    (("sample", "run", "--count", "1", "--nearest", "near"), "count is 1: must be at least 2"),
+    (("sample", "run", "--images", "few", "--nearest", "near"), "at least 10"),
+    (("sample", "run", "--features", "nowhere.onnx", "--nearest", "near"), "nowhere.onnx"),
     (("train-prior", "nowhere"), "nowhere is not a run folder"),
     (("train-prior", "{model}"), "name some by --images"),
     (("train-prior", "{model}", "--layers", "1"), "layers is 1: must be at least 2"),

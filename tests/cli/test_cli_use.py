@@ -14,7 +14,7 @@ from cli_helpers import SIZE, Run, first, one_line, save_model
 from PIL import Image
 
 from diffae.cli import demo
-from diffae.cli.common import SamplingOptions
+from diffae.cli.options import SamplingOptions
 from diffae.config import Sampling
 from diffae.data.images import load_image
 from diffae.latent.codes import load_codes
@@ -51,7 +51,7 @@ def test_residuals_above_the_tolerance_are_told(run: Run, model: Path, faces: Pa
     assert "inversion of 2 of 2 images stopped at a residual of up to" in err
 
 
-@pytest.mark.parametrize("options", [("--inversion", "explicit"), ("--inversion", "pair"), ("--official",)])
+@pytest.mark.parametrize("options", [("--inversion", "explicit"), ("--inversion", "bdia"), ("--official",)])
 def test_encode_and_decode_return_to_the_image(run: Run, model: Path, faces: Path, options: tuple[str, ...]) -> None:
     words = ("--stochastic", "--steps", "7", *options)
     assert run("encode", model, faces, "--out", "codes.safetensors", *words)[0] == 0
@@ -60,7 +60,7 @@ def test_encode_and_decode_return_to_the_image(run: Run, model: Path, faces: Pat
     assert len(codes.names) == 24
     assert codes.x_T is not None
     assert codes.x_T.shape == (24, 3, SIZE, SIZE)
-    assert (codes.x_below is not None) == ("pair" in options)
+    assert (codes.x_below is not None) == ("bdia" in options)
     code, out, _ = run("decode", model, "codes.safetensors", "--out", "images")
     assert code == 0
     assert "24 images written to images" in out
@@ -178,7 +178,7 @@ def test_demo(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert code == 0, err
     assert "demo/report.html" in out
     text = Path("demo/report.html").read_text(encoding="utf-8")
-    for heading in ("Apart, and back together", "From one face to another", "Training, from nothing", "Now you"):
+    for heading in ("Encoding and decoding", "From one face to another", "Training from scratch", "Next steps"):
         assert heading in text
 
 

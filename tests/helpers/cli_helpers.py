@@ -1,16 +1,18 @@
-"""What the tests of the command line share: a tiny model, and looking at what was printed."""
+"""Shared by the tests of the command line: a tiny model, and checks of what was printed."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from tiny import tiny_config
 from torch import nn
 
-from diffae.config import DiffusionConfig, ModelConfig, NetworkConfig
+from diffae.config import DiffusionConfig
 from diffae.model import DiffusionAutoencoder
 
 SIZE = 16
@@ -19,21 +21,13 @@ Run = Callable[..., tuple[int, str, str]]
 TINY_TRAINING = ("--image-size", "8", "--z-sem-channels", "4", "--images", "8", "--batch-size", "4")
 
 
-def network(**changes: Any) -> NetworkConfig:
-    settings = {
-        "image_size": SIZE, "model_channels": 8, "channel_mult": (1, 2), "res_blocks": 1,
-        "attention_resolutions": (8,), "time_channels": 16, "dropout": 0.0, "z_sem_channels": 6,
-        "encoder_channel_mult": (1, 2), "encoder_res_blocks": 1,
-    }  # fmt: skip
-    return NetworkConfig(**{**settings, **changes})
-
-
 def save_model(folder: Path, **changes: Any) -> Path:
-    """A tiny model whose output is not zero, as fresh weights' would be."""
+    """Save a tiny model whose output is not zero, as with fresh weights; `changes` as of `tiny_config`."""
     torch.manual_seed(0)
-    model = DiffusionAutoencoder(ModelConfig(network(**changes), DiffusionConfig(prediction="v")))
+    config = tiny_config(**{"dropout": 0.0, "encoder_channel_mult": (1, 2), **changes})
+    model = DiffusionAutoencoder(replace(config, diffusion=DiffusionConfig(prediction="v")))
     with torch.no_grad():
-        for parameter in model.networks.parameters():
+        for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     return folder
@@ -44,7 +38,7 @@ def first(faces: Path, count: int) -> list[Path]:
 
 
 def one_line(err: str) -> str:
-    """The last line of what was printed, which must be the error, without a traceback."""
+    """The last line printed, which must be the only error, without a traceback."""
     lines = err.strip().splitlines()
     assert lines[-1].startswith("diffae: error: "), err
     assert "Traceback" not in err
@@ -53,7 +47,7 @@ def one_line(err: str) -> str:
 
 
 def save_networks(size: int = SIZE) -> None:
-    """maps.pt, vectors.pt and other.pt: images as they are, their colours, and the opposites of these."""
+    """Save maps.pt, vectors.pt and other.pt: images unchanged, their mean colours, and the negatives of these."""
 
     class Opposite(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

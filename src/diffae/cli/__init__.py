@@ -1,33 +1,62 @@
-"""The `diffae` command. Nothing heavy is imported before a command runs, so that `diffae --help` answers at once."""
+"""The `diffae` command. A command's module is imported only when it is run, so that `diffae --help` is fast."""
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol
+from importlib import import_module
+from typing import Protocol
 
-from diffae.errors import DiffaeError
+from diffae import __version__
+from diffae.cli.renamed import COMMANDS as OLD_COMMANDS
+from diffae.cli.renamed import current
+from diffae.cli.terminal import note, say, warn
+from diffae.errors import ConfigError, DiffaeError
 
 FAILED = 2
 INTERRUPTED = 130
 
 DESCRIPTION = """Diffusion autoencoders: a representation of your images that is meaningful and decodable.
 
-Start with `diffae train PHOTOS --out runs/photos`, or see it work with `diffae demo --out demo`."""
+Start with `diffae train PHOTOS --out runs/photos`, or see it work with `diffae demo --out demo`.
+`diffae COMMAND --help` explains a command."""
 
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "train": ("train", "Train", "Train a diffusion autoencoder on your images."),
+    "reconstruct": ("reconstruct", "Reconstruct", "Encode and decode images, with pictures, PSNR, SSIM and MSE."),
+    "encode": ("codes", "Encode", "Encode images to a file of codes."),
+    "decode": ("codes", "Decode", "Decode a file of codes to images."),
+    "interpolate": ("explore", "Interpolate", "Morph one image into another."),
+    "vary": ("explore", "Vary", "Decode the z_sem of an image with different x_T."),
+    "denoise-path": ("explore", "DenoisePath", "Show the predicted image at each noise level."),
+    "train-prior": ("prior", "TrainPrior", "Train the latent prior of a run, which `diffae sample` needs."),
+    "sample": ("sample", "Sample", "Generate new images, and check them for copies of training images."),
+    "attributes fit": ("attributes", "FitAttributes", "Learn directions of z_sem from labels."),
+    "attributes show": ("attributes", "ShowAttributes", "List the attributes of a run, with held-out scores."),
+    "edit": ("edit", "Edit", "Edit an image by attributes."),
+    "directions": ("directions", "ShowDirections", "Show unsupervised directions of z_sem."),
+    "evaluate": ("evaluate", "Evaluate", "Evaluate a model as in the paper, and write a report."),
+    "import": ("convert", "Import", "Make a run folder from checkpoints of the original implementation."),
+    "export": ("convert", "Export", "Write a run as checkpoints of the original implementation."),
+    "data prepare": ("data", "Prepare", "Decode a data set once into a pack."),
+    "data info": ("data", "PackInfo", "Describe a pack: images, source, labels."),
+    "data browse": ("data", "Browse", "Draw images of a pack on one sheet."),
+    "info": ("info", "Info", "Describe a run folder."),
+    "demo": ("demo", "Demo", "Show what a trained model does, and train a small one, as one HTML page."),
+}
+"""Module, class and summary of each command; the summary is the first line of the class's docstring."""
 
-_TOLD = ("diffae.data.labels", "diffae.data.sources")  # whose warnings no command prints by itself
+_LOGGED = ("diffae.data.labels", "diffae.data.sources")  # loggers whose warnings are for the user
 
 
 class _Warnings(logging.Handler):
-    """Prints what is logged as a warning."""
+    """Prints logged warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """See logging.Handler."""
-        from diffae.cli.common import warn
-
         warn(record.getMessage())
 
 
@@ -35,7 +64,7 @@ class Command(Protocol):
     """A parsed command line."""
 
     def run(self) -> int:
-        """Do it; returns the exit code."""
+        """Run the command; returns the exit code."""
         ...
 
 
@@ -43,76 +72,67 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        args: the words after `diffae`; those of the process when None.
+        args: the words after `diffae`; by default those of the process.
 
     Returns:
-        0 when done; 2 on bad input, named in one line on standard error; 130 when interrupted. Wrong usage exits
-        with 2, after the parser's own message.
+        0 on success; 2 on bad input, after one line on standard error; 130 when interrupted.
+
+    Raises:
+        SystemExit: after `--help`, or with code 2 after wrong usage of a command.
     """
     logging.getLogger("diffae").addHandler(logging.NullHandler())  # commands print what users should see
-    for name in _TOLD:
+    for name in _LOGGED:
         if not logging.getLogger(name).handlers:
             logging.getLogger(name).addHandler(_Warnings())
     try:
-        return _parse(args).run()
+        return _run(list(sys.argv[1:] if args is None else args))
     except DiffaeError as error:
         rank = os.environ.get("RANK", "0")  # of several processes, any may be the only one that fails
         who = "diffae" if rank == "0" else f"diffae: rank {rank}"
-        print(f"{who}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        note(f"{who}: error: {' '.join(str(error).split())}")
         return FAILED
     except BrokenPipeError:  # the reader of standard output, `head` for instance, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("diffae: interrupted", file=sys.stderr)
+        note("diffae: interrupted")
         return INTERRUPTED
 
 
-def _parse(args: Sequence[str] | None) -> Command:
+def _run(words: list[str]) -> int:
+    words = current(words)
+    group = words[0] if words and any(name.startswith(f"{words[0]} ") for name in COMMANDS) else ""
+    rest = words[1:] if group else words
+    if rest == ["--version"]:
+        say(f"diffae {__version__}")
+        return 0
+    if not rest:
+        print(_listing(group), file=sys.stderr)
+        return FAILED
+    if rest[0] in ("-h", "--help"):
+        print(_listing(group))
+        return 0
+    name = f"{group} {rest[0]}".strip()
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, [*COMMANDS, *OLD_COMMANDS], 1)
+        remedy = f"did you mean `diffae {near[0]}`?" if near else f"see `{f'diffae {group}'.strip()} --help`"
+        raise ConfigError(f"command {name!r} does not exist; {remedy}")
+    return _parse(name, rest[1:]).run()
+
+
+def _parse(name: str, words: list[str]) -> Command:
     import tyro
 
-    from diffae.cli.attributes import Attributes, FitAttributes
-    from diffae.cli.codes import Decode, Encode
-    from diffae.cli.data import Data
-    from diffae.cli.demo import Demo
-    from diffae.cli.directions import ShowDirections
-    from diffae.cli.edit import Edit
-    from diffae.cli.evaluate import Evaluate
-    from diffae.cli.explore import DenoisePath, Interpolate, Vary
-    from diffae.cli.info import Info
-    from diffae.cli.nearest import Nearest
-    from diffae.cli.official import ExportOfficial, ImportOfficial
-    from diffae.cli.prior import TrainPrior
-    from diffae.cli.reconstruct import Reconstruct
-    from diffae.cli.sample import Sample
-    from diffae.cli.train import Train
+    module, kind, _ = COMMANDS[name]
+    command = getattr(import_module(f"diffae.cli.{module}"), kind)
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
+    return tyro.cli(command, prog=f"diffae {name}", args=words, config=config)
 
-    commands: dict[str, Any] = {
-        "train": Train,
-        "reconstruct": Reconstruct,
-        "encode": Encode,
-        "decode": Decode,
-        "interpolate": Interpolate,
-        "vary": Vary,
-        "denoise-path": DenoisePath,
-        "train-prior": TrainPrior,
-        "sample": Sample,
-        "nearest": Nearest,
-        "fit-attributes": FitAttributes,
-        "attributes": Attributes,
-        "edit": Edit,
-        "directions": ShowDirections,
-        "evaluate": Evaluate,
-        "import-official": ImportOfficial,
-        "export-official": ExportOfficial,
-        "data": Data,
-        "info": Info,
-        "demo": Demo,
-    }
-    return tyro.extras.subcommand_cli_from_dict(
-        commands,
-        prog="diffae",
-        description=DESCRIPTION,
-        args=args,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
-    )
+
+def _listing(group: str) -> str:
+    """The commands, or those of a group, with their summaries."""
+    shown = {name: about for name, (_, _, about) in COMMANDS.items() if not group or name.split()[0] == group}
+    width = max(map(len, shown))
+    lines = [f"  {name:<{width}}  {about}" for name, about in shown.items()]
+    usage = f"usage: {f'diffae {group}'.strip()} [-h] {'' if group else '[--version] '}COMMAND ..."
+    return "\n".join([usage, *([] if group else ["", DESCRIPTION]), "", "commands:", *lines])

@@ -1,4 +1,4 @@
-"""`diffae fit-attributes` and `diffae attributes`: directions of z_sem from labels, and the table of them."""
+"""`diffae attributes fit` and `show`: directions of z_sem from labels, and the table of them."""
 
 from __future__ import annotations
 
@@ -8,63 +8,65 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from diffae.cli.common import RunArgument, images, open_model, progress, say, training_pack, warn
-from diffae.errors import CheckpointError, ConfigError, DataError
+from diffae.cli import models
+from diffae.cli.options import RunArgument, TrainingImages
+from diffae.cli.terminal import counted, print_table, say, warn
+from diffae.console import progress
+from diffae.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from diffae.data.labels import LabelTable
     from diffae.data.pack import Pack
-    from diffae.latent.attribute_labels import Wanted
+    from diffae.latent.attribute_labels import Target
     from diffae.latent.attributes import AttributeDirections
     from diffae.latent.probes import Score
-    from diffae.model import DiffusionAutoencoder
 
-CACHE = "cache"
-"""Folder in a run for what can be made again, z_sem of its training images for instance."""
+_HEADINGS = ("attribute", "kind", "images", "with it", "held out", "on these", "95 %")
 
 
 @dataclass(frozen=True)
 class FitAttributes:
-    """Learn directions of z_sem from labels: 0/1, numbers, or classes. Then `diffae edit` moves along them."""
+    """Learn directions of z_sem from labels.
+
+    Labels are 0/1, numbers or classes. `diffae edit` moves along the directions.
+    """
 
     model: RunArgument
     labels: Path
     """A .csv with a column of file names, or CelebA's text file; every other column is an attribute."""
-    images: Annotated[Path | None, arg(help_behavior_hint="(default: those of the run's training)")] = None
-    """The labelled images: a folder, .zip, .npy, .npz or .pack."""
+    images: TrainingImages = None
 
     def run(self) -> int:
         """Fit, store, and print the table."""
         from diffae.data.labels import LabelTable
         from diffae.latent.attributes import ATTRIBUTES, AttributeDirections
 
-        if not Path(self.model).is_dir():
-            raise CheckpointError(f"{self.model} is not a folder: attributes are stored in a run folder; name one")
+        folder = Path(self.model)
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder} is not a folder: attributes are stored in a run folder; name one")
         table = LabelTable.read(self.labels)
-        model = open_model(self.model)
-        if not model.config.network.has_encoder:
-            raise ConfigError("z_sem_channels is 0: this model has no z_sem, which attributes are read from")
-        pack = training_pack(model, self.images)
+        model = models.open_model(self.model, z_sem_for="to find attributes in; train one without --no-encoder")
+        pack = models.training_pack(model, self.images)
         wanted = _usable(table, pack, self.labels)
         labelled = _labelled(wanted)
-        z_sem = codes_of(model, pack, labelled, Path(self.model))
+        z_sem = models.z_sem_of(model, pack, labelled, folder)
         with progress("fitting", len(wanted), "attributes") as done:
             found = AttributeDirections().fit(z_sem, [one.of(labelled) for one in wanted], progress=done)
         found.save(self.model, model.fingerprint())
         print_attributes(found)
-        what = f"{len(wanted)} attribute{'' if len(wanted) == 1 else 's'}, from {images(len(labelled))}"
-        say(f"{what}, written to {Path(self.model) / ATTRIBUTES}.")
+        what = f"{counted(len(wanted), 'attribute')}, from {counted(len(labelled))}"
+        say(f"{what}, written to {folder / ATTRIBUTES}.")
         return 0
 
 
 @dataclass(frozen=True)
-class Attributes:
-    """Show the attributes of a run, and how well each is read from z_sem of images held out."""
+class ShowAttributes:
+    """List the attributes of a run, with held-out scores."""
 
     model: Annotated[Path, Positional, arg(metavar="RUN")]
-    """Run folder, after `diffae fit-attributes`."""
+    """Run folder, after `diffae attributes fit`."""
 
     def run(self) -> int:
         """Print the table."""
@@ -74,19 +76,11 @@ class Attributes:
         return 0
 
 
-def codes_of(model: DiffusionAutoencoder, pack: Pack, rows: np.ndarray, folder: Path) -> np.ndarray:
-    """z_sem of these rows of a pack, from the run's cache where they have been encoded before."""
-    from diffae.data.feature_cache import encode_pack
-
-    with progress("encoding", len(rows)) as done:
-        return encode_pack(model, pack, rows, folder / CACHE, done)
-
-
-def _usable(table: LabelTable, pack: Pack, path: Path) -> list[Wanted]:
-    """What can be fitted; a warning tells of labels and columns that cannot be used.
+def _usable(table: LabelTable, pack: Pack, path: Path) -> list[Target]:
+    """Columns that can be fitted; warns of labels and columns that cannot be used.
 
     Raises:
-        DataError: nothing can.
+        DataError: no column can.
     """
     from diffae.latent.attribute_labels import split_columns
 
@@ -96,39 +90,31 @@ def _usable(table: LabelTable, pack: Pack, path: Path) -> list[Wanted]:
     if len(problems) == len(wanted):
         raise DataError(f"labels {path}: {problems[0] if problems else 'have no column; add one'}")
     if others:
-        named = f"{len(others)} of {len(table)} labels name files that are not among the {images(len(pack))}"
+        named = f"{len(others)} of {len(table)} labels name files that are not among the {counted(len(pack))}"
         warn(f"left out: {named}, such as {others[0]}")
     for problem in problems:
         warn(f"left out: {problem}")
     return [one for one in wanted if one.problem() is None]
 
 
-def _labelled(wanted: list[Wanted]) -> np.ndarray:
-    """The images of which something is known."""
+def _labelled(wanted: list[Target]) -> np.ndarray:
+    """Images with at least one known label."""
     import numpy as np
 
     return np.flatnonzero(np.any([~np.isnan(one.values) for one in wanted], axis=0))
 
 
 def print_attributes(found: AttributeDirections) -> None:
-    """The table of attributes in the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("attribute", overflow="fold")
-    table.add_column("kind")
-    for heading in ("images", "with it", "held out", "on these", "95 %"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    """Print the table of attributes."""
+    rows = []
     for name, about in found.attributes_.items():
         positives = "–" if about.positives is None else f"{about.positives:,}"
-        held_out = f"{about.score.held_out:,}"
-        table.add_row(name, about.kind, f"{about.n:,}", positives, held_out, *described(about.score))
-    Console(highlight=False).print(table)
+        rows.append((name, about.kind, f"{about.n:,}", positives, f"{about.score.held_out:,}", *described(about.score)))
+    print_table(_HEADINGS, rows, left=2)
 
 
 def described(score: Score) -> tuple[str, str]:
-    """A score in words, and its 95 % interval; dashes where it is not known, of imported attributes."""
+    """A score and its 95 % interval as text; dashes where unknown, as for imported attributes."""
     if not score.held_out:
         return "–", "–"
     measure = "R²" if score.measure == "R2" else score.measure

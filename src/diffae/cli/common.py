@@ -1,104 +1,80 @@
-"""What the commands share: sampling options, models and images from the command line, and how results are said."""
+"""What commands share: naming and writing files, warnings, and facts about runs."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from tyro.conf import Positional, arg
-
-from diffae.config import Arithmetic, Grid, Inversion, Sampling, Solver
-from diffae.errors import CheckpointError, ConfigError, DataError
+from diffae.cli.terminal import counted, note, warn
+from diffae.errors import CheckpointError, DataError, DiffaeError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from torch import Generator, Tensor
+    from torch import Tensor
 
-    from diffae.data.images import Origin
+    from diffae.config import Sampling
+    from diffae.data.images import ImageMetadata
     from diffae.data.pack import Pack
     from diffae.model import DiffusionAutoencoder
+    from diffae.plotting import Tile
 
-RunArgument = Annotated[
-    str, Positional, arg(metavar="RUN", help="Run folder made by `diffae train`, or a Hub id (owner/name).")
-]
-ImageArgument = Annotated[Path, Positional, arg(metavar="IMAGE", help="Image file.")]
+_DARK = 2**14  # of 2^16
 
-
-@dataclass(frozen=True)
-class SamplingOptions:
-    """How the decoder's ODE is solved."""
-
-    steps: int = Sampling.steps
-    """Solver steps, 1 to 1000."""
-    inversion: Inversion = Sampling.inversion
-    """How x_T is found: "exact" inverts the decoder, "explicit" is textbook reverse DDIM, "official" the published;
-    "pair" is exact and cheaper, with a stochastic code of two states, twice the size."""
-    grid: Grid = Sampling.grid
-    """Where the levels lie: "quadratic" from 1 to T, denser near the image, which loses least when inverted; "squares"
-    the same for few steps; "leading" evenly from 1, as published; "trailing" evenly up to T."""
-    solver: Solver = Sampling.solver
-    """How decoding steps: "ddim"; or "dpm++2m" for random x_T, which with --grid squares does as well in 10 steps as
-    DDIM in 50, and cannot encode."""
-    precision: Arithmetic = Sampling.precision
-    """What the networks compute in: "bfloat16" is the fastest and not exact, "float64" the most exact."""
-    official: bool = False
-    """As published: leading grid, official inversion, clipped x_0."""
-
-    def sampling(self) -> Sampling:
-        """The settings these options mean.
-
-        Raises:
-            ConfigError: a value its rule forbids, or --official with options that it decides itself.
-        """
-        if not self.official:
-            return Sampling(self.steps, self.grid, self.inversion, solver=self.solver, precision=self.precision)
-        official = replace(Sampling.official(self.steps), precision=self.precision)
-        for name in ("inversion", "grid", "solver"):
-            if getattr(self, name) not in (getattr(Sampling, name), getattr(official, name)):
-                raise ConfigError(f"{name} is {getattr(self, name)!r}: --official sets its own; drop one of the two")
-        return official
+# ---------------------------------------------------------------------- files to write
 
 
-def open_model(run: str) -> DiffusionAutoencoder:
-    """The model of a run folder or Hub id, on the best device."""
-    from diffae.model import DiffusionAutoencoder
+def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+    """Raise `DataError` if a file to write is one of the input files."""
+    kept = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in kept:
+            raise DataError(f"cannot write {path}: it is one of the files given to this command; choose another --out")
 
-    return DiffusionAutoencoder.from_pretrained(run)
+
+def check_picture(out: Path, *inputs: Path, animated: bool = False) -> None:
+    """Raise `DataError` unless `out` has the suffix of a picture and is none of the input files."""
+    from diffae.plotting import ANIMATED, STILL, check_suffix
+
+    check_suffix(out, (*STILL, *ANIMATED) if animated else STILL)
+    check_outputs([out], inputs)
 
 
-def read_images(paths: Sequence[Path], model: DiffusionAutoencoder) -> Tensor:
-    """Image files as the batch in [-1, 1] that the model makes of them; any that cannot be read is an error.
+def write_sheet(out: Path, tiles: Sequence[Tile], columns: int) -> None:
+    """Write tiles as a picture, in rows of at most `columns`."""
+    from diffae.plotting import in_rows, save_sheet, sheet
+
+    save_sheet(out, sheet(in_rows(tiles, columns)))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file atomically.
 
     Raises:
-        DataError: an image that cannot be used, or none.
+        TrainingError: it cannot be written.
     """
-    from diffae.data.images import as_batch
+    from diffae.checkpoint import written_beside
 
-    if not paths:
-        raise DataError("no images given, at least one is needed; name image files after the run folder")
-    channels, size, _ = model.image_shape
-    given = model.config.input
-    settings = {"crop": given.crop, "background": given.background, "window": given.window}
-    return as_batch(list(paths), size, channels, **settings)
+    with written_beside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
 
 
-def back_suffix(model: DiffusionAutoencoder, origin: Origin | None) -> str:
-    """Of the file that `write_back` writes a decoded image to."""
+def suffix_of(model: DiffusionAutoencoder, origin: ImageMetadata | None) -> str:
+    """Suffix of the file that `write_image` writes a decoded image to."""
     from diffae.data.images import suffix_for
 
-    return suffix_for(model.image_shape[0], _type_of(model, origin), origin)
+    return suffix_for(model.image_shape[0], origin.dtype if origin else model.config.input.dtype, origin)
 
 
-def write_back(path: Path, x: Tensor, model: DiffusionAutoencoder, origin: Origin | None) -> None:
-    """Write a decoded image (1, c, h, w) in the type, range and description of the file it came from.
+def write_image(path: Path, x: Tensor, model: DiffusionAutoencoder, origin: ImageMetadata | None = None) -> None:
+    """Write a decoded image (1, c, h, w) with the sample type, value range and metadata of its original.
 
-    Where nothing is known of that file, the type is that of the model's training images.
+    Without metadata the type is that of the model's training images.
 
     Raises:
         DataError: the file cannot be written.
@@ -107,37 +83,18 @@ def write_back(path: Path, x: Tensor, model: DiffusionAutoencoder, origin: Origi
 
     given = model.config.input
     fitted = origin and origin.fitted(given.box, model.image_shape[1])
-    save_image(path, to_samples(x, given, _type_of(model, origin))[0], fitted)
-
-
-def _type_of(model: DiffusionAutoencoder, origin: Origin | None) -> str:
-    return model.config.input.dtype if origin is None else origin.dtype
-
-
-def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raise `DataError` where a file to write is one of those that are read."""
-    kept = {path.resolve() for path in inputs}
-    for path in outputs:
-        if path.resolve() in kept:
-            raise DataError(f"cannot write {path}: it is one of the files given to this command; choose another --out")
-
-
-def seeded(seed: int) -> Generator:
-    """A generator for the random x_T of a command."""
-    import torch
-
-    return torch.Generator().manual_seed(seed)
+    save_image(path, to_samples(x, given, origin.dtype if origin else given.dtype)[0], fitted)
 
 
 def output_names(names: Sequence[str], suffix: str = ".png") -> list[PurePosixPath]:
-    """A file name for each image, below the output folder whatever the names say, and all different.
+    """A distinct relative file name for each image, inside the output folder for any names.
 
-    "a/b.jpg" becomes "a/b.png"; where "a/b.webp" is there too, both keep their suffix: "a/b.jpg.png".
+    "a/b.jpg" becomes "a/b.png"; if there is "a/b.webp" too, both keep their suffix: "a/b.jpg.png".
     """
-    safe = [PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("/", ".."))) for name in names]
+    safe = [_inside(name) for name in names]
     stems = [path.with_suffix("").as_posix() for path in safe]
     counts = Counter(stems)
-    chosen: dict[str, None] = {}  # a set in order
+    chosen: dict[str, None] = {}  # an ordered set
     for path, stem in zip(safe, stems, strict=True):
         first = name = stem if counts[stem] == 1 else path.as_posix()
         number = 1
@@ -148,61 +105,16 @@ def output_names(names: Sequence[str], suffix: str = ".png") -> list[PurePosixPa
     return [PurePosixPath(name + suffix) for name in chosen]
 
 
-def images(count: int) -> str:
-    """The number of images in words: "1 image", "2 images"."""
-    return f"{count:,} image{'' if count == 1 else 's'}"
-
-
-def say(text: str) -> None:
-    """Print a line as it is, however long: paths and commands can be copied from it."""
-    print(text, flush=True)
-
-
-def warn(text: str) -> None:
-    """Print a warning on standard error."""
-    error_console().print(f"diffae: warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
-def error_console() -> Console:
-    """The terminal, for progress and warnings."""
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
-@contextmanager
-def progress(what: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
-    """A progress bar on the terminal (nothing in a log); the function yielded takes how many are done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
-    console = error_console()
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)
-
-
-def tell_skipped(skipped: Sequence[tuple[str, str]], where: str = "") -> None:
-    """Warn of images that could not be read: how many, and the first ten with their reasons."""
-    if not skipped:
-        return
-    shown = "".join(f"\n  {reason}" for _, reason in skipped[:10])
-    more = f"\n  ... and {len(skipped) - 10} more" if len(skipped) > 10 else ""
-    warn(f"left out {images(len(skipped))} that cannot be read{where}:{shown}{more}")
-
-
-def tell_residuals(residual: Tensor | None, sampling: Sampling) -> None:
-    """Warn of images whose exact inversion did not reach its tolerance."""
-    if residual is None:
-        return
-    worse = residual[residual > sampling.tolerance]
-    if len(worse):
-        what = f"inversion of {len(worse)} of {images(len(residual))} stopped at a residual of up to {worse.max():.2g}"
-        warn(f"{what}, above {sampling.tolerance:g}: their x_T is the best one found; more --steps bring it closer")
+def _inside(name: str) -> PurePosixPath:
+    """A name as a relative path without `..` and control characters; on Windows also without drives."""
+    parts = re.sub(r"[\x00-\x1f\x7f]", "_", name).split("/")
+    if os.name == "nt":
+        parts = [re.sub(r'[\\:*?"<>|]', "_", part) for part in parts]
+    return PurePosixPath(*[part for part in parts if part not in ("", ".", "..")] or ["image"])
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, with those above it, where it is not there yet.
+    """Make a folder and its parents.
 
     Raises:
         DataError: it cannot be made.
@@ -213,40 +125,60 @@ def make_folder(path: Path) -> None:
         raise DataError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from error
 
 
+@contextmanager
+def drawing_faces() -> Iterator[None]:
+    """Raise `DataError` for sizes in which `sketchfaces` cannot draw."""
+    try:
+        yield
+    except DiffaeError:
+        raise
+    except ValueError as error:
+        raise DataError(f"faces cannot be drawn for this model: {error}") from error
+
+
 def cache_folder() -> Path:
-    """Where decoded images are kept when no --cache is given."""
+    """Default folder for decoded images."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "diffae" / "packs"
 
 
-def training_pack(model: DiffusionAutoencoder, images: Path | None) -> Pack:
-    """The images that a run was trained on, as config.json tells, or others, made into what its model takes.
+# ---------------------------------------------------------------------- warnings and facts
 
-    Raises:
-        ConfigError: config.json does not tell.
-        DataError: the images are not there any more, or cannot be used.
-    """
-    from diffae import checkpoint
-    from diffae.data.build import build_pack
-    from diffae.data.sources.streams import is_there
 
-    folder = model.folder
-    noted = checkpoint.read_config(folder).get("data", {}) if folder and images is None else {}
-    source = images or Path(noted.get("source", ""))
-    if images is None and not ("key" in noted and is_there(source)):
-        told = f"were {str(source)!r}, which is not there" if "source" in noted else "are not named in config.json"
-        raise ConfigError(f"no images are given, and those that {folder} was trained on {told}; name some by --images")
-    channels, size, _ = model.image_shape
-    cut = model.config.input
-    settings = {"crop": cut.crop, "background": cut.background, "window": cut.window}
-    pack = build_pack(source, cache_folder(), size=size, channels=channels, **settings, progress=True)
-    if noted and noted["key"] != pack.index["key"]:
-        warn(f"{source} has changed since the run was trained: the images there are now are used")
-    return pack
+def warn_skipped(skipped: Sequence[tuple[str, str]], where: str = "") -> None:
+    """Warn of images that could not be read: how many, and the first ten with their reasons."""
+    if skipped:
+        more = [f"... and {len(skipped) - 10} more"] if len(skipped) > 10 else []
+        reasons = [reason for _, reason in skipped[:10]]
+        warn(f"left out {counted(len(skipped))} that cannot be read{where}:", *reasons, *more)
+
+
+def warn_residuals(residual: Tensor | None, sampling: Sampling) -> None:
+    """Warn of images whose exact inversion did not reach its tolerance."""
+    if residual is None:
+        return
+    worse = residual[residual > sampling.tolerance]
+    if len(worse):
+        what = f"inversion of {len(worse)} of {counted(len(residual))} stopped at a residual of up to {worse.max():.2g}"
+        warn(f"{what}, above {sampling.tolerance:g}: their x_T is the best one found; more --steps bring it closer")
+
+
+def tell_values(pack: Pack) -> None:
+    """Print which values become black and white; warn if 16-bit images hardly use their range."""
+    import numpy as np
+
+    if pack.window is not None:
+        each = "; ".join(f"channel {number}: {low:g} to {high:g}" for number, (low, high) in enumerate(pack.window, 1))
+        note(f"values from black to white, of {pack.samples}: {each}")
+    elif pack.dtype == np.uint16:
+        brightest = pack.fetch(np.linspace(0, len(pack) - 1, min(len(pack), 64)).astype(int)).max()
+        if brightest < _DARK:
+            what = f"images reach {brightest} of 65535, so the model sees them nearly black"
+            warn(f"{what}: use --window auto, or for instance --window 0,4095")
 
 
 def images_seen(folder: Path) -> int:
-    """Images that a run has been trained on, by the state it saved; 0 where there is none.
+    """Images that a run has been trained on, by its saved state; 0 without one.
 
     Raises:
         CheckpointError: the state is damaged.
@@ -268,22 +200,22 @@ def images_seen(folder: Path) -> int:
 
 
 def last_validation(folder: Path) -> dict[str, float]:
-    """The figures of a run's last validation; empty before the first."""
+    """Metrics of a run's last validation; empty before the first."""
     path = folder / "metrics.jsonl"
-    figures = {}
+    metrics = {}
     for line in path.read_text().splitlines() if path.is_file() else []:
         with suppress(ValueError):  # a line cut short by a crash
             entry = json.loads(line)
-            figures = entry if "val_loss" in entry else figures
-    return figures
+            metrics = entry if "val_loss" in entry else metrics
+    return metrics
 
 
-def describe_validation(figures: dict[str, float]) -> str:
-    """The figures of a validation in words."""
-    text = f"loss {figures['val_loss']:.4f}"
-    if "val_loss_shuffled" in figures:
-        gap = figures["val_loss_shuffled"] / figures["val_loss"] - 1
-        text += f" with the right z_sem, {figures['val_loss_shuffled']:.4f} with another image's ({gap:+.1%})"
-    if "val_mse_semantic" in figures:
-        text += f"; MSE of decoding z_sem alone {figures['val_mse_semantic']:.4f}"
+def describe_validation(metrics: dict[str, float]) -> str:
+    """Metrics of a validation in words."""
+    text = f"loss {metrics['val_loss']:.4f}"
+    if "val_loss_shuffled" in metrics:
+        gap = metrics["val_loss_shuffled"] / metrics["val_loss"] - 1
+        text += f" with the right z_sem, {metrics['val_loss_shuffled']:.4f} with another image's ({gap:+.1%})"
+    if "val_mse_semantic" in metrics:
+        text += f"; MSE of decoding z_sem alone {metrics['val_mse_semantic']:.4f}"
     return text

@@ -1,4 +1,4 @@
-"""`diffae data`: packs of images made from the data sets of the paper, or any images, and looked into."""
+"""`diffae data`: make packs from the paper's data sets or any images, and look into them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
+from tyro.conf import Positional, arg
 
-from diffae.cli.common import cache_folder, images, say, tell_skipped, warn
-from diffae.cli.inputs import crop_of, tell_values, window_of
-from diffae.errors import ConfigError, DataError
+from diffae.cli import common
+from diffae.cli.options import crop_of, optional, window_of
+from diffae.cli.terminal import counted, print_facts, say, warn
+from diffae.errors import DataError, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,46 +23,50 @@ if TYPE_CHECKING:
 
 Name = Literal["ffhq", "celeba", "celebahq", "lsun-horse", "lsun-bedroom", "images"]
 PackArgument = Annotated[Path, Positional, arg(metavar="PACK", help="Pack made by `diffae data prepare` or `train`.")]
-_LISTED = 12  # classes of a label named
+_images_only = arg(help_behavior_hint="(for images only)")
+_LISTED = 12  # names shown of many
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """Decode a data set once, checked, into a pack that training reads. Interrupted, it goes on where it stopped."""
+    """Decode a data set once into a pack.
+
+    Training reads the pack. Every image is checked; if interrupted, it continues where it stopped.
+    """
 
     name: Annotated[Name, Positional, arg(metavar="{" + ",".join(get_args(Name)) + "}")]
     """One of the paper's data sets, with its crop and labels; or "images": any images, as they are."""
     source: Annotated[Path, Positional, arg(metavar="SOURCE")]
     """The folder it was unpacked in, its folder or archive of images, an LMDB, WebDataset shards, or hf://owner/name."""
     size: int
-    """Side of the square images in pixels."""
+    """Height and width of the square images in pixels."""
     out: Path
     """The pack to make, a folder."""
     channels: int = 3
-    """1 gray, 3 colour, or as many as the files have."""
-    crop: Annotated[str | None, arg(help_behavior_hint="(of images only)")] = None
-    """What to cut out of each image first: left,top,right,bottom in pixels, or celeba."""
-    window: Annotated[str | None, arg(help_behavior_hint="(of images only)")] = None
-    """Values of the files that become black and white: auto, percentile, or stated, as --window=LOW,HIGH, for all
-    channels or one pair after the other. Other types than uint8 and uint16 need one."""
+    """1 for grey, 3 for colour, or as many as the files have."""
+    crop: Annotated[str | None, _images_only] = None
+    """Region to cut out of each image first: left,top,right,bottom in pixels, or celeba."""
+    window: Annotated[str | None, _images_only] = None
+    """Values of the files that become black and white: auto, percentile, or --window=LOW,HIGH for all channels or one
+    pair after the other. Types other than uint8 and uint16 need one."""
     incomplete: bool = False
-    """Take what there is where images are missing or damaged."""
+    """Accept missing or damaged images."""
     workers: Annotated[int | None, arg(help_behavior_hint="(default: one for each CPU)")] = None
     """Threads that decode."""
 
     def run(self) -> int:
-        """Make the pack; what was done before an interruption is kept."""
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers is {self.workers}: must be at least 1; leave it out for one for each CPU")
+        """Make the pack."""
+        rule = "must be at least 1; leave it out for one for each CPU"
+        require(self.workers is None or self.workers >= 1, "workers", self.workers, rule)
         pack = self._images() if self.name == "images" else self._data_set()
-        tell_skipped(pack.skipped, f" (all are listed in {pack.path / 'index.json'})")
-        tell_values(pack)
-        say(f"{images(len(pack))} of {pack.size} x {pack.size} x {pack.channels} are in {pack.path}.")
+        common.warn_skipped(pack.skipped, f" (all are listed in {pack.path / 'index.json'})")
+        common.tell_values(pack)
+        say(f"{counted(len(pack))} of {pack.size} x {pack.size} x {pack.channels} are in {pack.path}.")
         if pack.labels is not None:
             say(f"Labels of each: {_named(pack.labels.columns)}.")
         elif self.name in ("celeba", "celebahq"):
             warn("no labels: put the attribute file that comes with the data set beside the images and prepare again")
-        say(f"Look at them:\n    diffae data browse {pack.path} --out {pack.path.stem}.png")
+        say("Look at them:", f"    diffae data browse {pack.path} --out {pack.path.stem}.png")
         return 0
 
     def _data_set(self) -> Pack:
@@ -69,9 +74,8 @@ class Prepare:
         from diffae.data.datasets import prepare
 
         for name in ("crop", "window"):
-            if (given := getattr(self, name)) is not None:
-                rule = f"must be left out for {self.name}, which is read as in the paper"
-                raise ConfigError(f"{name} is {given!r}: {rule}; drop it, or prepare images")
+            rule = f"must be left out for {self.name}, which is read as in the paper; drop it, or prepare images"
+            require(getattr(self, name) is None, name, getattr(self, name), rule)
         building = Building(self.workers, True, strict=not self.incomplete)
         return prepare(self.name, self.source, self.out, size=self.size, channels=self.channels, building=building)
 
@@ -85,112 +89,90 @@ class Prepare:
         window, found = window_of(self.window, self.channels), open_source(self.source, self.channels)
         building = Building(self.workers, True, strict=not self.incomplete)
         if isinstance(window, str):
-            window = find_window(found, spec, window, cache_folder(), building)
+            window = find_window(found, spec, window, common.cache_folder(), building)
         spec = replace(spec, window=window)
         return prepare_pack(found, self.out, spec, source=self.source.name, building=building)
 
 
 @dataclass(frozen=True)
 class PackInfo:
-    """Show what a pack holds: images, where they come from, labels."""
+    """Describe a pack: images, source, labels."""
 
     pack: PackArgument
 
     def run(self) -> int:
-        """Print it."""
-        from rich.console import Console
-        from rich.table import Table
-
+        """Print the facts."""
         from diffae.data.pack import Pack
 
         pack = Pack.open(self.pack)
-        table = Table.grid(padding=(0, 3))
-        table.add_column(style="bold")
-        table.add_column(overflow="fold")
-        for name, value in [*_about_images(pack), *_about_labels(pack.labels)]:
-            table.add_row(name, value)
-        Console(highlight=False).print(table)
+        print_facts([*_about_images(pack), *_about_labels(pack.labels)])
         return 0
 
 
 @dataclass(frozen=True)
 class Browse:
-    """Draw images of a pack on one sheet, with their names, evenly spread over it."""
+    """Draw images of a pack on one sheet.
+
+    They are evenly spread over the pack, with their names or a label below.
+    """
 
     pack: PackArgument
     out: Path
     """The sheet, a .png or another still picture."""
     count: int = 48
-    """How many images."""
+    """Number of images."""
     columns: int = 8
-    """Images side by side."""
-    label: Annotated[str | None, arg(help_behavior_hint="(optional)")] = None
-    """A label written below each image instead of its name."""
+    """Images in a row."""
+    label: Annotated[str | None, optional] = None
+    """Label to write below each image instead of its name."""
 
     def run(self) -> int:
-        """Draw it."""
+        """Draw the sheet."""
         for name in ("count", "columns"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: must be at least 1; use for instance 8")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1; use for instance 8")
         import numpy as np
 
         from diffae.data.pack import Pack
-        from diffae.plotting import STILL, Tile, check_suffix, in_rows, save_sheet, sheet
+        from diffae.plotting import Tile
 
-        check_suffix(self.out, STILL)
+        common.check_picture(self.out)
         pack = Pack.open(self.pack)
         rows = np.linspace(0, len(pack) - 1, min(self.count, len(pack))).round().astype(np.int64)
         captions = _values(pack, self.label, rows) if self.label else [str(pack.names[row]) for row in rows.tolist()]
         tiles = [Tile(pixels, text) for pixels, text in zip(_shown(pack, rows), captions, strict=True)]
-        save_sheet(self.out, sheet(in_rows(tiles, self.columns)))
-        say(f"{len(rows)} of {images(len(pack))} drawn on {self.out}.")
+        common.write_sheet(self.out, tiles, self.columns)
+        say(f"{len(rows)} of {counted(len(pack))} drawn on {self.out}.")
         return 0
 
 
-@dataclass(frozen=True)
-class Data:
-    """Packs of images: make them from the paper's data sets or any images, and look into them."""
-
-    command: OmitArgPrefixes[
-        Annotated[Prepare, subcommand("prepare", prefix_name=False)]
-        | Annotated[PackInfo, subcommand("info", prefix_name=False)]
-        | Annotated[Browse, subcommand("browse", prefix_name=False)]
-    ]
-
-    def run(self) -> int:
-        """Run the command given."""
-        return self.command.run()
-
-
-def _named(columns: Sequence[str]) -> str:
-    """Names, the later ones of many left out."""
-    shown = ", ".join(columns[:_LISTED])
-    return shown if len(columns) <= _LISTED else f"{shown} and {len(columns) - _LISTED} more"
+def _named(names: Sequence[str]) -> str:
+    """The first names of many."""
+    shown = ", ".join(names[:_LISTED])
+    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
 
 
 def _about_images(pack: Pack) -> list[tuple[str, str]]:
     index = pack.index
-    held_out = len(pack.split()[1])
     crop, background = index.get("crop"), index.get("background")
     cut = crop if isinstance(crop, str) else ", ".join(map(str, crop)) if crop else "none"
     window = ", ".join(f"{low:g} to {high:g}" for low, high in pack.window or ())
     size = sum(part.stat().st_size for part in pack.path.iterdir())
     return [
         ("pack", str(pack.path)),
-        ("images", f"{images(len(pack))} of {pack.size} x {pack.size} x {pack.channels}, {pack.dtype}"),
+        ("images", f"{counted(len(pack))} of {pack.size} x {pack.size} x {pack.channels}, {pack.dtype}"),
         ("names", f"{pack.names[0]} to {pack.names[-1]}"),
         ("source", str(index["source"])),
         ("crop", cut),
         *([("window", window)] if window else []),
         *([("background", "red {}, green {}, blue {}".format(*background))] if background else []),
-        ("held out", f"{images(held_out)} in training, by their names"),
-        ("left out", f"{images(len(pack.skipped))} that could not be read"),
+        ("held out", f"{counted(len(pack.split()[1]))} in training, by their names"),
+        ("left out", f"{counted(len(pack.skipped))} that could not be read"),
         ("size", f"{size / 1e6:,.1f} MB"),
     ]
 
 
 def _about_labels(labels: LabelTable | None) -> list[tuple[str, str]]:
-    """A line for each column of labels: how often a binary is true, the range of a number, the sizes of classes."""
+    """A line for each column of labels."""
     import numpy as np
 
     if labels is None:
@@ -199,12 +181,12 @@ def _about_labels(labels: LabelTable | None) -> list[tuple[str, str]]:
     for column in labels.columns:
         known = labels.column(column)
         known = known[~np.isnan(known)]
-        unknown = f", unknown for {images(len(labels) - len(known))}" if len(known) < len(labels) else ""
-        rows.append((f"  {column}", _spread(labels, column, known) + unknown))
+        unknown = f", unknown for {counted(len(labels) - len(known))}" if len(known) < len(labels) else ""
+        rows.append((f"  {column}", _distribution(labels, column, known) + unknown))
     return rows
 
 
-def _spread(labels: LabelTable, column: str, known: Float64[np.ndarray, " n"]) -> str:
+def _distribution(labels: LabelTable, column: str, known: Float64[np.ndarray, " n"]) -> str:
     if not len(known):
         return labels.kinds[column]
     if labels.kinds[column] == "binary":
@@ -220,13 +202,13 @@ def _values(pack: Pack, label: str, rows: Int64[np.ndarray, " k"]) -> list[str]:
     labels = pack.labels
     if labels is None:
         raise DataError(f"pack {pack.path}: has no labels to write below the images; leave out --label")
-    labels.column(label)  # says so where there is none
+    labels.column(label)  # raises for an unknown column
     place = labels.columns.index(label)
     return [f"{label} {labels.cells(labels.values[row].tolist())[place] or 'unknown'}" for row in rows]
 
 
 def _shown(pack: Pack, rows: Int64[np.ndarray, " k"]) -> UInt[np.ndarray, "k h w 3"]:
-    """These images as they can be shown: uint8, three channels."""
+    """Images as uint8 RGB."""
     from diffae.data.images import to_rgb
 
     shown = to_rgb(pack.fetch(rows))

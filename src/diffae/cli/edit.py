@@ -1,4 +1,4 @@
-"""`diffae edit`: change what a person has a name for, in a picture of one's own."""
+"""`diffae edit`: change attributes of an image."""
 
 from __future__ import annotations
 
@@ -10,18 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from diffae.cli.common import (
-    ImageArgument,
-    RunArgument,
-    SamplingOptions,
-    back_suffix,
-    keep_inputs,
-    open_model,
-    read_images,
-    say,
-    tell_residuals,
-    write_back,
-)
+from diffae.cli import common, models
+from diffae.cli.explore import COLUMNS
+from diffae.cli.options import ImageArgument, RunArgument, SamplingOptions, optional
+from diffae.cli.terminal import print_table, say
 from diffae.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -33,72 +25,73 @@ if TYPE_CHECKING:
 
     Changes = Mapping[str, Strength]
 
-_COLUMNS = 10  # tiles in a row
 DIFFERENCE_GAIN = 3.0
-"""Difference maps show |before - after| times this, images in [0, 1]: edits change more than reconstructions do."""
-_optional = arg(help_behavior_hint="(optional)")
+"""Difference maps show |before - after| times this, images in [0, 1]; less than error maps, as edits change more."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Edit an image by attributes, keeping x_T and all else: before | after | difference, or with --sweep a strip."""
+    """Edit an image by attributes.
+
+    Moves z_sem and keeps x_T. The picture shows before, after and their difference, or with --sweep a strip.
+    """
 
     model: RunArgument
     image: ImageArgument
     out: Path
     """Picture to write. Without --sweep, the edited image alone is written beside it as OUT-image, with the type, range
-    and description of the file's."""
+    and metadata of the original."""
     set: Annotated[
         UseAppendAction[tuple[str, ...]], arg(metavar="NAME=STRENGTH", help_behavior_hint="(repeatable)")
     ] = ()
-    """Smiling=+0.3, a step along its direction; Smiling=median, as much of it as images that have it; Smiling=p=0.9,
-    until its probability is 0.9; of a number the value to reach, age=60."""
-    sweep: Annotated[tuple[str, float, float, int] | None, arg(metavar="NAME FROM TO COUNT"), _optional] = None
-    """A strip of COUNT images, with the strengths (of a number: values) between FROM and TO."""
-    only: Annotated[tuple[str, ...] | None, arg(metavar="[NAME ...]"), _optional] = None
-    """Keep the readings of these other attributes as they are; of all others when none is named."""
+    """Smiling=+0.3 is a step along the direction; Smiling=median the median of images that have it; Smiling=p=0.9 a
+    probability of 0.9; for a number, the value to reach: age=60."""
+    sweep: Annotated[tuple[str, float, float, int] | None, arg(metavar="NAME FROM TO COUNT"), optional] = None
+    """A strip of COUNT images, with strengths (of a number: values) from FROM to TO."""
+    only: Annotated[tuple[str, ...] | None, arg(metavar="[NAME ...]"), optional] = None
+    """Keep the readings of these attributes unchanged, or of all others if none is named."""
     published: bool = False
-    """Move along the weight vector itself, as published; by default along what goes with it among images."""
+    """Move along the classifier's weight vector, as published, instead of the direction in which images vary with
+    it."""
     sampling: OmitArgPrefixes[SamplingOptions] = field(default_factory=SamplingOptions)
 
     def run(self) -> int:
-        """Write the picture and print what was changed."""
+        """Write the picture and print the readings before and after."""
         import torch
 
-        from diffae.data.images import origin_of
+        from diffae.data.images import metadata_of
         from diffae.latent.directions import with_z_sem
-        from diffae.plotting import STILL, check_suffix, in_rows, save_sheet, sheet
+        from diffae.plotting import tiles_of
 
-        check_suffix(self.out, STILL)
-        keep_inputs([self.out], [self.image])
+        common.check_picture(self.out, self.image)
         sampling = self.sampling.sampling()
         steps = self._steps()
-        model = open_model(self.model)
+        model = models.open_model(self.model)
         attributes = open_attributes(model)
         hold = self._held(attributes, steps[0])
-        origin = origin_of(self.image)
-        alone = None if self.sweep else self.out.with_name(f"{self.out.stem}-image{back_suffix(model, origin)}")
-        keep_inputs([alone] if alone else [], [self.image])
-        x = read_images([self.image], model)
+        origin = metadata_of(self.image)
+        alone = self.out.with_name(f"{self.out.stem}-image{common.suffix_of(model, origin)}")
+        common.check_outputs([] if self.sweep else [alone], [self.image])
+        x = models.read_images([self.image], model)
         z_sem = model.encode_semantic(x)
         moved = moved_codes(attributes, z_sem, steps, hold=hold, published=self.published)
         code = model.encode(x, sampling)
         y = model.decode(with_z_sem(code, moved), sampling=sampling).cpu()
-        captions = [_caption(attributes, changes) for changes in steps]
-        tiles = sweep_tiles(x, y, captions) if self.sweep else edit_tiles(x, y, captions[0])
-        save_sheet(self.out, sheet(in_rows(tiles, _COLUMNS)))
-        if alone:
-            write_back(alone, y, model, origin)
-        tell_residuals(code.residual, sampling)
+        after = tiles_of(y, [_caption(attributes, changes) for changes in steps])
+        difference = [] if self.sweep else [_difference(x, y)]
+        common.write_sheet(self.out, [*tiles_of(x, "before"), *after, *difference], COLUMNS)
+        if not self.sweep:
+            common.write_image(alone, y, model, origin)
+        common.warn_residuals(code.residual, sampling)
         _print_readings(attributes, torch.cat([z_sem, moved]), [*steps[0], *hold])
-        say(f"{self.image.name}, edited, written to {self.out}{f'; alone to {alone}' if alone else ''}.")
+        say(f"{self.image.name}, edited, written to {self.out}{'' if self.sweep else f'; alone to {alone}'}.")
         return 0
 
     def _steps(self) -> list[Changes]:
-        """What is changed in each picture to be made.
+        """The changes for each picture.
 
         Raises:
-            ConfigError: nothing to do, or not NAME=STRENGTH.
+            ConfigError: no change, or not NAME=STRENGTH.
         """
         fixed = dict(_split(text) for text in self.set)
         if self.sweep is None:
@@ -119,7 +112,7 @@ class Edit:
         if self.only is None or self.only:
             return self.only or ()
         for name in changes:
-            attributes.index(name)  # a misspelt one is told of as such
+            attributes.index(name)  # raises for an unknown name
         others = attributes.others(changes)
         if not others:
             raise ConfigError("only is given, but no other attribute is known: drop it, or fit more attributes")
@@ -130,7 +123,7 @@ def open_attributes(model: DiffusionAutoencoder) -> AttributeDirections:
     """The attributes in the folder that a model was read from.
 
     Raises:
-        CheckpointError: none there, or of another model.
+        CheckpointError: there are none, or they belong to another model.
     """
     from diffae.latent.attributes import AttributeDirections
 
@@ -147,7 +140,7 @@ def moved_codes(
     hold: Collection[str] = (),
     published: bool = False,
 ) -> Tensor:
-    """What the z_sem of one image, (1, d), becomes by each of several edits: (edits, d)."""
+    """The z_sem of one image, (1, d), after each of several edits: (edits, d)."""
     import torch
 
     from diffae.latent.codes import Code
@@ -156,25 +149,17 @@ def moved_codes(
     return torch.cat([code.z_sem for code in codes if code.z_sem is not None])
 
 
-def edit_tiles(x: Tensor, y: Tensor, caption: str) -> list[Tile]:
-    """Before, after and difference of one image."""
+def _difference(x: Tensor, y: Tensor) -> Tile:
+    """The difference map of an image (1, c, h, w) before and after."""
     from diffae.data.images import to_unit
-    from diffae.plotting import heat_tile, tiles_of
+    from diffae.plotting import heat_tile
 
     change = (to_unit(x) - to_unit(y)).abs().mean(dim=(0, 1))
-    difference = heat_tile(change * DIFFERENCE_GAIN, f"difference ×{DIFFERENCE_GAIN:g}")
-    return [*tiles_of(x, "before"), *tiles_of(y, caption), difference]
-
-
-def sweep_tiles(x: Tensor, y: Tensor, captions: Sequence[str]) -> list[Tile]:
-    """One image and what it becomes at several strengths."""
-    from diffae.plotting import tiles_of
-
-    return [*tiles_of(x, "before"), *tiles_of(y, captions)]
+    return heat_tile(change * DIFFERENCE_GAIN, f"difference ×{DIFFERENCE_GAIN:g}")
 
 
 def _split(text: str) -> tuple[str, Strength]:
-    """NAME=STRENGTH; the strength may be p=0.9."""
+    """Split NAME=STRENGTH; the strength may be p=0.9."""
     name, equals, strength = text.rpartition("=")
     if name.endswith("=p"):
         name, strength = name.removesuffix("=p"), f"p={strength}"
@@ -184,7 +169,7 @@ def _split(text: str) -> tuple[str, Strength]:
 
 
 def _caption(attributes: AttributeDirections, changes: Changes) -> str:
-    """What was changed, a line for each attribute."""
+    """The changes, a line for each attribute."""
 
     def worded(name: str, strength: Strength) -> str:
         if isinstance(strength, str):
@@ -195,23 +180,13 @@ def _caption(attributes: AttributeDirections, changes: Changes) -> str:
 
 
 def _print_readings(attributes: AttributeDirections, z_sem: Tensor, names: Sequence[str]) -> None:
-    """How the attributes read in z_sem before, and after; of a sweep at both its ends."""
-    from rich.console import Console
-    from rich.table import Table
+    """Print the attributes' readings in z_sem before and after, for a sweep at both ends."""
     from scipy.special import expit
 
-    rows = [("before", 0), ("after", 1)] if len(z_sem) == 2 else [("before", 0), ("first", 1), ("last", len(z_sem) - 1)]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("read from z_sem", overflow="fold")
-    for heading, _ in rows:
-        table.add_column(heading, justify="right")
-    readings = attributes.read(z_sem)
+    shown = {"before": 0, "after": 1} if len(z_sem) == 2 else {"before": 0, "first": 1, "last": len(z_sem) - 1}
+    readings, rows = attributes.read(z_sem), []
     for name in names:
-        column = attributes.index(name)
-        values = [readings[row, column] for _, row in rows]
-        if attributes.attributes_[name].binary:
-            cells = [f"{expit(value):.1%}" for value in values]
-        else:
-            cells = [f"{value:.4g}" for value in values]
-        table.add_row(name, *cells)
-    Console(highlight=False).print(table)
+        column, binary = attributes.index(name), attributes.attributes_[name].binary
+        values = [readings[row, column] for row in shown.values()]
+        rows.append((name, *(f"{expit(value):.1%}" if binary else f"{value:.4g}" for value in values)))
+    print_table(("read from z_sem", *shown), rows)

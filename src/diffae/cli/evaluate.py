@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 import sys
 from collections.abc import Mapping
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from diffae.cli.common import RunArgument, error_console, make_folder, open_model, progress, say, training_pack, warn
+from diffae.cli import common, models
+from diffae.cli.options import RunArgument
+from diffae.cli.terminal import note, print_table, say, warn
+from diffae.console import progress
 from diffae.errors import CheckpointError, ConfigError, DataError
 from diffae.evaluation.tasks import TASK_NAMES
 
@@ -29,9 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a model as the paper does: tables, figures, verdicts and a report in one HTML file.
+    """Evaluate a model as in the paper, and write a report.
 
-    What an earlier evaluation into the same folder found, of the same model and images, is not computed again.
+    Tables, figures and verdicts in one HTML file. Results of an earlier evaluation of the same model and images into
+    the same folder are reused.
     """
 
     model: RunArgument
@@ -43,36 +48,35 @@ class Evaluate:
     quick: bool = False
     """Small counts: minutes instead of hours, with wide intervals. Every table says so."""
     counts: tuple[str, ...] = ()
-    """How much is measured, where it should be another number: NAME=NUMBER, for instance detected=500; the names and
-    their meaning are in docs/evaluation.md."""
+    """Other numbers of what is measured: NAME=NUMBER, for instance detected=500 (see docs/evaluation.md)."""
     images: Path | None = None
-    """The images of training; by default those that config.json names, or for drawn faces, drawn again."""
+    """Training images; by default those that config.json names, or for drawn faces, drawn again."""
     unseen: Path | None = None
-    """Images to test on; by default those of --images whose label "split" is "test", or that training held out."""
+    """Test images; by default those of --images whose label "split" is "test", or that training held out."""
     labels: Path | None = None
     """CSV with a column of 0 and 1 for each attribute."""
     features: str | None = None
     """Network for distances between sets of images: an ONNX or TorchScript file, or inception (FID)."""
     perceptual: str | None = None
-    """Network for the distance of one image from another: a file, or lpips-alex, lpips-vgg, lpips-squeeze; by default
-    that of --features, where it gives one."""
+    """Network for the distance between two images: a file, or lpips-alex, lpips-vgg, lpips-squeeze; by default that of
+    --features, if it can measure one."""
     identity: str | None = None
-    """Network that tells faces: a file, or arcface."""
+    """Network that compares faces: a file, or arcface."""
     ddim: str | None = None
     """Run trained with --no-encoder: the paper's DDIM baseline."""
     capacity: tuple[str, ...] = ()
-    """Runs with z_sem of other sizes; by default such are trained."""
+    """Runs with other sizes of z_sem; by default such are trained."""
     autoencoder: tuple[Path, ...] = ()
-    """Other autoencoders to compare with: diffusers folders, AutoencoderKL or VQModel."""
-    foreign: Path | None = None
-    """Images of another kind, for out-of-distribution."""
+    """Further autoencoders to compare with: diffusers folders, AutoencoderKL or VQModel."""
+    out_of_distribution: Path | None = None
+    """Images of another kind, for the task out-of-distribution."""
     seed: int = 0
-    """Of every random number."""
+    """Seed of every random number."""
     keep_going: bool = False
-    """Exit with 0 also where a task was left out because something it needs is missing."""
+    """Exit with 0 even if a task was left out because something it needs is missing."""
 
     def run(self) -> int:
-        """Measure, write the report; 2 where a task was left out, unless --keep-going."""
+        """Evaluate and write the report; 2 if a task was left out, unless --keep-going."""
         from diffae.cli import FAILED
         from diffae.evaluation.report import PAGE, Heading, write_page
         from diffae.evaluation.runner import evaluate
@@ -80,46 +84,42 @@ class Evaluate:
         from diffae.evaluation.tasks import built_in
 
         self._check()
-        make_folder(self.out)
+        common.make_folder(self.out)
+        tasks = [task for name, task in built_in().items() if name in self.tasks or not self.tasks]
         counts = counts_of(built_in().values(), quick=self.quick, changes=self.counts)
         context, facts = self._context(counts)
-        tasks = [task for name, task in built_in().items() if name in self.tasks or not self.tasks]
-        about = {"command": " ".join(["diffae", *map(shlex.quote, sys.argv[1:])]), "quick": self.quick, **dict(facts)}
-        console = error_console()
-        lead = f"{dict(facts)['network']}; measured on {len(context.test):,} unseen images."
-        shown = [*facts, ("command", f"`{about['command']}`")]
+        about = {"command": shlex.join(["diffae", *sys.argv[1:]]), "quick": self.quick, **facts}
+        lead = f"{facts['network']}; measured on {len(context.test):,} unseen images."
+        shown = [*facts.items(), ("command", f"`{about['command']}`")]
 
         def write(found: Mapping[str, Outcome]) -> None:
             write_page(self.out, Heading(f"Evaluation of {self.model}", lead, shown, self.quick), found)
 
-        def log(line: str) -> None:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-        outcomes = evaluate(context, tasks, counts=counts, about=about, log=log, on_write=write)
-        left_out = {task.name: outcomes[task.name].skipped for task in tasks if outcomes[task.name].skipped}
-        _tell(outcomes, left_out)
+        outcomes = evaluate(context, tasks, counts=counts, about=about, log=note, on_write=write)
+        left_out = {task.name: reason for task in tasks if (reason := outcomes[task.name].skipped)}
+        _print_claims(outcomes)
+        for name, reason in left_out.items():
+            warn(f"{name} was left out: {reason}")
         say(f"The report is in {self.out / PAGE}: open it in a browser.")
         return FAILED if left_out and not self.keep_going else 0
 
     def _check(self) -> None:
         unknown = [name for name in self.tasks if name not in TASK_NAMES]
         if unknown:
-            import difflib
-
             near = difflib.get_close_matches(unknown[0], TASK_NAMES, 1, 0.5)
             remedy = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(TASK_NAMES)}"
             raise ConfigError(f"task {unknown[0]!r} does not exist; {remedy}")
         if self.out.exists() and not self.out.is_dir():
             raise DataError(f"cannot write {self.out}: it is a file; choose another --out, for a folder")
 
-    def _context(self, counts: Mapping[str, Any]) -> tuple[EvaluationContext, list[tuple[str, str]]]:
-        """What the tasks work on, and the facts about it for the report."""
+    def _context(self, counts: Mapping[str, Any]) -> tuple[EvaluationContext, dict[str, str]]:
+        """What the tasks work on, and facts about it for the report."""
         from diffae.evaluation.context import EvaluationContext
         from diffae.evaluation.task import described
         from diffae.evaluation.tasks.throughput import machine
 
-        model = open_model(self.model)
-        if not model.config.has_encoder:
+        model = models.open_model(self.model)
+        if not models.has_encoder(model):
             raise ConfigError(f"{self.model} has no encoder (z_sem_channels is 0): name it by --ddim, beside a model")
         features, perceptual, identity = self._networks(model)
         train, test, chosen = self._images(model, counts)
@@ -132,62 +132,59 @@ class Evaluate:
             trained=_training(model),
             ddim=ddim,
             others=self._others(),
-            capacity=tuple((name, open_model(name)) for name in self.capacity),
-            out_of_distribution=training_pack(model, self.foreign) if self.foreign else None,
+            capacity=tuple((name, models.open_model(name)) for name in self.capacity),
+            out_of_distribution=models.training_pack(model, others) if (others := self.out_of_distribution) else None,
             seed=self.seed,
         )  # fmt: skip
-        facts = [
-            ("model", f"{self.model}, fingerprint {model.fingerprint()}"),
-            ("network", _network_facts(model)),
-            ("images of training", _told(train)),
-            ("unseen images", f"{_told(test)}, {chosen}"),
-            ("binary labels", ", ".join(test.labels) or "none"),
-            ("feature network", features.name if features else "none"),
-            ("perceptual distance", perceptual.distance_name if perceptual else "none"),
-            ("identity network", identity.name if identity else "none"),
-            ("DDIM baseline", f"{self.ddim}: {_network_facts(ddim)}" if ddim else "none"),
-            ("seed", str(self.seed)),
-            ("machine", machine()),
-            ("counts", described(counts)),
-        ]
-        return context, facts
+        return context, {
+            "model": f"{self.model}, fingerprint {model.fingerprint()}",
+            "network": _describe(model),
+            "images of training": _counted(train),
+            "unseen images": f"{_counted(test)}, {chosen}",
+            "binary labels": ", ".join(test.labels) or "none",
+            "feature network": features.name if features else "none",
+            "perceptual distance": perceptual.distance_name if perceptual else "none",
+            "identity network": identity.name if identity else "none",
+            "DDIM baseline": f"{self.ddim}: {_describe(ddim)}" if ddim else "none",
+            "seed": str(self.seed),
+            "machine": machine(),
+            "counts": described(counts),
+        }
 
     def _images(self, model: DiffusionAutoencoder, counts: Mapping[str, Any]) -> tuple[Images, Images, str]:
-        """Images of training, unseen ones, and how these were chosen."""
+        """Training images, unseen ones, and how these were chosen."""
         from diffae.data.labels import LabelTable
         from diffae.evaluation.material import drawn, drawn_source, given
         from diffae.evaluation.task import images_needed
 
-        noted = _config(model).get("data", {}).get("source", "")
-        source = drawn_source(noted)
+        needed = images_needed(counts, "train"), images_needed(counts, "test")
+        source = drawn_source(_config(model).get("data", {}).get("source", ""))
         if source and not (self.images or self.unseen or self.labels):
-            size = model.image_shape[1]
-            with progress("drawing faces", 1, "sets") as done:
-                needed = images_needed(counts, "train"), images_needed(counts, "test")
-                found = drawn(self.out / "work", size, source, *needed)
+            with common.drawing_faces(), progress("drawing faces", 1, "sets") as done:
+                found = drawn(self.out / "work", model.image_shape[1], source, *needed)
                 done(1)
             return *found, "drawn with another seed"
         labels = LabelTable.read(self.labels) if self.labels else None
-        pack = training_pack(model, self.images)
-        unseen = training_pack(model, self.unseen) if self.unseen else None
+        pack = models.training_pack(model, self.images)
+        unseen = models.training_pack(model, self.unseen) if self.unseen else None
         return *given(pack, unseen, labels, _training(model)), self._chosen(model, pack, labels)
 
     def _chosen(self, model: DiffusionAutoencoder, pack: Pack, labels: LabelTable | None) -> str:
-        """Which images count as unseen, and how far that is known."""
+        """Which images count as unseen, and how certain that is."""
         if self.unseen:
             return "given, none of them among the images of training"
         if labels and "split" in labels.columns:
             return "those of the split “test”"
-        noted = _config(model).get("data", {}).get("key")
-        if noted and noted == pack.index["key"]:
+        key = _config(model).get("data", {}).get("key")
+        if key and key == pack.index["key"]:
             return "held out in training"
         warn("these are not the images that config.json names: some that count as unseen may have been trained on")
         return "held out by their names, of images that config.json does not name: some may have been trained on"
 
     def _networks(self, model: DiffusionAutoencoder) -> tuple[FeatureNetwork | None, ...]:
-        """Those of distances between sets, of distances between images, and of identity."""
-        features = _network(model, self.features)
+        """The networks for distances between sets of images, distances between images, and identity."""
         size = model.image_shape[-1]
+        features = _network(model, self.features)
         gives = features.gives(size) if features else frozenset()
         if features and "vectors" not in gives:
             raise DataError(f"{features.name} gives no feature vectors: name it by --perceptual, another by --features")
@@ -197,12 +194,10 @@ class Evaluate:
         identity = _network(model, self.identity)
         if identity and "vectors" not in identity.gives(size):
             raise DataError(f"{identity.name} gives no feature vectors: name another network by --identity")
-        teacher = _config(model).get("data", {}).get("teacher_key")
-        for name in {
-            network.name for network in (features, perceptual, identity) if network and network.key == teacher
-        }:
-            warn(f"{name} taught this model, so its numbers flatter it: name another network")
-        return features, perceptual, identity
+        distilled, found = _config(model).get("data", {}).get("teacher_key"), (features, perceptual, identity)
+        for name in {network.name for network in found if network and network.key == distilled}:
+            warn(f"this model was distilled from {name}, so its numbers flatter it: name another network")
+        return found
 
     def _others(self) -> tuple[Baseline, ...]:
         from diffae.evaluation.baselines import open_diffusers
@@ -211,14 +206,14 @@ class Evaluate:
         names = [other.name for other in found]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
-            raise ConfigError(f"two autoencoders are in folders called {twice!r}: rename one, tables name them so")
+            raise ConfigError(f"two autoencoders are in folders called {twice!r}: rename one, tables use these names")
         return found
 
     def _ddim(self, model: DiffusionAutoencoder) -> DiffusionAutoencoder | None:
         if self.ddim is None:
             return None
-        ddim = open_model(self.ddim)
-        if ddim.config.has_encoder:
+        ddim = models.open_model(self.ddim)
+        if models.has_encoder(ddim):
             raise DataError(f"baseline {self.ddim} has an encoder: --ddim takes a run trained with --no-encoder")
         if ddim.image_shape != model.image_shape:
             made = f"is for images of shape {ddim.image_shape}, the model's are {model.image_shape}"
@@ -227,7 +222,7 @@ class Evaluate:
 
 
 def _network(model: DiffusionAutoencoder, source: str | None) -> FeatureNetwork | None:
-    """A feature network, if one is named, that can see the model's images."""
+    """A feature network for the model's images, if one is named."""
     from diffae.evaluation.features import FeatureNetwork
     from diffae.evaluation.known_features import check_channels
 
@@ -237,18 +232,17 @@ def _network(model: DiffusionAutoencoder, source: str | None) -> FeatureNetwork 
     return FeatureNetwork.open(source)
 
 
-def _told(images: Images) -> str:
-    source = images.pack.index["source"]  # a name of what the user gave, where the pack was made of that
+def _counted(images: Images) -> str:
+    source = images.pack.index["source"]
     return f"{len(images):,} of {images.pack.path.name if source == 'arrays' else source}"
 
 
-def _network_facts(model: DiffusionAutoencoder) -> str:
-    network = model.config
-    million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    seen = _config(model).get("training", {}).get("images")
+def _describe(model: DiffusionAutoencoder) -> str:
+    seen, size = _config(model).get("training", {}).get("images"), model.image_shape[1]
     trained = f", trained on {seen:,} images seen" if seen else ""
-    size = f"{network.image_size} × {network.image_size} pixels"
-    return f"{size}, z_sem of {network.z_sem_channels} numbers, {million:.2f} million parameters{trained}"
+    million = models.parameter_count(model) / 1e6
+    numbers = models.z_sem_channels(model)
+    return f"{size} × {size} pixels, z_sem of {numbers} numbers, {million:.2f} million parameters{trained}"
 
 
 def _config(model: DiffusionAutoencoder) -> Mapping[str, Any]:
@@ -258,7 +252,7 @@ def _config(model: DiffusionAutoencoder) -> Mapping[str, Any]:
 
 
 def _training(model: DiffusionAutoencoder) -> TrainingConfig:
-    """How the model was trained: it says which images were held out."""
+    """How the model was trained; it decides which images were held out."""
     from diffae.config import from_dict
     from diffae.training.settings import TrainingConfig
 
@@ -268,16 +262,8 @@ def _training(model: DiffusionAutoencoder) -> TrainingConfig:
         raise CheckpointError(f"{model.folder}: {error}") from error
 
 
-def _tell(outcomes: Mapping[str, Outcome], left_out: Mapping[str, str | None]) -> None:
-    """The verdicts, and what was left out and why."""
-    from rich.console import Console
-    from rich.table import Table
-
+def _print_claims(outcomes: Mapping[str, Outcome]) -> None:
+    """Print the paper's claims with their verdicts."""
     from diffae.evaluation.report import CLAIM_HEADER, claim_rows
 
-    shown = Table(*CLAIM_HEADER[:-1])
-    for row in claim_rows(outcomes):
-        shown.add_row(*row[:-1])
-    Console().print(shown)
-    for name, reason in left_out.items():
-        warn(f"{name} was left out: {reason}")
+    print_table(CLAIM_HEADER[:-1], [row[:-1] for row in claim_rows(outcomes)], left=len(CLAIM_HEADER))

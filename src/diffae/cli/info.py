@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from diffae.cli.common import describe_validation, images, images_seen, last_validation
+from diffae.cli.common import describe_validation, images_seen, last_validation
+from diffae.cli.terminal import counted, print_facts
 from diffae.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -17,60 +18,65 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Info:
-    """Show what a run folder holds: settings, size, how far it was trained and how well."""
+    """Describe a run folder.
+
+    Settings, size, length of training and the last validation.
+    """
 
     model: Annotated[Path, Positional, arg(metavar="RUN")]
     """Run folder made by `diffae train`."""
 
     def run(self) -> int:
-        """Print it."""
-        from rich.console import Console
-        from rich.table import Table
-
+        """Print the facts."""
         from diffae import checkpoint
 
         config = checkpoint.read_config(self.model)
-        table = Table.grid(padding=(0, 3))
-        table.add_column(style="bold")
-        table.add_column(overflow="fold")
-        for name, value in [
-            ("run", str(self.model)),
-            *_about_model(checkpoint.read_model_config(self.model), self.model),
-            *_about_training(config.get("training", {}), config.get("data", {}), self.model),
-            *_about_origin(config.get("official", {})),
-            *_about_files(self.model),
-            ("written by", f"diffae {config.get('diffae', 'of an unknown version')}"),
-        ]:
-            table.add_row(name, value)
-        Console(highlight=False).print(table)
+        official = config.get("official", {})
+        print_facts(
+            [
+                ("run", str(self.model)),
+                *_about_model(checkpoint.read_model_config(self.model), self.model),
+                *_about_training(config.get("training", {}), config.get("data", {}), self.model),
+                *([("imported from", ", ".join(official.values()))] if official else []),
+                ("files", _about_files(self.model)),
+                ("written by", f"diffae {config.get('diffae', 'of an unknown version')}"),
+            ]
+        )
         return 0
 
 
 def _about_model(model: ModelConfig, folder: Path) -> list[tuple[str, str]]:
-    network, diffusion = model.network, model.diffusion
-    levels = "-".join(map(str, network.channel_mult))
-    unet = f"model channels {network.model_channels}, multipliers {levels}, {network.res_blocks} residual block(s)"
-    attention = ", ".join(map(str, network.attention_resolutions)) or "nowhere"
-    counts = _parameters(folder)
-    parameters = " + ".join(f"{name} {count / 1e6:.2f} million" for name, count in counts.items())
+    diffusion = model.diffusion
+    parameters = " + ".join(f"{name} {count / 1e6:.2f} million" for name, count in _parameters(folder).items())
     return [
-        ("images", f"{network.image_size} x {network.image_size} pixels, {network.image_channels} channel(s)"),
+        ("images", f"{model.image_size} x {model.image_size} pixels, {model.image_channels} channel(s)"),
         ("values", _about_values(model.input)),
-        ("z_sem", f"{network.z_sem_channels} numbers" if network.has_encoder else "none (no encoder)"),
-        ("UNet", f"{unet}, attention at {attention}"),
+        ("z_sem", f"{model.z_sem_channels} numbers" if model.has_encoder else "none (no encoder)"),
+        ("decoder", _about_decoder(model)),
         ("parameters", parameters or "no model.safetensors yet"),
         ("diffusion", f"{diffusion.levels} levels, {diffusion.schedule} schedule, predicts {diffusion.prediction}"),
     ]
 
 
+def _about_decoder(model: ModelConfig) -> str:
+    from diffae.config import UNetConfig
+
+    decoder = model.decoder
+    if not isinstance(decoder, UNetConfig):
+        return str(decoder)
+    levels = "-".join(map(str, decoder.channel_mult))
+    attention = ", ".join(map(str, decoder.attention_resolutions)) or "nowhere"
+    widths = f"model channels {decoder.model_channels}, multipliers {levels}"
+    return f"UNet, {widths}, {decoder.res_blocks} residual block(s), attention at {attention}"
+
+
 def _about_values(given: InputConfig) -> str:
-    if given.window is None:
-        return f"{given.dtype}, its whole range"
-    return f"{given.dtype}, {', '.join(f'{low:g} to {high:g}' for low, high in given.window)}"
+    window = ", ".join(f"{low:g} to {high:g}" for low, high in given.window or ())
+    return f"{given.dtype}, {window or 'its whole range'}"
 
 
 def _parameters(folder: Path) -> dict[str, int]:
-    """Numbers in the weights of each network, from the file's header."""
+    """Number of parameters of each network, from the header of the weights."""
     from math import prod
 
     from safetensors import SafetensorError, safe_open
@@ -84,7 +90,7 @@ def _parameters(folder: Path) -> dict[str, int]:
     try:
         with safe_open(path, "np") as file:
             for name in sorted(file.keys(), reverse=True):
-                network = name.partition(".")[0]
+                network = name.partition(".")[0].replace("unet", "decoder")  # its name in version 0.1
                 counts[network] = counts.get(network, 0) + prod(file.get_slice(name).get_shape())
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): copy it again, or restore it from a backup") from error
@@ -94,28 +100,22 @@ def _parameters(folder: Path) -> dict[str, int]:
 def _about_training(training: dict[str, Any], data: dict[str, Any], folder: Path) -> list[tuple[str, str]]:
     if not training:
         return []
-    figures = last_validation(folder)
-    seen = images_seen(folder)
+    metrics, seen = last_validation(folder), images_seen(folder)
     of = f"{seen:,} of " if seen else ""
     rows = [("trained", f"{of}{training['images']:,} images, {training['batch_size']} at a time")]
     if "source" in data:
-        rows.append(("data", str(data["source"]) + (f", {images(data['count'])}" if "count" in data else "")))
-    if "preset" in data:
-        rows.append(("preset", data["preset"]))
-    if "teacher" in data:
-        rows.append(("teacher", data["teacher"]))
-    if figures:
-        rows.append(("validation", f"after {figures['images']:,} images: {describe_validation(figures)}"))
+        rows.append(("data", str(data["source"]) + (f", {counted(data['count'])}" if "count" in data else "")))
+    for key, name in (("preset", "preset"), ("teacher", "distilled from")):
+        if key in data:
+            rows.append((name, str(data[key])))
+    if metrics:
+        rows.append(("validation", f"after {metrics['images']:,} images: {describe_validation(metrics)}"))
     return rows
 
 
-def _about_origin(official: dict[str, str]) -> list[tuple[str, str]]:
-    return [("imported from", ", ".join(official.values()))] if official else []
-
-
-def _about_files(folder: Path) -> list[tuple[str, str]]:
+def _about_files(folder: Path) -> str:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     largest = [path for path in files if path.suffix == ".safetensors"]
     sizes = [f"{path.relative_to(folder)} {path.stat().st_size / 1e6:.1f} MB" for path in largest]
     total = sum(path.stat().st_size for path in files)
-    return [("files", ", ".join([*sizes, f"{len(files)} files, {total / 1e6:.1f} MB in all"]))]
+    return ", ".join([*sizes, f"{len(files)} files, {total / 1e6:.1f} MB in all"])

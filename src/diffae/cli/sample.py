@@ -1,4 +1,4 @@
-"""`diffae sample`: new images, from the latent prior; with examples, of what these show."""
+"""`diffae sample`: new images from the latent prior, similar to examples, or compared with training images."""
 
 from __future__ import annotations
 
@@ -9,81 +9,95 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from diffae.cli.codes import Photos
-from diffae.cli.common import (
-    RunArgument,
-    SamplingOptions,
-    images,
-    make_folder,
-    open_model,
-    progress,
-    say,
-    seeded,
-    tell_skipped,
-)
+from diffae.cli import common, models
+from diffae.cli.options import RunArgument, SamplingOptions, TrainingImages, optional
+from diffae.cli.terminal import counted, say
+from diffae.config import PRIOR_STEPS
+from diffae.console import progress
 from diffae.errors import ConfigError, require
-from diffae.presets import PRIOR_STEPS
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from diffae.config import Sampling
     from diffae.model import DiffusionAutoencoder
 
-UNLABELLED = 2048  # codes drawn from the prior, where examples come without others to tell them from
-_BATCH = 64
+UNLABELLED = 2048
+"""z_sem drawn from the prior to tell examples from, when no other images are given."""
+
 _COLUMNS = (8, 24)  # of a sheet, at least and at most
-_optional = arg(help_behavior_hint="(optional)")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Make new images. Needs `diffae train-prior`, unless the model has no encoder."""
+    """Generate new images, and check them for copies of training images.
+
+    Needs `diffae train-prior`, unless the model has no encoder.
+    """
 
     model: RunArgument
-    out: Path
-    """Picture of all of them (.png, .jpg), or a folder for one file each."""
+    out: Annotated[Path | None, arg(help_behavior_hint="(required, unless --nearest is given)")] = None
+    """One picture of all samples (.png, .jpg), or a folder with a file for each."""
     count: int = 64
-    """Images to make."""
+    """Number of samples."""
     prior_steps: int = PRIOR_STEPS
     """Solver steps of the prior, 1 to 1000."""
     truncation: float = 1.0
-    """0 to 1: smaller draws z_sem nearer to the mean, more typical and less varied."""
-    like: Annotated[Path | None, _optional] = None
-    """Examples of what is wanted, some tens: a folder, .zip, .npy or .npz."""
-    unlike: Annotated[Path | None, _optional] = None
-    """Images that are not like them, about as many."""
-    unlabelled: Annotated[Path | None, _optional] = None
-    """Images that may be like them or not, many. Without either, the prior's own draws are taken."""
+    """0 to 1: smaller values draw z_sem closer to the mean, more typical and less varied."""
+    like: Annotated[Path | None, optional] = None
+    """Examples of the images wanted, some tens: a folder, .zip, .npy or .npz."""
+    unlike: Annotated[Path | None, optional] = None
+    """Images unlike them, about as many."""
+    unlabelled: Annotated[Path | None, optional] = None
+    """Many images that may or may not be like them. Without --unlike and --unlabelled, draws of the prior are used."""
+    nearest: Annotated[Path | None, optional] = None
+    """Folder for a test whether the samples are copies of training images (paper Appendix C): pictures of the nearest
+    ones, and nearest.csv."""
+    images: TrainingImages = None
+    features: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(optional)")] = None
+    """Network whose features --nearest compares too: an .onnx or TorchScript file, or a known name."""
     seed: int = 0
-    """Of every random number."""
+    """Seed of every random number."""
     sampling: OmitArgPrefixes[SamplingOptions] = field(default_factory=SamplingOptions)
 
     def run(self) -> int:
-        """Write the picture, or the files."""
+        """Write the picture or the files, and the comparison."""
         import torch
 
-        from diffae.plotting import STILL, check_suffix
+        from diffae.cli.nearest import open_comparison
+        from diffae.latent.codes import Code
 
-        if self.out.suffix and not self.out.is_dir():
-            check_suffix(self.out, STILL)
+        self._check()
+        sampling = self.sampling.sampling()
+        model = models.open_model(self.model)
+        generator = models.seeded(self.seed)
+        z_sem = self._z_sem(model, generator)
+        x_T = torch.randn((self.count, *model.image_shape), generator=generator)
+        compare = open_comparison(model, self.images, self.features) if self.nearest else None
+        x = torch.cat([*models.decode_all(model, Code(z_sem, x_T), sampling)])
+        if self.out:
+            _write(self.out, model, x)
+            say(f"{counted(self.count)} written to {self.out}.")
+        if self.nearest and compare:
+            compare(x, self.nearest)
+        return 0
+
+    def _check(self) -> None:
+        if self.out is None and self.nearest is None:
+            raise ConfigError("out is missing: name a picture or a folder by --out, or a folder by --nearest")
+        if self.out and _is_picture(self.out):
+            common.check_picture(self.out)
         require(self.count >= 1, "count", self.count, "must be at least 1")
+        require(self.nearest is None or self.count >= 2, "count", self.count, "must be at least 2 with --nearest")
+        if self.nearest is None and (self.images or self.features):
+            raise ConfigError("images or features is given without nearest: name a folder for the test by --nearest")
         if self.like is None and (self.unlike or self.unlabelled):
             raise ConfigError("unlike or unlabelled is given without like: name examples of what is wanted by --like")
         if self.unlike and self.unlabelled:
             raise ConfigError("unlike and unlabelled are both given: tell the examples from one of them; drop one")
-        sampling = self.sampling.sampling()
-        model = open_model(self.model)
-        generator = seeded(self.seed)
-        z_sem = self._codes(model, generator)
-        x_T = torch.randn((self.count, *model.image_shape), generator=generator)
-        write_samples(self.out, model, decode_all(model, z_sem, x_T, sampling))
-        say(f"{images(self.count)} written to {self.out}.")
-        return 0
 
-    def _codes(self, model: DiffusionAutoencoder, generator: Generator) -> Tensor | None:
+    def _z_sem(self, model: DiffusionAutoencoder, generator: Generator) -> Tensor | None:
         """z_sem for each image; None for a model without an encoder."""
-        if not model.config.network.has_encoder:
+        if not models.has_encoder(model):
             if self.like is not None:
                 raise ConfigError("z_sem_channels is 0: this model has no z_sem to compare by; drop --like")
             return None
@@ -93,12 +107,11 @@ class Sample:
             return prior.sample(self.count, **how)
         from diffae.latent.few_shot import LatentClassifier, sample_like
 
-        like = _encoded(model, self.like)
-        others = self.unlike or self.unlabelled
-        told_from = prior.sample(UNLABELLED, **how) if others is None else _encoded(model, others)
-        classifier = LatentClassifier(prior).fit(like, told_from)
+        like, others = _encoded(model, self.like), self.unlike or self.unlabelled
+        negatives = prior.sample(UNLABELLED, **how) if others is None else _encoded(model, others)
+        classifier = LatentClassifier(prior).fit(like, negatives)
         score = classifier.score_
-        say(f"Classifier from {images(len(like))}: AUROC {score.value:.2f} on {score.held_out} left out of it "
+        say(f"Classifier from {counted(len(like))}: AUROC {score.value:.2f} on {score.held_out} held out "
             f"(95 % interval {score.low:.2f} to {score.high:.2f}).")  # fmt: skip
         with progress("finding", self.count) as done:
             found = sample_like(prior, classifier, self.count, progress=done, **how)
@@ -106,45 +119,26 @@ class Sample:
         return found.z_sem
 
 
+def _is_picture(out: Path) -> bool:
+    return bool(out.suffix) and not out.is_dir()
+
+
 def _encoded(model: DiffusionAutoencoder, path: Path) -> Tensor:
-    """z_sem of the images of a folder, archive or array."""
-    import torch
-
-    photos = Photos(path, model)
-    parts = []
-    with progress("encoding", len(photos)) as done:
-        for seen, x in photos.batches():
-            parts.append(model.encode_semantic(x))
-            done(seen)
-    tell_skipped(photos.skipped)
-    return torch.cat(parts) if parts else torch.zeros(0, model.config.network.z_sem_channels)
+    photos = models.Photos(path, model)
+    z_sem = photos.encode().z_sem
+    common.warn_skipped(photos.skipped)
+    assert z_sem is not None
+    return z_sem
 
 
-def decode_all(model: DiffusionAutoencoder, z_sem: Tensor | None, x_T: Tensor, sampling: Sampling) -> Tensor:
-    """Images (n, c, h, w) of these codes, on the CPU, with progress."""
-    import torch
+def _write(out: Path, model: DiffusionAutoencoder, x: Tensor) -> None:
+    """Write one picture of all images, or, if `out` has no suffix, a folder with a file of each."""
+    from diffae.plotting import tiles_of
 
-    parts = []
-    with progress("decoding", len(x_T)) as done:
-        for start in range(0, len(x_T), _BATCH):
-            rows = slice(start, start + _BATCH)
-            given = None if z_sem is None else z_sem[rows]
-            parts.append(model.decode(z_sem=given, x_T=x_T[rows], sampling=sampling).cpu())
-            done(min(rows.stop, len(x_T)))
-    return torch.cat(parts)
-
-
-def write_samples(out: Path, model: DiffusionAutoencoder, x: Tensor) -> None:
-    """One picture of all images, or, where `out` has no suffix, a folder with a file of each."""
-    from diffae.data.images import save_image, suffix_for, to_samples
-    from diffae.plotting import in_rows, save_sheet, sheet, tiles_of
-
-    if out.suffix and not out.is_dir():
+    if _is_picture(out):
         least, most = _COLUMNS
-        save_sheet(out, sheet(in_rows(tiles_of(x), min(max(math.isqrt(len(x)), least), most))))
+        common.write_sheet(out, tiles_of(x), min(max(math.isqrt(len(x)), least), most))
         return
-    make_folder(out)
-    given = model.config.input
-    suffix = suffix_for(len(x[0]), given.dtype)
-    for number, pixels in enumerate(to_samples(x, given)):
-        save_image(out / f"sample_{number:05d}{suffix}", pixels)
+    common.make_folder(out)
+    for number, image in enumerate(x):
+        common.write_image(out / f"sample_{number:05d}{common.suffix_of(model, None)}", image[None], model)

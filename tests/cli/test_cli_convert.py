@@ -1,4 +1,4 @@
-"""`diffae import-official` and `diffae export-official`, as typed; what they compute is in tests/official."""
+"""`diffae import` and `diffae export`, as typed; what they compute is in tests/official."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import torch
 from cli_helpers import Run, one_line, save_model
 
 from diffae.compat.original.writing import autoencoder_tensors, write_classifier, write_networks
-from diffae.config import ModelConfig, NetworkConfig
+from diffae.config import ModelConfig, UNetConfig, UNetEncoderConfig
 from diffae.model import DiffusionAutoencoder
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """A published autoencoder of images of 8 x 8 pixels."""
-    network = NetworkConfig(8, 3, 32, (1,), 1, (), z_sem_channels=4, encoder_channel_mult=(1,), encoder_res_blocks=1)
-    config = ModelConfig(network)
-    tensors = autoencoder_tensors(config, DiffusionAutoencoder(config).networks.state_dict())
+    shared = {"model_channels": 32, "channel_mult": (1,), "res_blocks": 1, "attention_resolutions": ()}
+    config = ModelConfig(8, decoder=UNetConfig(**shared), encoder=UNetEncoderConfig(4, **shared))
+    tensors = autoencoder_tensors(config, DiffusionAutoencoder(config).state_dict())
     write_networks(tmp_path / "last.ckpt", config, tensors, {})
     return tmp_path / "last.ckpt"
 
@@ -30,18 +30,18 @@ def test_there_and_back(run: Run, checkpoint: Path) -> None:
     write_classifier(checkpoint.with_name("cls.ckpt"), (), torch.randn(2, 4), torch.randn(2),
                      conds_mean=torch.zeros(1, 4), conds_std=torch.ones(1, 4))  # fmt: skip
     words = ("--classifier", "cls.ckpt", "--attribute-names", "round", "red")
-    code, out, err = run("import-official", checkpoint, *words, "--out", "runs/a")
+    code, out, err = run("import", checkpoint, *words, "--out", "runs/a")
     assert (code, err) == (0, "")
     assert "An autoencoder with z_sem of 4 numbers for images of 8 x 8 pixels" in out
-    code, out, _ = run("attributes", "runs/a")
+    code, out, _ = run("attributes", "show", "runs/a")
     assert code == 0
     assert "round" in out
     assert "nan" not in out
-    code, out, err = run("export-official", "runs/a", "--out", "exported")
+    code, out, err = run("export", "runs/a", "--out", "exported")
     assert (code, err) == (0, "")
     assert "cls.ckpt, last.ckpt, latent.pkl, template.py written to exported." in out
     assert "Note: the published ClsModel takes CelebA's 40 attributes" in out
-    assert run("import-official", "exported/last.ckpt", "--classifier", "exported/cls.ckpt", "--out", "b")[0] == 0
+    assert run("import", "exported/last.ckpt", "--classifier", "exported/cls.ckpt", "--out", "b")[0] == 0
     assert (Path("b") / "model.safetensors").read_bytes() == Path("runs/a/model.safetensors").read_bytes()
 
 
@@ -72,7 +72,7 @@ def test_bad_input_is_one_line(run: Run, checkpoint: Path, words: tuple[str, ...
     checkpoint.with_name("evil.pkl").write_bytes(pickle.dumps({"code": Foreign()}, protocol=4))
     checkpoint.with_name("photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     checkpoint.with_name("cut.ckpt").write_bytes(checkpoint.read_bytes()[:5000])
-    code, _, err = run("import-official", *words, "--out", "run")
+    code, _, err = run("import", *words, "--out", "run")
     assert code == 2
     assert message in one_line(err)
     assert not Path("run").exists()
@@ -81,10 +81,10 @@ def test_bad_input_is_one_line(run: Run, checkpoint: Path, words: tuple[str, ...
 
 def test_export_refusals(run: Run, tmp_path: Path) -> None:
     save_model(tmp_path / "v")
-    code, _, err = run("export-official", "v", "--out", "exported")
+    code, _, err = run("export", "v", "--out", "exported")
     assert code == 2
-    assert "the network predicts v: the published code knows eps alone" in one_line(err)
-    code, _, err = run("export-official", "absent", "--out", "exported")
+    assert "the network predicts v: the published code supports only eps" in one_line(err)
+    code, _, err = run("export", "absent", "--out", "exported")
     assert code == 2
     assert "absent is not a run folder" in one_line(err)
     assert not Path("exported").exists()

@@ -1,0 +1,78 @@
+"""Terminal output shared by the whole package: escaped text, a console that interprets no markup, a progress bar."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LINE_EVERY_SECONDS = 30.0
+"""How often progress is printed where standard error is not a terminal."""
+
+# C0 and C1 controls (escape sequences start with one), line and paragraph separators, bidirectional overrides, and
+# the lone surrogates by which Python represents file names that are not valid UTF-8
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escaped(text: str) -> str:
+    """Text with its control characters replaced by escape sequences such as \\x1b, safe to print in a terminal."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def console(*, stderr: bool = True) -> Console:
+    """A rich console that shows text literally: no markup, emoji codes or highlighting."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+class Update(Protocol):
+    """Sets a progress bar to `done`, with a note such as the current loss."""
+
+    def __call__(self, done: int, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress(
+    what: str, total: int | None, unit: str = "images", *, start: int = 0, show: bool = True, transient: bool = True
+) -> Iterator[Update]:
+    """Show progress on standard error: a bar in a terminal, a line every 30 seconds in a log.
+
+    Args:
+        what: description.
+        total: number of items, if known.
+        unit: name of the items.
+        start: items done before.
+        show: False shows nothing, for all but the first of several processes.
+        transient: remove the bar at the end.
+    Yields:
+        A function that sets the number of items done so far.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    output = console()
+    description, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
+    columns = (description, BarColumn(), MofNCompleteColumn(), note, TimeRemainingColumn())
+    live = show and output.is_terminal
+    begin = printed = time.monotonic()
+    with Progress(*columns, console=output, disable=not live, transient=transient) as bar:
+        task = bar.add_task(escaped(what), total=total, completed=start, note=unit)
+
+        def update(done: int, note: str = "") -> None:
+            nonlocal printed
+            now = time.monotonic()
+            rate = (done - start) / max(now - begin, 1e-9)
+            note = " · ".join(part for part in (f"{rate:,.3g} {unit}/s", note) if part)
+            bar.update(task, completed=done, note=f"{unit} · {note}")
+            if show and not live and now - printed > LINE_EVERY_SECONDS:
+                printed = now
+                of = "" if total is None else f" of {total:,}"
+                left = "" if total is None or not rate else f" · {(total - done) / rate / 60:.0f} min left"
+                output.print(f"{escaped(what)}: {done:,}{of} {unit} · {note}{left}", soft_wrap=True)
+
+        yield update
