@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import pkgutil
+from importlib.util import find_spec
 from pathlib import Path
 
-import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# conventions 1: every annotated shape in these modules is checked while the tests run
-install_import_hook(["diffae.networks", "diffae.diffusion", "diffae.data.images", "diffae.model"], "beartype.beartype")
+
+def _checked() -> list[str]:
+    """Modules whose annotated shapes are checked while the tests run (conventions 1).
+
+    Not settings: they have no shapes, and their own checks are what a user's mistake meets.
+    """
+    names = ["diffae.data.images"]
+    for package in ("diffae.networks", "diffae.diffusion", "diffae.model"):
+        spec = find_spec(package)
+        assert spec is not None
+        modules = pkgutil.iter_modules(spec.submodule_search_locations)
+        names += [f"{package}.{module.name}" for module in modules if module.name != "settings"]
+    return names
+
+
+install_import_hook(_checked(), "beartype.beartype")
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +37,3 @@ def shared() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("set DIFFAE_SHARED to the folder that holds parity/ to run this test")
     return Path(folder)
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Annotations are not checked, as outside the tests: for a user's bad input."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)

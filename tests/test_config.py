@@ -32,8 +32,6 @@ from diffae.config import (
 from diffae.errors import ConfigError, DiffaeError
 from diffae.training.settings import ContrastiveConfig, DistillationConfig, HOGConfig, TrainingConfig
 
-pytestmark = pytest.mark.usefixtures("unchecked")
-
 
 def model_of(**values: Any) -> ModelConfig:
     """Settings by their names of version 0.1, as in config.json."""
