@@ -142,7 +142,8 @@ def test_tiff_of_five_channels(tmp_path: Path, rng: np.random.Generator, dtype: 
     else:
         tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack")
     assert np.array_equal(images.load_image(tmp_path / "a.tif", channels=5), pixels)
-    message = "holds 5 images; name .*, or set channels to 5" if layout == "pages" else "has 5 channels, 3 are wanted"
+    pages = layout == "pages"
+    message = "holds 5 images; name .*, or set channels to 5" if pages else "has 5 channels, 3 are wanted; set"
     with pytest.raises(DataError, match=message):
         images.load_image(tmp_path / "a.tif", channels=3)
 

@@ -108,13 +108,14 @@ def read_tiff(data: bytes, channels: int) -> Picture:
         DataError: it holds several images, too many pixels, or a compression that is not supported.
     """
     with _strict_tifffile(), _tifffile().TiffFile(BytesIO(data)) as file:
-        page, planes = file.pages[0], _planes(_only_series(file))
+        page = file.pages[0]
         ordinary = len(file.pages) == 1 and page.samplesperpixel <= 4 and page.dtype in (np.uint8, np.uint16, bool)
-        if ordinary and (channels in (1, 3) or (channels == 4 and planes.bands == "RGBA")):
+        if ordinary and (channels in (1, 3) or (channels == 4 and _has_alpha(page))):
             try:
                 return pictures.read_picture(data)  # Pillow knows more compressions, and applies the orientation
             except Image.UnidentifiedImageError:  # an unusual combination of samples
                 pass
+        planes = _planes(_only_series(file))
         if not {"Y", "X"} <= set(planes.axes):
             raise DataError(f"has axes {planes.axes}, an image needs rows and columns; convert it")
         check_pixels(math.prod(planes.shape) // max(channels, 4))
@@ -168,6 +169,8 @@ def _planes(series: Any, close: Any = lambda: None) -> Planes:
 
     def read(at: tuple[int | slice, ...]) -> np.ndarray:
         try:
+            if all(isinstance(place, slice) for place in at):
+                return series.asarray()
             if contiguous:
                 return series.asarray(out="memmap")[at]
             chosen = pages[at[: len(before)]]
@@ -178,9 +181,12 @@ def _planes(series: Any, close: Any = lambda: None) -> Planes:
                 raise
             raise DataError("its compression is not read for this layout; save it uncompressed or deflated") from None
 
-    alpha = page.samplesperpixel == 4 and tuple(page.extrasamples) in ((1,), (2,)) and page.dtype.kind == "u"
-    bands = ("RGBA" if alpha else "RGB") if page.photometric == 2 else ""
+    bands = ("RGBA" if _has_alpha(page) else "RGB") if page.photometric == 2 else ""
     return Planes(series.axes, shape, read, bands, close)
+
+
+def _has_alpha(page: Any) -> bool:
+    return page.samplesperpixel == 4 and tuple(page.extrasamples) in ((1,), (2,)) and page.dtype.kind == "u"
 
 
 def _ome_resolution(description: str) -> tuple[float, ...]:
