@@ -23,6 +23,7 @@ _HOME = {
     "Pack": "pack",
     "build_pack": "build",
     "open_source": "sources",
+    "sketch_faces": "sketch",  # deprecated: see `sketchfaces`
 }
 
 __all__ = ["Batch", "BatchStream", "DatasetImages", "ImageSet", "LabelTable", "Pack", "build_pack", "open_source"]
