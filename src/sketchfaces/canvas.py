@@ -1,7 +1,7 @@
-"""The drawing surface of the sketch faces: signed distances in, smoothly covered pixels out.
+"""The drawing surface: signed distances in, antialiased pixels out.
 
-The page is x in [-0.9, 0.9] to the right and y in [-0.86, 0.94] down, whatever its size in pixels. A distance is
-negative inside a shape. Colours are float32 in [0, 1] (sRGB), planes first: (3,) if flat, (3, h, w) if shaded.
+The page spans x in [-0.9, 0.9] to the right and y in [-0.86, 0.94] down, whether small or large. Distances are negative
+inside a shape. Colours are float32 in [0, 1] (sRGB), channels first: (3,) if flat, (3, h, w) if shaded.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ LEFT, TOP, EXTENT = -0.9, -0.86, 1.8
 
 
 class View:
-    """A rectangle of a canvas, with its own coordinates; painting on it changes the canvas.
+    """A rectangle of a canvas; painting on it changes the canvas.
 
-    Attributes: `x` (1, w) and `y` (h, 1) are the pixel centres, `px` is the width of a pixel, `rgb` (3, h, w) are the
-    colours, and `at` slices any other (..., n, n) field to the same rectangle.
+    Attributes:
+        x, y: (1, w) and (h, 1) coordinates of the pixel centres.
+        px: width of a pixel.
+        rgb: (3, h, w) colours.
+        at: slices any other (..., n, n) field to the same rectangle.
     """
 
     def __init__(self, canvas: Canvas, box: tuple[float, float, float, float]) -> None:
@@ -32,23 +35,23 @@ class View:
         self.rgb = canvas.rgb[self.at]
 
     def fill(self, distance: Array, colour: Array, opacity: Array | float = 1.0, blur: float = 0.0) -> None:
-        """Paint the inside of `distance` (h, w); `blur` is the width over which the edge fades, beside a pixel's."""
+        """Paint the inside of `distance` (h, w); the edge fades over `blur` plus a pixel."""
         cover = coverage(distance, self.px, blur)
         self.blend(cover if isinstance(opacity, float) and opacity == 1.0 else cover * opacity, colour)
 
     def stroke(self, distance: Array, half_width: float, colour: Array, opacity: float = 1.0) -> None:
-        """Paint a line along `distance` = 0; lines thinner than a pixel become fainter, not wider."""
+        """Paint a line along `distance` = 0; lines thinner than a pixel become fainter."""
         drawn = max(half_width, self.px / 2)
         self.fill(np.abs(distance) - drawn, colour, opacity * half_width / drawn)
 
     def blend(self, cover: Array, colour: Array) -> None:
-        """Mix `colour` in with weights `cover` (h, w) in [0, 1]."""
+        """Blend `colour` in with weights `cover` (h, w) in [0, 1]."""
         paint = colour[:, None, None] if colour.ndim == 1 else colour
         self.rgb += cover * (paint - self.rgb)
 
 
 class Canvas:
-    """A square picture of `pixels` x `pixels`, black at first."""
+    """A square picture of `pixels` x `pixels`, initially black."""
 
     def __init__(self, pixels: int) -> None:
         self.px = EXTENT / pixels
@@ -57,12 +60,12 @@ class Canvas:
         self.rgb = np.zeros((3, pixels, pixels), np.float32)
 
     def view(self, x0: float = -1, y0: float = -1, x1: float = 1, y1: float = 1) -> View:
-        """The rectangle from (x0, y0) to (x1, y1), widened by a pixel for the edges."""
+        """The rectangle from (x0, y0) to (x1, y1), plus a pixel on each side."""
         return View(self, (x0, y0, x1, y1))
 
     def around(self, x: float, y: float, rx: float, ry: float | None = None) -> View:
         """The rectangle with centre (x, y) and half sides `rx`, `ry`."""
-        ry = rx if ry is None else ry
+        ry = ry or rx
         return self.view(x - rx, y - ry, x + rx, y + ry)
 
     def finish(self, size: int) -> Array:
@@ -73,23 +76,23 @@ class Canvas:
 
 
 def _pixels(low: float, high: float, count: int) -> slice:
-    """The pixels between two places, and one more on each side, as far as there are any."""
+    """The pixels between two positions plus one on each side, clipped to the canvas."""
     return slice(min(max(floor(low) - 1, 0), count), max(min(ceil(high) + 1, count), 0))
 
 
 def coverage(distance: Array, px: float, blur: float = 0.0) -> Array:
-    """How much of each pixel lies inside: 1 in, 0 out, a ramp as wide as a pixel plus `blur` between."""
+    """Fraction of each pixel that lies inside: 1 in, 0 out, a ramp as wide as a pixel plus `blur` between."""
     return np.clip(0.5 - distance / (px + blur), 0, 1)
 
 
 def smoothstep(value: Array | float, low: float, high: float) -> Array:
-    """0 below `low`, 1 above `high` (or the other way round if low > high), an S-curve between."""
+    """0 below `low`, 1 above `high` (reversed if low > high), an S-curve between."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def ellipse(x: Array, y: Array, rx: float, ry: float) -> Array:
-    """Approximate distance to an ellipse round the origin; exact on the outline and for circles."""
+    """Approximate distance to an ellipse around the origin; exact on the outline and for circles."""
     u, v = x / rx, y / ry
     k1 = np.sqrt(u * u + v * v)
     k2 = np.sqrt((u / rx) ** 2 + (v / ry) ** 2)
@@ -121,19 +124,19 @@ def arc(x: Array, y: Array, half_width: float, rise: float, slope: float = 0.0) 
 
 
 def smooth_union(a: Array, b: Array, radius: float) -> Array:
-    """The union of two shapes with the crease between them filled over about `radius`."""
+    """The union of two shapes, blended over about `radius`."""
     h = np.maximum(radius - np.abs(a - b), 0) / radius
     return np.minimum(a, b) - h * h * radius / 4
 
 
 def turned(x: Array, y: Array, angle: float) -> tuple[Array, Array]:
-    """Coordinates in axes turned by `angle` radians."""
+    """Coordinates in axes rotated by `angle` radians."""
     c, s = np.cos(angle), np.sin(angle)
     return c * x + s * y, c * y - s * x
 
 
 def lattice(rng: np.random.Generator, cells: int, pixels: int) -> Array:
-    """Smooth noise (pixels, pixels), about unit variance: the same function of place at every number of pixels."""
+    """Smooth noise (pixels, pixels) of about unit variance, the same function of position at every resolution."""
     values = Image.fromarray(rng.standard_normal((cells, cells), np.float32))
     return np.asarray(values.resize((pixels, pixels), Image.Resampling.BICUBIC))
 
@@ -161,7 +164,7 @@ def ramp(colours: list[Array], t: float) -> Array:
 
 
 def oklch(lightness: float, chroma: float, hue: float) -> Array:
-    """OKLCH => sRGB [0, 1]; hue in degrees. Equal steps look equal, and all hues equally light."""
+    """OKLCH => sRGB [0, 1], perceptually uniform; hue in degrees."""
     a, b = chroma * np.cos(np.radians(hue)), chroma * np.sin(np.radians(hue))
     long, medium, short = (
         (lightness + p * a + q * b) ** 3

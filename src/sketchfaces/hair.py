@@ -1,4 +1,4 @@
-"""Hair, beards and hats of the sketch faces: outlines, hairlines, and what grows between them."""
+"""Hair, beards and hats."""
 
 from __future__ import annotations
 
@@ -13,16 +13,11 @@ CURL = {"curls": 0.0, "afro": 0.0, "ringlets": 1.0, "waves": 0.8, "straight": 0.
 
 
 def hair_kind(scene: Scene) -> str:
-    """The hair style: by the label and the look; some short hair recedes with age."""
+    """The hair style, from label and look; some short hair recedes with age."""
     look, kinds = scene.look, LONG if scene.face.long_hair else SHORT
     if not scene.face.long_hair and scene.face.age > 44 + 45 * look.volume:
         return "receding"
     return kinds[int(look.hair_style * len(kinds))]
-
-
-def hat_line(scene: Scene) -> float:
-    """The height at which a hat sits."""
-    return scene.eye_y - 0.225
 
 
 def draw_back_hair(scene: Scene) -> None:
@@ -35,7 +30,7 @@ def draw_back_hair(scene: Scene) -> None:
 
 
 def draw_front_hair(scene: Scene) -> None:
-    """The hair before the head: the outline less the opening for the face, with its shadow on the forehead."""
+    """The hair in front of the head: the outline minus the opening for the face, with a shadow on the forehead."""
     kind, v = hair_kind(scene), scene.canvas.view()
     opening = _opening(scene, v, kind)
     front = np.maximum(_outline(scene, v, kind), -opening)
@@ -58,7 +53,7 @@ def _colour(scene: Scene, v: View, kind: str, part: str, lift: Array | float) ->
 
 
 def _bumps(scene: Scene, x: Array, y: Array, count: int, height: float) -> Array:
-    """A scalloped edge round the origin, as for locks and curls."""
+    """A scalloped edge around the origin, for locks and curls."""
     rng = scene.detail("scallops")
     angle = np.arctan2(x, y) + 0.06 * np.sin(np.arctan2(x, y) * 3 + rng.uniform(0, 6))
     return height * np.abs(np.cos(angle * count / 2 + rng.uniform(0, 6)))
@@ -87,7 +82,7 @@ def _outline(scene: Scene, v: View, kind: str) -> Array:
         d = np.maximum(ellipse(x, y, rx + grow, ry + grow), v.y - low - (0.10 if kind == "fringe" else 0.0))
     else:
         d = _long_outline(scene, v, kind, ellipse(x, y, rx, ry), volume)
-    under = hat_line(scene) + 0.9 * np.maximum(np.abs(x) - scene.half_width + 0.01, 0)
+    under = scene.hat_y + 0.9 * np.maximum(np.abs(x) - scene.half_width + 0.01, 0)
     return np.maximum(d, under - v.y) if scene.face.hat else d
 
 
@@ -108,7 +103,7 @@ def _long_outline(scene: Scene, v: View, kind: str, crown: Array, volume: float)
 
 
 def _tufts(scene: Scene, v: View) -> Array:
-    """What a receding head keeps: hair above and behind the ears."""
+    """Receding hair: tufts above and behind the ears."""
     distance = np.full((v.y.shape[0], v.x.shape[1]), 9.0, np.float32)
     for side in (-1, 1):
         seen = max(-side * scene.turn, 0.0)
@@ -119,7 +114,7 @@ def _tufts(scene: Scene, v: View) -> Array:
 
 
 def _opening(scene: Scene, v: View, kind: str) -> Array:
-    """Distance to the window in the hair through which the face looks; its upper edge is the hairline."""
+    """Distance to the opening of the hair in front of the face; its upper edge is the hairline."""
     look = scene.look
     centre, _ = scene.project(0.0, 0.72)
     x = v.x - centre
@@ -147,7 +142,7 @@ def _opening(scene: Scene, v: View, kind: str) -> Array:
 
 
 def _flyaways(scene: Scene, kind: str) -> None:
-    """A few loose hairs that leave the outline at random."""
+    """A few loose hairs across the outline."""
     if scene.face.hat or kind == "receding":
         return
     rng, v = scene.detail("flyaways"), scene.canvas.view(-0.8, -0.95, 0.8, 0.1)
@@ -162,7 +157,7 @@ def _flyaways(scene: Scene, kind: str) -> None:
 
 
 def draw_beard(scene: Scene) -> None:
-    """A full beard, a trimmed one or a goatee, with a moustache, and skin left free round the lips."""
+    """A full beard, a trimmed one or a goatee, with a moustache, and bare skin around the lips."""
     look, face = scene.look, scene.face
     v = scene.canvas.view(-0.65, -0.1, 0.65, 0.95)
     middle, _ = scene.project(0.0, 1.0)
@@ -186,19 +181,19 @@ def draw_beard(scene: Scene) -> None:
 
 def draw_hat(scene: Scene) -> None:
     """A beanie, sun hat, cap or beret, with its shadow on the brow."""
-    y, v = hat_line(scene), scene.canvas.view(-1, -1, 1, 0.3)
+    y, v = scene.hat_y, scene.canvas.view(-1, -1, 1, 0.3)
     shadow = coverage(scene.head(v), v.px) * smoothstep(v.y, y + 0.20, y)
     v.blend(0.5 * shadow, scene.skin_shadow)
     (_beanie, _sun_hat, _cap, _beret)[int(scene.look.hat * 4)](scene, v, y)
 
 
 def _felt(scene: Scene, v: View, colour: Array, texture: Array | float = 0.0) -> Array:
-    """Cloth (3, h, w) under the light, `texture` lighter or darker."""
+    """Cloth (3, h, w) under the light; `texture` makes it lighter or darker."""
     return scene.shaded(v, colour, colour * 0.62, mix(colour, rgb("fff6e6"), 0.32), 0.05 + texture)
 
 
 def _dome(scene: Scene, v: View, y: float, height: float) -> Array:
-    """The crown of a hat: half an ellipse that stands on the hat line."""
+    """The crown of a hat: half an ellipse on the hat line."""
     x = v.x - scene.x + 0.05 * scene.turn
     return np.maximum(ellipse(x, v.y - y, scene.half_width + 0.085, height), v.y - y - 0.02)
 
@@ -226,7 +221,7 @@ def _sun_hat(scene: Scene, v: View, y: float) -> None:
 
 
 def _cap(scene: Scene, v: View, y: float) -> None:
-    """A baseball cap whose visor points where the face looks."""
+    """A baseball cap; its visor turns with the face."""
     look, x = scene.look, v.x - scene.x + 0.05 * scene.turn
     dome = _dome(scene, v, y, 0.47)
     seams = -0.5 * np.exp(-(((np.abs(x) - 0.21) / 0.012) ** 2))

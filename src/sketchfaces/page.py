@@ -1,4 +1,4 @@
-"""What stands behind and below a sketched face: the background and the shirt."""
+"""The background, and the neck and shirt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WHITE = rgb("fffdf8")
 
 
 def draw_background(scene: Scene) -> None:
-    """A lit wall in the background hue, with one of six random patterns that no label names."""
+    """A lit wall in the background hue, with one of six random patterns, which have no label."""
     face, rng = scene.face, scene.detail("background")
     v = scene.canvas.view()
     glow = np.exp(-((v.x - 0.5 * face.light_direction) ** 2 + (v.y + 0.3) ** 2) * 0.9)
@@ -23,7 +23,7 @@ def draw_background(scene: Scene) -> None:
 
 
 def _dots(scene: Scene, rng: np.random.Generator, light: Array, dark: Array) -> None:
-    """Polka dots on a turned grid."""
+    """Polka dots on a rotated grid."""
     v = scene.canvas.view()
     pitch, angle = rng.uniform(0.22, 0.34), rng.uniform(0, 1.5)
     x, y = turned(v.x + rng.uniform(), v.y + rng.uniform(), angle)
@@ -82,7 +82,7 @@ def _stars(scene: Scene, rng: np.random.Generator, light: Array, dark: Array) ->
 
 
 def _edge_place(rng: np.random.Generator) -> tuple[float, float]:
-    """A point of the page where the head does not hide everything."""
+    """A point at the sides, where the head does not hide everything."""
     return float(rng.uniform(0.42, 0.92) * rng.choice([-1, 1])), float(rng.uniform(-1, 1))
 
 

@@ -1,4 +1,4 @@
-"""The parts of a sketched face below the hair: head, ears, eyes, nose, mouth, glasses, earrings."""
+"""The parts of the face: head, ears, eyes, nose, mouth, glasses, earrings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WHITE, INK = rgb("fffdf8"), rgb("1d1620")
 
 
 def draw_ear(scene: Scene, side: int) -> None:
-    """One ear, `side` -1 at the left of the picture: it comes to the front as the head turns away from it."""
+    """One ear (`side` -1: left of the picture); it moves to the front as the head turns away from it."""
     x, y, seen = ear_place(scene, side)
     v = scene.canvas.around(x, y, 0.14, 0.18)
     a, b = turned(v.x - x, v.y - y, -0.16 * side)
@@ -21,14 +21,14 @@ def draw_ear(scene: Scene, side: int) -> None:
 
 
 def ear_place(scene: Scene, side: int) -> tuple[float, float, float]:
-    """Centre of an ear, and how far it has turned to the viewer: -1..1."""
+    """Centre of an ear, and how far it is turned towards the viewer: -1..1."""
     seen = -side * scene.turn
     out = 1.03 - 0.30 * max(seen, 0) - 0.12 * max(-seen, 0)
     return scene.x + side * scene.half_width * out, scene.eye_y + 0.08, seen
 
 
 def draw_head(scene: Scene) -> None:
-    """The skin of the face with its light, blush, freckles, texture and wrinkles, and the ears round it."""
+    """The ears, and the skin of the face with light, texture, blush, freckles and wrinkles."""
     for side in (-1, 1):
         draw_ear(scene, side)
     v = scene.canvas.view(-0.65, -0.7, 0.65, 0.72)
@@ -56,7 +56,7 @@ def _blush(scene: Scene) -> None:
 
 
 def _freckles(scene: Scene) -> None:
-    """Freckles on some faces, and now and then a mole."""
+    """Freckles on some faces, and sometimes a mole."""
     rng = scene.detail("freckles")
     for _ in range(int(26 * max(rng.random() - 0.45, 0) / 0.55)):
         u, y = rng.uniform(-0.68, 0.68), scene.eye_y + rng.uniform(0.09, 0.28)
@@ -142,7 +142,7 @@ def _brow(scene: Scene, side: int) -> None:
 
 
 def draw_nose(scene: Scene) -> None:
-    """A soft nose: shadow beside and below it, light on its tip, nostrils; it stands out as the head turns."""
+    """A soft nose with shadows, a highlight and nostrils, which protrudes as the head turns."""
     look, child = scene.look, scene.child
     size = (0.060 + 0.022 * look.nose + 0.008 * scene.old) * (1 - 0.28 * child)
     x, _ = scene.project(0.0, 1.22)
@@ -160,7 +160,7 @@ def draw_nose(scene: Scene) -> None:
 
 
 def draw_mouth(scene: Scene) -> None:
-    """One of four mouths, by the labels: still, smiling, laughing with teeth, or round with surprise."""
+    """One of four mouths, by the labels: neutral, smiling, laughing with teeth, or round with surprise."""
     look, face = scene.look, scene.face
     x, squeeze = scene.project(0.0, 1.02)
     v = scene.canvas.around(x, scene.mouth_y, 0.30, 0.24)
@@ -234,7 +234,7 @@ def draw_glasses(scene: Scene) -> None:
 
 
 def draw_earrings(scene: Scene) -> None:
-    """Studs, drops or hoops below both ears; the far one goes out of sight as the head turns."""
+    """Studs, drops or hoops below both ears; the far one is hidden as the head turns."""
     look = scene.look
     gold = rgb("f2c14e") if look.earring < 0.6 else look.trim_colour
     for side in (-1, 1):

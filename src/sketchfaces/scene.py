@@ -127,6 +127,7 @@ class Scene:
         self.half_width = 0.455 + 0.03 * (look.width - 0.5) + 0.005 * child
         self.chin = 0.60 - 0.05 * child + 0.04 * (look.jaw - 0.5)
         self.eye_y = 0.03 + 0.11 * child
+        self.hat_y = self.eye_y - 0.225
         self.mouth_y = 0.365 + 0.02 * child
         self.nose_y = 0.20 + 0.055 * child
         self.shoulders = 0.66 - 0.14 * child
