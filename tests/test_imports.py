@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 ORDER = (
     "errors",
+    "console",
     "deprecation",
     "diffusion",
     "networks",
@@ -21,10 +22,10 @@ ORDER = (
     "data",
     "latent",
     "compat",
+    "plotting",
     "model",
     "training",
     "presets",
-    "plotting",
     "evaluation",
     "cli",
     "__main__",

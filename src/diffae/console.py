@@ -24,11 +24,11 @@ def escaped(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def console(*, stderr: bool = True) -> Console:
+def console(*, stderr: bool = True, quiet: bool = False) -> Console:
     """A rich console that shows text literally: no markup, emoji codes or highlighting."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    return Console(stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
 
 
 class Update(Protocol):
@@ -39,28 +39,33 @@ class Update(Protocol):
 
 @contextmanager
 def progress(
-    what: str, total: int | None, unit: str = "images", *, start: int = 0, show: bool = True, transient: bool = True
+    what: str,
+    total: int | None,
+    unit: str = "images",
+    *,
+    start: int = 0,
+    output: Console | None = None,
+    transient: bool = True,
 ) -> Iterator[Update]:
-    """Show progress on standard error: a bar in a terminal, a line every 30 seconds in a log.
+    """Show progress: a bar in a terminal, a line every 30 seconds in a log.
 
     Args:
         what: description.
         total: number of items, if known.
         unit: name of the items.
         start: items done before.
-        show: False shows nothing, for all but the first of several processes.
+        output: where to show it; by default standard error.
         transient: remove the bar at the end.
     Yields:
         A function that sets the number of items done so far.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    output = console()
+    output = output or console()
     description, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
     columns = (description, BarColumn(), MofNCompleteColumn(), note, TimeRemainingColumn())
-    live = show and output.is_terminal
     begin = printed = time.monotonic()
-    with Progress(*columns, console=output, disable=not live, transient=transient) as bar:
+    with Progress(*columns, console=output, disable=output.quiet or not output.is_terminal, transient=transient) as bar:
         task = bar.add_task(escaped(what), total=total, completed=start, note=unit)
 
         def update(done: int, note: str = "") -> None:
@@ -69,7 +74,7 @@ def progress(
             rate = (done - start) / max(now - begin, 1e-9)
             note = " · ".join(part for part in (f"{rate:,.3g} {unit}/s", note) if part)
             bar.update(task, completed=done, note=f"{unit} · {note}")
-            if show and not live and now - printed > LINE_EVERY_SECONDS:
+            if not output.is_terminal and now - printed > LINE_EVERY_SECONDS:
                 printed = now
                 of = "" if total is None else f" of {total:,}"
                 left = "" if total is None or not rate else f" · {(total - done) / rate / 60:.0f} min left"

@@ -8,7 +8,8 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from diffae.errors import DataError
-from diffae.evaluation.statistics import RESAMPLES, Estimate, areas, auroc, bootstrap_interval, jackknife, mean
+from diffae.evaluation.statistics import Estimate, areas, auroc, jackknife, mean
+from diffae.latent.probes import RESAMPLES, bootstrap_interval
 
 
 def test_the_interval_of_a_mean_is_that_of_the_central_limit_theorem() -> None:

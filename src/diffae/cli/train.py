@@ -15,7 +15,7 @@ from diffae.cli import common
 from diffae.cli.options import background_of, by_preset, crop_of, optional, window_of
 from diffae.cli.terminal import note, say, warn
 from diffae.config import ModelConfig, UNetConfig, UNetEncoderConfig
-from diffae.console import progress
+from diffae.console import console, progress
 from diffae.errors import CheckpointError, ConfigError, DataError, require
 from diffae.presets import Recipe, presets
 from diffae.training.settings import (
@@ -311,7 +311,7 @@ def _vectors(teacher: FeatureNetwork, pack: Pack, *, main: bool) -> Path:
     """The file of the network's vectors of all images, made if it is not there yet."""
     from diffae.data.feature_cache import vectors_file
 
-    with progress(f"vectors of {teacher.name}", len(pack), show=main) as done:
+    with progress(f"vectors of {teacher.name}", len(pack), output=console(quiet=not main)) as done:
         return vectors_file(pack, teacher, done)
 
 

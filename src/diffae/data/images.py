@@ -31,7 +31,7 @@ from diffae.errors import DataError
 
 __all__ = [
     "SUFFIXES", "WHITE", "Crop", "ImageLike", "ImageMetadata", "ImageSpec", "as_batch", "decode_image", "fit_picture",
-    "grid", "load_image", "metadata_of", "read_ready", "save_image", "suffix_for", "to_float", "to_rgb", "to_samples",
+    "load_image", "metadata_of", "read_ready", "save_image", "suffix_for", "to_float", "to_rgb", "to_samples",
     "to_tensor", "to_uint8", "to_uint16", "to_unit",
 ]  # fmt: skip
 
@@ -252,13 +252,3 @@ def to_rgb(pixels: UInt[np.ndarray, "n h w c"]) -> UInt[np.ndarray, "n h w 3"]:
     for channel, colour in enumerate(colours.astype(np.float32)):  # screen: 1 - product of (1 - light)
         dark *= 1 - pixels[..., channel, None] / np.float32(top) * colour
     return np.rint((1 - dark) * top).astype(pixels.dtype)
-
-
-def grid(images: UInt[np.ndarray, "n h w c"], columns: int, gap: int = 2) -> UInt[np.ndarray, "h2 w2 c"]:
-    """Arrange images of one size row by row, `gap` white pixels apart; empty places stay white."""
-    n, h, w, c = images.shape
-    white = np.iinfo(images.dtype).max
-    page = np.full((-(-n // columns), h + gap, columns, w + gap, c), white, images.dtype)
-    for i, image in enumerate(images):
-        page[i // columns, :h, i % columns, :w] = image
-    return page.reshape(page.shape[0] * (h + gap), columns * (w + gap), c)[: -gap or None, : -gap or None]

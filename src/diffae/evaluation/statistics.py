@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import DegenerateDataWarning, bootstrap, norm, rankdata
+from scipy.stats import norm, rankdata
 
 from diffae.errors import DataError
 from diffae.latent import probes
+from diffae.latent.probes import bootstrap_interval
 
-RESAMPLES = 1000
-"""Bootstrap resamples behind an interval."""
 GROUPS = 10
 """Parts of a sample that the jackknife leaves out in turn."""
 
@@ -32,30 +30,6 @@ class Estimate:
     def above(self, bound: float) -> bool | None:
         """Whether the number exceeds a bound; None where the bound lies within the interval."""
         return True if self.low > bound else False if self.high < bound else None
-
-
-def bootstrap_interval(
-    statistic: Callable[[Int[np.ndarray, "k n"]], Float[np.ndarray, " k"]], count: int, seed: int = 0
-) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a statistic of images.
-
-    Args:
-        statistic: maps k resamples, each the rows of `count` images drawn with replacement, to k values; NaN where it
-            is undefined, which is left out.
-        count: images; of a single one the interval is empty.
-        seed: of the resampling.
-    """
-    if count == 1:
-        value = float(statistic(np.zeros((1, 1), np.int64))[0])
-        return value, value
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)  # scipy's own interval is NaN where a resample is
-        drawn = bootstrap(
-            (np.arange(count),), lambda rows, axis: statistic(rows), n_resamples=RESAMPLES, vectorized=True,
-            method="percentile", rng=np.random.default_rng(seed),
-        ).bootstrap_distribution  # fmt: skip
-    low, high = np.nanpercentile(drawn, (2.5, 97.5))
-    return float(low), float(high)
 
 
 def mean(values: Float[np.ndarray, " n"], seed: int = 0) -> Estimate:

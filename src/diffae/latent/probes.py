@@ -6,12 +6,13 @@ regressions are scikit-learn's, with classes weighted equally.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 LEAST_OF_CLASS = 5
 """Fewest examples of 0 and of 1 to fit, to choose the regularisation and to test."""
@@ -23,7 +24,8 @@ _RIDGE_PENALTIES = np.logspace(-1, 5, 7)
 _FOLDS = 3
 _CHOSEN_ON = 2500  # examples per class on which the regularisation is chosen; twice as many numbers
 _HELD_OUT = 0.2
-_RESAMPLES = 1000
+RESAMPLES = 1000
+"""Bootstrap resamples behind an interval."""
 _Z = 1.959964  # standard normal quantile of a 95 % interval
 
 Row = Float[np.ndarray, " n"]
@@ -124,11 +126,37 @@ def auroc(logits: Row, y: Row) -> Score:
 
 def r_squared(values: Row, y: Row) -> Score:
     """Coefficient of determination, with its 95 % interval by bootstrap."""
-    from scipy.stats import bootstrap
 
-    settings = {"paired": True, "vectorized": False, "n_resamples": _RESAMPLES, "method": "percentile", "rng": 0}
-    interval = bootstrap((values, y), _explained, **settings).confidence_interval
-    return Score("R2", _explained(values, y), float(interval.low), float(interval.high), len(y))
+    def explained(rows: Int[np.ndarray, "k n"]) -> Float[np.ndarray, " k"]:
+        return np.array([_explained(values[row], y[row]) for row in rows])
+
+    return Score("R2", _explained(values, y), *bootstrap_interval(explained, len(y)), len(y))
+
+
+def bootstrap_interval(
+    statistic: Callable[[Int[np.ndarray, "k n"]], Float[np.ndarray, " k"]], count: int, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a statistic of images.
+
+    Args:
+        statistic: maps k resamples, each the rows of `count` images drawn with replacement, to k values; NaN where it
+            is undefined, which is left out.
+        count: images; of a single one the interval is empty.
+        seed: of the resampling.
+    """
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
+    if count == 1:
+        value = float(statistic(np.zeros((1, 1), np.int64))[0])
+        return value, value
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # scipy's own interval is NaN where a resample is
+        drawn = bootstrap(
+            (np.arange(count),), lambda rows, axis: statistic(rows), n_resamples=RESAMPLES, vectorized=True,
+            method="percentile", rng=np.random.default_rng(seed),
+        ).bootstrap_distribution  # fmt: skip
+    low, high = np.nanpercentile(drawn, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def _explained(values: Row, y: Row) -> float:

@@ -244,7 +244,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             values = {"loss": loss, "images_per_second": rate, "learning_rate": self.learning_rate}
             self.logger.report(self.step, self.images, **values)
-            self.logger.show(self.images, loss, rate)
+            self.logger.show(self.images, loss)
 
     def resume(self) -> None:
         """Restore the state last saved, and drop what was logged after it."""

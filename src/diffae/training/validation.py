@@ -10,8 +10,9 @@ from jaxtyping import Float, UInt
 from torch import Tensor
 
 from diffae.config import ModelConfig, Sampling
-from diffae.data.images import grid, save_image, to_rgb, to_tensor, to_uint8, to_unit
+from diffae.data.images import to_tensor, to_unit
 from diffae.model import DiffusionAutoencoder
+from diffae.plotting import labelled_rows, save_sheet, tiles_of
 
 PAIRS = 64
 """Losses are means over at least this many pairs of an image and a level."""
@@ -53,14 +54,15 @@ class Validation:
         x_0 = self._latents(model)
         if model.encoder is None:
             loss = self._loss(model, x_0, None)
-            self._save(images_seen, [model.decode(x_T=self.x_T[: 2 * PICTURES])])
+            self._save(images_seen, {"from random x_T": model.decode(x_T=self.x_T[:PICTURES]).cpu()})
             return {"val_loss": loss}
         z_sem = model.encode_semantic(self.images)
         from_z = model.decode(z_sem=z_sem, x_T=self.x_T).cpu()
         some = self.images[:PICTURES]
         explicit = Sampling(inversion="explicit")
         back = model.decode(model.encode(some, explicit), sampling=explicit)
-        self._save(images_seen, [some, from_z[:PICTURES], back])
+        pictures = {"image": some, "from z_sem": from_z[:PICTURES], "from z_sem and x_T": back.cpu()}
+        self._save(images_seen, pictures)
         return {
             "val_loss": self._loss(model, x_0, z_sem),
             "val_loss_shuffled": self._loss(model, x_0, z_sem.roll(1, 0)),
@@ -80,9 +82,9 @@ class Validation:
             total += (eps_hat - self.eps[pairs]).square().mean(dim=(1, 2, 3)).sum().item()
         return total / len(self.t)
 
-    def _save(self, images_seen: int, rows: list[Float[Tensor, "n c h w"]]) -> None:
-        picture = grid(to_rgb(to_uint8(torch.cat([row.cpu() for row in rows]))), columns=PICTURES)
-        save_image(self.samples / f"{images_seen:09d}.png", picture)
+    def _save(self, images_seen: int, rows: dict[str, Float[Tensor, "n c h w"]]) -> None:
+        page = labelled_rows([(label, tiles_of(x)) for label, x in rows.items()])
+        save_sheet(self.samples / f"{images_seen:09d}.png", page)
 
 
 def z_sem_unused(metrics: dict[str, float]) -> bool:
