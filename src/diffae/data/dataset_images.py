@@ -76,9 +76,10 @@ class DatasetImages(ImageSet):
         return self._expected[1]
 
     def fetch(self, indices: Integer[np.ndarray, " k"]) -> UInt[np.ndarray, "k h w c"]:
-        """See ImageSet.
+        """Read the images at these indices, 0..len - 1, into a new array.
 
         Raises:
+            IndexError: an index outside this range.
             DataError: an image that differs from the first in size, channels or type.
         """
         if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):

@@ -26,33 +26,20 @@ Callback = Callable[[int], None]
 
 
 class SemanticEncoder(Protocol):
-    """A model that encodes images; `diffae.DiffusionAutoencoder` is one."""
+    """A model that encodes images, such as `diffae.DiffusionAutoencoder`."""
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of its images."""
-        ...
-
-    def fingerprint(self) -> str:
-        """A hash of settings and weights."""
-        ...
-
-    def encode_semantic(self, images: Tensor) -> Tensor:
-        """(b, c, h, w) in [-1, 1] => (b, d)."""
-        ...
+    def image_shape(self) -> tuple[int, int, int]: ...
+    def fingerprint(self) -> str: ...
+    def encode_semantic(self, images: Tensor) -> Tensor: ...
 
 
 class VectorNetwork(Protocol):
-    """A network that gives a vector per image; `diffae.evaluation.features.FeatureNetwork` is one."""
+    """A network that gives a vector (b, d) for each image, such as `diffae.evaluation.features.FeatureNetwork`."""
 
     @property
-    def key(self) -> str:
-        """Identifies the network and its weights."""
-        ...
-
-    def vectors(self, images: Tensor) -> np.ndarray:
-        """(b, c, h, w) in [-1, 1] => (b, d)."""
-        ...
+    def key(self) -> str: ...
+    def vectors(self, images: Tensor) -> np.ndarray: ...
 
 
 def encode_pack(

@@ -8,7 +8,6 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Real
@@ -27,12 +26,8 @@ _SAMPLES = 4_000_000  # values of each channel, at most about, that percentiles 
 _MANY = 1_000_000  # images, if their number is not known
 
 
-class _Values(NamedTuple):
-    """The least and largest value of each channel of an image, and a sample of its values."""
-
-    low: Real[np.ndarray, " c"]
-    high: Real[np.ndarray, " c"]
-    sample: Real[np.ndarray, "k c"]
+_Values = tuple[Real[np.ndarray, " c"], Real[np.ndarray, " c"], Real[np.ndarray, "k c"]]
+"""The least and the largest value of each channel of an image, and a sample of its values."""
 
 
 def find_window(images: Source, spec: ImageSpec, rule: WindowRule, folder: Path, work: Work) -> Window:
@@ -84,10 +79,11 @@ def _measure(images: Source, spec: ImageSpec, rule: WindowRule, work: Work) -> W
     if not found:
         kind = sample_type(images, spec)  # raises the reason if none can be read
         raise DataError(f"images {images.path}: none has {kind} values that are all finite; replace the others")
+    lows, highs, samples = zip(*found, strict=True)
     if rule == "percentile":
-        lows, highs = np.percentile(np.concatenate([part.sample for part in found]), PERCENTILES, axis=0)
+        lows, highs = np.percentile(np.concatenate(samples), PERCENTILES, axis=0)
     else:
-        lows, highs = np.min([part.low for part in found], axis=0), np.max([part.high for part in found], axis=0)
+        lows, highs = np.min(lows, axis=0), np.max(highs, axis=0)
     for channel, (low, high) in enumerate(zip(lows, highs, strict=True), 1):
         if not low < high:
             what = f"channel {channel} has the value {low:g} only (by --window {rule})"
@@ -106,5 +102,5 @@ def _look(items: Sequence[Item], spec: ImageSpec, each: int) -> list[_Values]:
         values = pixels.reshape(-1, pixels.shape[2])
         if np.isfinite(values).all():
             sample = values[:: max(len(values) // each, 1)] if each else values[:0]
-            found.append(_Values(values.min(axis=0), values.max(axis=0), sample.astype(np.float32)))
+            found.append((values.min(axis=0), values.max(axis=0), sample.astype(np.float32)))
     return found

@@ -33,18 +33,12 @@ KeyOfFirst = Callable[[int], str]
 class Progress:
     """How much of an unfinished pack has been written."""
 
-    done: int = 0
-    """Images read, including those left out."""
-    count: int = 0
-    """Images written."""
+    done: int = 0  # images read, including those left out
+    count: int = 0  # images written
     dtype: str = "uint8"
-    """Type of the samples."""
-    key: str = ""
-    """KeyOfFirst of the images read."""
-    sizes: dict[str, int] = field(default_factory=dict)
-    """Bytes of each file."""
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    """Name and reason of each image left out."""
+    key: str = ""  # KeyOfFirst of the images read
+    sizes: dict[str, int] = field(default_factory=dict)  # bytes of each file
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # name and reason of each image left out
 
     @classmethod
     def read(cls, path: Path, key_of_first: KeyOfFirst) -> Progress:
