@@ -20,7 +20,8 @@ from diffae.config import SampleType
 from diffae.data.formats.metadata import ImageMetadata
 from diffae.errors import ConfigError, DataError
 
-MAX_OPEN_FILES = 4
+MAX_FILE_BYTES = 2**30  # of one image in a folder or archive, compressed or not
+MAX_OPEN_FILES = 4  # of many images
 _SAMPLES = get_args(SampleType)
 _UNNAMED = "QI"  # tifffile's letters for pages whose meaning the file does not state
 

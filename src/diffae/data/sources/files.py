@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Real
 
+from diffae.data.formats.base import MAX_FILE_BYTES
 from diffae.data.formats.stacks import STACK_SUFFIXES, TIFF, Stack, is_stack
 from diffae.data.images import SUFFIXES, ImageSpec, decode_image, fit_picture
 from diffae.data.pack import is_pack
 from diffae.data.sources.base import ListedSource, stamp
 from diffae.errors import DataError
-
-_MOST_BYTES = 2**30  # of one image file, compressed or not
 
 
 def find(path: Path, channels: int) -> ListedSource | None:
@@ -161,8 +160,8 @@ def _digest_of_files(folder: Path) -> str:
 
 
 def _check_bytes(size: int, name: str) -> None:
-    if size > _MOST_BYTES:
-        raise DataError(f"image {name}: has more than the limit of {_MOST_BYTES} bytes; shrink or remove it")
+    if size > MAX_FILE_BYTES:
+        raise DataError(f"image {name}: has more than the limit of {MAX_FILE_BYTES} bytes; shrink or remove it")
 
 
 def _need_images(names: Sequence[str], path: Path, suffixes: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Self
 
+from diffae.data.formats.base import MAX_FILE_BYTES
 from diffae.data.images import SUFFIXES
 from diffae.data.sources.base import Item, LabelCells, Source, cell_of, encoded, failed, stamp
 from diffae.data.sources.files import images_below
@@ -20,7 +21,6 @@ from diffae.errors import DataError
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _CLASS, _FACTS = "cls", "json"  # suffixes of the files that hold labels
-_MOST_BYTES = 2**30  # of one file
 _LOOKED_AT = 100  # samples, whose labels are the columns
 
 
@@ -155,8 +155,8 @@ def _members(shard: Path) -> Iterator[tuple[str, bytes | DataError]]:
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    if member.size > _MOST_BYTES:
-        raise tarfile.ReadError(f"{member.name} has {member.size} bytes, the limit is {_MOST_BYTES}")
+    if member.size > MAX_FILE_BYTES:
+        raise tarfile.ReadError(f"{member.name} has {member.size} bytes, the limit is {MAX_FILE_BYTES}")
     file = archive.extractfile(member)
     data = file.read() if file else b""
     if len(data) != member.size:
