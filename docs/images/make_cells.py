@@ -45,9 +45,9 @@ def main() -> None:
         call(sys.executable, EXAMPLE, cells)
         call(sys.executable, EXAMPLE, new, "--count", "32", "--seed", "1")
     if not (run / "model.safetensors").exists():
-        words = ("--channels", "2", "--window", "percentile", "--contrast", 0, "--images", options.images)
+        words = ("--channels", "2", "--window", "percentile", "--contrastive", 0, "--images", options.images)
         call(sys.executable, "-m", "diffae", "train", cells, "--out", run, *words)
-    call(sys.executable, "-m", "diffae", "fit-attributes", run, "--labels", cells / "labels.csv")
+    call(sys.executable, "-m", "diffae", "attributes", "fit", run, "--labels", cells / "labels.csv")
     model = DiffusionAutoencoder.from_pretrained(run)
     attributes = AttributeDirections.load(run, model.fingerprint())
     rows, figures = edited(model, attributes, sorted(new.glob("*.tif")))

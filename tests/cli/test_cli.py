@@ -175,7 +175,6 @@ def test_ctrl_c_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch, model:
         ("vary --inversion=pair", "vary --inversion=bdia", ["--inversion pair` is now `--inversion bdia"]),
         ("vary pair pair", "vary pair pair", []),
         ("evaluate R --foreign x", "evaluate R --out-of-distribution x", ["--foreign` is now `--out-of-distribution"]),
-        ("", "", []),
     ],
 )
 def test_old_names_become_the_present_ones(

@@ -1,7 +1,7 @@
 """Our networks and samplers against what the published implementation computed (the folder parity/ in DIFFAE_SHARED).
 
 Weights and inputs are made by the rule in that folder's README, written out as a published checkpoint, and read back
-through `DiffusionAutoencoder.from_official`, or made a run folder by `diffae import-official` and used by commands: so
+through `DiffusionAutoencoder.from_official`, or made a run folder by `diffae import` and used by commands: so
 reading is tested with the numbers.
 """
 
@@ -134,14 +134,14 @@ def test_images_through_commands(shared: Path, tmp_path: Path, name: str) -> Non
     """The published file to a run folder, whose numbers and whose commands' results are the published code's."""
     case, run = Case(shared / "parity", name), tmp_path / "run"
     path = published_checkpoint(case, tmp_path / "last.ckpt")
-    call("import-official", path, "--out", run, "--heads", case.config.get("num_heads", 1))
+    call("import", path, "--out", run, "--heads", case.config.get("num_heads", 1))
     model = DiffusionAutoencoder.from_pretrained(run, "cpu")
     check_numbers(case, model)
     if model.networks.encoder is not None:
         check_encode(case, run, tmp_path)
     if "decode_noise_T10" in case.expected:  # of the largest networks one call alone is
         check_decode(case, run, model, tmp_path)
-    call("export-official", run, "--out", tmp_path / "exported")
+    call("export", run, "--out", tmp_path / "exported")
     back = torch.load(tmp_path / "exported" / "last.ckpt", weights_only=True, mmap=True)["state_dict"]
     for parameter, tensor in case.weights().items():
         assert torch.equal(back[f"ema_model.{parameter}"], tensor), parameter
@@ -192,7 +192,7 @@ def test_latent(shared: Path, tmp_path: Path, name: str) -> None:
         "conds_std": 2 * torch.ones(1, d),
     }
     torch.save({"state_dict": state | buffers}, tmp_path / "latent.ckpt")
-    call("import-official", tmp_path / "latent.ckpt", "--out", run)
+    call("import", tmp_path / "latent.ckpt", "--out", run)
     prior = DiffusionAutoencoder.from_pretrained(run, "cpu").require_prior()
     z_T = torch.from_numpy(np.random.default_rng(3).standard_normal((batch, d)).astype(np.float32))
     if "eps" in case.expected:

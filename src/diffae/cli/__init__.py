@@ -78,7 +78,7 @@ def main(args: Sequence[str] | None = None) -> int:
         0 on success; 2 on bad input, after one line on standard error; 130 when interrupted.
 
     Raises:
-        SystemExit: after `--help`, or with code 2 after wrong usage of a command.
+        SystemExit: after the `--help` of a command, or with code 2 after wrong usage of one.
     """
     logging.getLogger("diffae").addHandler(logging.NullHandler())  # commands print what users should see
     for name in _LOGGED:
@@ -100,33 +100,41 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    words = current(words)
     group = words[0] if words and any(name.startswith(f"{words[0]} ") for name in COMMANDS) else ""
     rest = words[1:] if group else words
     if rest == ["--version"]:
         say(f"diffae {__version__}")
-        return 0
-    if not rest:
+    elif not rest:
         print(_listing(group), file=sys.stderr)
         return FAILED
-    if rest[0] in ("-h", "--help"):
+    elif rest[0] in ("-h", "--help"):
         print(_listing(group))
-        return 0
-    name = f"{group} {rest[0]}".strip()
+    else:
+        return _parse(words).run()
+    return 0
+
+
+def _parse(words: Sequence[str]) -> Command:
+    """The command that these words name, with its options.
+
+    Raises:
+        ConfigError: there is no such command.
+        SystemExit: after `--help`, or wrong usage.
+    """
+    words = current(words)
+    grouped = " ".join(words[:2])
+    name = grouped if grouped in COMMANDS else words[0]
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, [*COMMANDS, *OLD_COMMANDS], 1)
-        remedy = f"did you mean `diffae {near[0]}`?" if near else f"see `{f'diffae {group}'.strip()} --help`"
-        raise ConfigError(f"command {name!r} does not exist; {remedy}")
-    return _parse(name, rest[1:]).run()
-
-
-def _parse(name: str, words: list[str]) -> Command:
+        group = any(known.startswith(f"{name} ") for known in COMMANDS)
+        near = difflib.get_close_matches(grouped if group else name, [*COMMANDS, *OLD_COMMANDS], 1)
+        remedy = f"did you mean `diffae {near[0]}`?" if near else f"see `diffae {f'{name} ' if group else ''}--help`"
+        raise ConfigError(f"command {(grouped if group else name)!r} does not exist; {remedy}")
     import tyro
 
     module, kind, _ = COMMANDS[name]
     command = getattr(import_module(f"diffae.cli.{module}"), kind)
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
-    return tyro.cli(command, prog=f"diffae {name}", args=words, config=config)
+    return tyro.cli(command, prog=f"diffae {name}", args=words[len(name.split()) :], config=config)
 
 
 def _listing(group: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from diffae.cli.terminal import warn
 
 COMMANDS = {
@@ -22,11 +24,9 @@ VALUES = {("--inversion", "pair"): "bdia"}
 _NEAREST = {"--out": "--nearest", "--samples": "--count"}  # options of the former command `nearest`
 
 
-def current(words: list[str]) -> list[str]:
+def current(words: Sequence[str]) -> list[str]:
     """A command line with present names instead of old ones; prints a warning for each old name."""
-    if not words:
-        return words
-    command, rest = words[0], words[1:]
+    command, *rest = words
     if command == "attributes" and len(rest) == 1 and not rest[0].startswith("-") and rest[0] not in ("fit", "show"):
         _warn("attributes RUN", "attributes show RUN")
         return ["attributes", "show", *rest]

@@ -38,7 +38,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: in
 
     table = Table(box=None, pad_edge=False)
     for place, heading in enumerate(headings):
-        table.add_column(heading, overflow="fold", justify="left" if place < left else "right")
+        table.add_column(escaped(heading), overflow="fold", justify="left" if place < left else "right")
     for row in rows:
         table.add_row(*map(escaped, row))
     console(stderr=False).print(table)

@@ -1,0 +1,75 @@
+"""Text from files and users is printed literally: no markup, no control characters."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from cli_helpers import Run, first, one_line, save_model
+
+from diffae.cli.common import drawing_faces
+from diffae.cli.terminal import busy, counted, note, print_facts, print_table, say, warn
+from diffae.errors import DataError
+from sketchfaces import sketch_faces
+
+ODD = "[/x] [red]:smile: \x1b[31m"
+SHOWN = "[/x] [red]:smile: \\x1b[31m"
+
+
+def test_every_way_to_print_is_literal(capsys: pytest.CaptureFixture[str]) -> None:
+    say(ODD, ODD)
+    print_table((ODD, "n"), [(ODD, ODD)])
+    print_facts([(ODD, ODD)])
+    out, err = capsys.readouterr()
+    assert out.count(SHOWN) == 7
+    assert err == ""
+    note(ODD)
+    warn(ODD, ODD)
+    with busy(ODD):
+        pass
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"{SHOWN}\ndiffae: warning: {SHOWN}\n  {SHOWN}\n"
+
+
+def test_counts_in_words() -> None:
+    assert [counted(1), counted(2000), counted(2, "label")] == ["1 image", "2,000 images", "2 labels"]
+
+
+def test_names_in_a_run(run: Run, tmp_path: Path) -> None:
+    """As run folder, as name of a preset in config.json, and in an error."""
+    folder = save_model(tmp_path / "[" / "x]")
+    config = json.loads((folder / "config.json").read_text())
+    config["data"] = {"preset": ODD}
+    config["training"] = {"images": 8, "batch_size": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    code, out, err = run("info", folder)
+    assert (code, err) == (0, "")
+    assert SHOWN in out
+    code, _, err = run("info", f"{folder}/{ODD}")
+    assert code == 2
+    assert SHOWN in one_line(err)
+
+
+def test_names_of_images(run: Run, model: Path, faces: Path) -> None:
+    Path("photos").mkdir()
+    shutil.copy(first(faces, 1)[0], "photos/good.png")
+    Path("photos/[x]\x1b[31m.png").write_bytes(b"not an image")
+    code, out, err = run("encode", model, "photos", "--out", "codes.safetensors")
+    assert code == 0
+    assert "image [x]\\x1b[31m.png" in err
+    assert "\x1b" not in out + err
+
+
+def test_sizes_that_cannot_be_drawn_are_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="faces cannot be drawn for this model: size = 4"), drawing_faces():
+        sketch_faces(1, 4)
+    with pytest.raises(DataError, match=r"^mine$"), drawing_faces():
+        raise DataError("mine")
+    small = save_model(tmp_path / "small", image_size=4, attention_resolutions=())
+    monkeypatch.setattr("diffae.pretrained.pretrained_path", lambda: small)
+    code, _, err = run("demo", "--out", "demo")
+    assert code == 2
+    assert "faces cannot be drawn" in one_line(err)
