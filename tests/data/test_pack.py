@@ -289,13 +289,17 @@ def test_split_limits(tmp_path: Path) -> None:
         pack.split(1.0)
 
 
-def test_progress_is_shown_on_stderr(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_on_stderr(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffae.console.LINE_EVERY_SECONDS", -1.0)
     build_pack(folder, folder.parent / "cache", size=8, progress=True)
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "reading images" in shown.err
-    assert "70/70" in shown.err
+    assert "reading images: 70 of 70 images" in shown.err
     assert "images/s" in shown.err
+    build_pack(folder, folder.parent / "cache", size=4)
+    assert capsys.readouterr().err == ""
 
 
 def test_two_simultaneous_callers_build_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

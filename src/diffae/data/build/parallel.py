@@ -7,13 +7,13 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
+from diffae.console import console, progress
 from diffae.data.images import ImageSpec
 from diffae.data.pack.writer import FORMAT
 from diffae.data.sources import Item, Source
@@ -42,8 +42,8 @@ class Work:
         workers = self.workers or os.cpu_count() or 1
         items, pool = images.items(start), ThreadPoolExecutor(workers)
         pending: deque[tuple[int, Future[Result]]] = deque()
-        with _bar(what, images.count, self.progress) as advance:
-            advance(start)
+        done, output = start, console(quiet=not self.progress)
+        with progress(what, images.count, start=start, output=output) as update:
             try:
                 while True:
                     while len(pending) < 2 * workers and (chunk := list(islice(items, _CHUNK))):
@@ -52,26 +52,10 @@ class Work:
                         return
                     count, result = pending.popleft()
                     yield result.result()
-                    advance(count)
+                    done += count
+                    update(done)
             finally:
                 pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _bar(what: str, total: int | None, show: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr; call the function yielded with the number of images just done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    with Progress(what, *columns, console=Console(stderr=True), disable=not show) as progress:
-        task = progress.add_task("", total=total, rate="")
-
-        def advance(count: int) -> None:
-            progress.advance(task, count)
-            progress.update(task, rate=f"{progress.tasks[0].speed or 0:.0f} images/s")
-
-        yield advance
 
 
 class ContentKey:
