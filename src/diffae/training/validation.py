@@ -12,7 +12,7 @@ from torch import Tensor
 from diffae.config import ModelConfig, Sampling
 from diffae.data.images import to_tensor, to_unit
 from diffae.model import DiffusionAutoencoder
-from diffae.plotting import labelled_rows, save_sheet, tiles_of
+from diffae.plotting import save_sheet, sheet, tiles_of
 
 PAIRS = 64
 """Losses are means over at least this many pairs of an image and a level."""
@@ -83,7 +83,7 @@ class Validation:
         return total / len(self.t)
 
     def _save(self, images_seen: int, rows: dict[str, Float[Tensor, "n c h w"]]) -> None:
-        page = labelled_rows([(label, tiles_of(x)) for label, x in rows.items()])
+        page = sheet([tiles_of(x) for x in rows.values()], list(rows))
         save_sheet(self.samples / f"{images_seen:09d}.png", page)
 
 
