@@ -27,7 +27,7 @@ from rich.table import Table
 
 from diffae.data.feature_cache import encode_pack
 from diffae.evaluation.features import FeatureNetwork
-from diffae.evaluation.tasks.manipulation import EditEffect, Reader, edit_effects, pixels
+from diffae.evaluation.tasks.manipulation import EditEffect, ImageProbe, edit_effects, pixels
 from diffae.latent.attributes import AttributeDirections
 from diffae.latent.probes import Score, auroc, r_squared
 from diffae.model import DiffusionAutoencoder
@@ -55,7 +55,7 @@ def read_on_test(
 
 
 def edit_in_all_ways(
-    model: DiffusionAutoencoder, x: torch.Tensor, attributes: AttributeDirections, reader: Reader, same: Any
+    model: DiffusionAutoencoder, x: torch.Tensor, attributes: AttributeDirections, probe: ImageProbe, same: Any
 ) -> dict[str, dict[str, list[EditEffect]]]:
     """For each attribute and way, the effects of every strength."""
     code = model.encode(x)
@@ -65,7 +65,7 @@ def edit_in_all_ways(
         held = attributes.others([name])
         for way, how in WAYS.items():
             how = how | {"hold": held if way == "only" else (), "code": code, "same": same}
-            found.setdefault(name, {})[way] = edit_effects(model, x, attributes, reader, name, strengths, **how)
+            found.setdefault(name, {})[way] = edit_effects(model, x, attributes, probe, name, strengths, **how)
     return found
 
 
@@ -106,16 +106,16 @@ def main() -> None:
     x, x_test = faces.images(rows), faces.images(test_rows)
     z, z_test = (np.array(encode_pack(model, faces.pack, part, arguments.run / "cache")) for part in (rows, test_rows))
     scores = read_on_test({"z_sem": (z, z_test), "16x16 pixels": (pixels(x), pixels(x_test))}, labels, test)
-    reader = Reader(FeatureNetwork.open(arguments.see).vectors if arguments.see else pixels).fit(x, labels)
+    probe = ImageProbe(FeatureNetwork.open(arguments.see).vectors if arguments.see else pixels).fit(x, labels)
     same = FeatureNetwork.open(arguments.same).similarity if arguments.same else None
-    effects = edit_in_all_ways(model, x_test[: arguments.images], AttributeDirections().fit(z, labels), reader, same)
+    effects = edit_in_all_ways(model, x_test[: arguments.images], AttributeDirections().fit(z, labels), probe, same)
     show(scores, effects)
     network = {"see": Path(arguments.see).stem if arguments.see else "16x16 pixels", "images": arguments.images}
-    reader_scores = {name: dataclasses.asdict(a.score) for name, a in reader.readings_.attributes_.items()}
+    probe_scores = {name: dataclasses.asdict(a.score) for name, a in probe.directions_.attributes_.items()}
     results = {
         "conditions": conditions(arguments.threads) | network | {"labelled": LABELLED, "tested": len(test_rows)},
         "read": {what: {name: dataclasses.asdict(s) for name, s in row.items()} for what, row in scores.items()},
-        "reader": reader_scores,
+        "reader": probe_scores,
         "edits": {
             name: {way: [dataclasses.asdict(e) | {"leak": e.leak} for e in effects] for way, effects in by_way.items()}
             for name, by_way in effects.items()

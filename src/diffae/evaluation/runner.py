@@ -56,12 +56,8 @@ def evaluate(
     tasks = tuple(known.values()) if tasks is None else tasks
     counts = {**counts_of(known.values()), **(counts or {})}
     key = cache(lambda task, part: _key(context, known[task], counts[task], part))
-    there, quick = _read(context.out)
-    same = [name for name, found in there.items() if name in known and _unchanged(found, key)]
-    stale = [name for name, found in there.items() if name not in same and found.skipped is None]
-    names, full_by_quick = [task.name for task in tasks], bool(about.get("quick")) and quick is False
-    _check_nothing_is_lost(context.out, names, stale, full_by_quick=full_by_quick)
-    outcomes = {name: there[name] for name in same if _complete(context.out, there[name])}
+    names = [task.name for task in tasks]
+    outcomes = _reusable(context.out, known, names, key, quick=bool(about.get("quick")))
 
     def write() -> dict[str, Outcome]:
         found = {name: outcomes[name] for name in known if name in outcomes}
@@ -81,6 +77,30 @@ def evaluate(
     return write()
 
 
+Key = Callable[[str, str], str | None]
+"""(task, part) => the part's key now."""
+
+
+def _reusable(
+    out: Path, known: Mapping[str, Task], names: Sequence[str], key: Key, *, quick: bool
+) -> dict[str, Outcome]:
+    """Earlier outcomes whose parts are unchanged and whose files are there.
+
+    Raises:
+        DataError: results.json is damaged, or running the tasks of these names would discard other results.
+    """
+    there, was_quick = _read(out)
+    same = [name for name, found in there.items() if name in known and _unchanged(found, key)]
+    stale = [name for name, found in there.items() if name not in same and found.skipped is None]
+    others = [name for name in stale if name not in names]
+    if others:
+        rule = "they would be lost; name them too, or choose another --out"
+        raise DataError(f"{out} holds {listed(others)}, found with other settings, images or another model: {rule}")
+    if stale and quick and was_quick is False:
+        raise DataError(f"{out} holds a full evaluation, which a quick one would replace: choose another --out")
+    return {name: there[name] for name in same if _complete(out, there[name])}
+
+
 def _key(context: EvaluationContext, task: Task, counts: Any, part: str) -> str | None:
     """Changes with the content of a part, or the value of a count; None for a name that is unknown."""
     if part == "version":
@@ -90,17 +110,8 @@ def _key(context: EvaluationContext, task: Task, counts: Any, part: str) -> str 
     return context.key(part) if part in PARTS else None
 
 
-def _unchanged(outcome: Outcome, key: Callable[[str, str], str | None]) -> bool:
+def _unchanged(outcome: Outcome, key: Key) -> bool:
     return bool(outcome.parts) and all(key(outcome.task, part) == value for part, value in outcome.parts.items())
-
-
-def _check_nothing_is_lost(out: Path, tasks: Sequence[str], stale: Sequence[str], *, full_by_quick: bool) -> None:
-    others = [name for name in stale if name not in tasks]
-    if others:
-        rule = "they would be lost; name them too, or choose another --out"
-        raise DataError(f"{out} holds {listed(others)}, found with other settings, images or another model: {rule}")
-    if stale and full_by_quick:
-        raise DataError(f"{out} holds a full evaluation, which a quick one would replace: choose another --out")
 
 
 class _RecordedCounts:
@@ -114,7 +125,7 @@ class _RecordedCounts:
         return getattr(self._counts, name)
 
 
-def _run(context: EvaluationContext, task: Task, counts: Any, key: Callable[[str, str], Any]) -> Outcome:
+def _run(context: EvaluationContext, task: Task, counts: Any, key: Key) -> Outcome:
     context, start = context.recording(), (time.monotonic(), time.process_time())
     try:
         result, skipped = task.run(context, _RecordedCounts(counts, context.reads)), None
@@ -123,7 +134,7 @@ def _run(context: EvaluationContext, task: Task, counts: Any, key: Callable[[str
     except DiffaeError as error:
         result, skipped = Result(), " ".join(str(error).split())
     seconds = time.monotonic() - start[0], time.process_time() - start[1]
-    parts = {part: key(task.name, part) for part in sorted({"version", *context.reads})}
+    parts = {part: str(key(task.name, part)) for part in sorted({"version", *context.reads})}
     _write_files(context.out, task.name, result)
     return Outcome(task.name, parts, *seconds, result, skipped)
 

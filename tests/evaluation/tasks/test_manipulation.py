@@ -13,7 +13,7 @@ from torch import Tensor
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.tasks import manipulation
-from diffae.evaluation.tasks.manipulation import EditEffect, Reader, edit_effects, pixels
+from diffae.evaluation.tasks.manipulation import EditEffect, ImageProbe, edit_effects, pixels
 from diffae.latent.attributes import AttributeDirections
 from diffae.latent.codes import Code
 
@@ -36,18 +36,20 @@ class Stripes:
 
 
 @pytest.fixture(scope="module")
-def parts() -> tuple[Any, Tensor, AttributeDirections, Reader]:
+def parts() -> tuple[Any, Tensor, AttributeDirections, ImageProbe]:
     model = Stripes()
     images = model.decode(Code(torch.from_numpy(Z).float()))
-    reader = Reader(lambda x: pixels(x, 6)).fit(images[:300], {name: values[:300] for name, values in LABELS.items()})
-    return model, images, AttributeDirections().fit(Z, LABELS), reader
+    probe = ImageProbe(lambda x: pixels(x, 6)).fit(
+        images[:300], {name: values[:300] for name, values in LABELS.items()}
+    )
+    return model, images, AttributeDirections().fit(Z, LABELS), probe
 
 
-def test_the_effect_of_an_edit(parts: tuple[Any, Tensor, AttributeDirections, Reader]) -> None:
-    model, images, attributes, reader = parts
+def test_the_effect_of_an_edit(parts: tuple[Any, Tensor, AttributeDirections, ImageProbe]) -> None:
+    model, images, attributes, probe = parts
     same = lambda a, b: np.full(len(a), 0.5)  # noqa: E731
     x = images[300:320]
-    back, none, forth = edit_effects(model, x, attributes, reader, "first", (-0.4, 0, 0.4), same=same)
+    back, none, forth = edit_effects(model, x, attributes, probe, "first", (-0.4, 0, 0.4), same=same)
     assert none.target == pytest.approx(0, abs=1e-5)
     assert none.pixels == pytest.approx(0, abs=1e-6)
     assert forth.target == pytest.approx(-back.target, rel=1e-3)
@@ -61,11 +63,11 @@ def test_the_effect_of_an_edit(parts: tuple[Any, Tensor, AttributeDirections, Re
     assert forth.pixels == pytest.approx(np.sqrt(np.mean((0.1 * moved) ** 2)), rel=1e-3)
 
 
-def test_holding_the_others_is_cleaner(parts: tuple[Any, Tensor, AttributeDirections, Reader]) -> None:
-    model, images, attributes, reader = parts
+def test_holding_the_others_is_cleaner(parts: tuple[Any, Tensor, AttributeDirections, ImageProbe]) -> None:
+    model, images, attributes, probe = parts
     ways = {"plain": {}, "only": {"hold": attributes.others(["first"])}}
     plain, only = (
-        edit_effects(model, images[300:320], attributes, reader, "first", [0.3], **how)[0] for how in ways.values()
+        edit_effects(model, images[300:320], attributes, probe, "first", [0.3], **how)[0] for how in ways.values()
     )
     assert plain.others["second"] > 0.2  # it goes with the first, among the images
     assert abs(only.others["second"]) < 0.1

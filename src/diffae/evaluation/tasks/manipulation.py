@@ -51,7 +51,7 @@ def pixels(x: Float[Tensor, "b c h w"], side: int = 16) -> Float[np.ndarray, "b 
     return small.flatten(1).cpu().numpy()
 
 
-class Reader:
+class ImageProbe:
     """Linear probes on images, independent of the model: values in standard deviations over real images.
 
     Args:
@@ -61,17 +61,17 @@ class Reader:
     def __init__(self, see: See = pixels) -> None:
         self.see = see
 
-    def fit(self, images: Float[Tensor, "n c h w"], labels: LabelTable | Mapping[str, Any]) -> Reader:
+    def fit(self, images: Float[Tensor, "n c h w"], labels: LabelTable | Mapping[str, Any]) -> ImageProbe:
         """Fit to real images in [-1, 1]; labels and exceptions are those of `AttributeDirections.fit`."""
         seen = self.see(images)
-        self.readings_ = AttributeDirections().fit(seen, labels)
-        self.spread_ = self.readings_.read(seen).std(axis=0)
+        self.directions_ = AttributeDirections().fit(seen, labels)
+        self.spread_ = self.directions_.read(seen).std(axis=0)
         return self
 
     def read(self, images: Float[Tensor, "b c h w"]) -> dict[str, np.ndarray]:
         """One value per image for each attribute."""
-        values = self.readings_.read(self.see(images)) / self.spread_
-        return dict(zip(self.readings_.names_, values.T, strict=True))
+        values = self.directions_.read(self.see(images)) / self.spread_
+        return dict(zip(self.directions_.names_, values.T, strict=True))
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def edit_effects(
     model: DiffusionAutoencoder,
     images: Float[Tensor, "b c h w"],
     attributes: AttributeDirections,
-    reader: Reader,
+    probe: ImageProbe,
     name: str,
     strengths: Sequence[float],
     *,
@@ -114,9 +114,9 @@ def edit_effects(
 
     Args:
         model: encodes and decodes.
-        images: in [-1, 1]; neither the attributes nor the reader were fitted to them.
+        images: in [-1, 1]; neither the attributes nor the probe were fitted to them.
         attributes: of the model.
-        reader: fitted to labels with the same columns.
+        probe: fitted to labels with the same columns.
         name: the attribute to edit.
         strengths: see `AttributeDirections.edit`.
         code: of the images, if known already.
@@ -126,12 +126,12 @@ def edit_effects(
     """
     code = code if code is not None else model.encode(images, sampling)
     images = images.cpu()
-    before = reader.read(images)
+    before = probe.read(images)
     effects = []
     for strength in strengths:
         edited = attributes.edit(code, name, strength, hold=hold, published=published)
         after = model.decode(edited, sampling=sampling).cpu().clamp(-1, 1)
-        change = {other: float(np.mean(value - before[other])) for other, value in reader.read(after).items()}
+        change = {other: float(np.mean(value - before[other])) for other, value in probe.read(after).items()}
         target = change.pop(name)
         moved = float(((after - images) / 2).square().mean().sqrt())  # [-1, 1] => [0, 1]
         identity = None if same is None else float(same(images, after).mean())
