@@ -1,20 +1,23 @@
-"""Run folders: written whole or not at all, and refused with one clear line when they are damaged or another's."""
+"""Run folders: written atomically, and one clear error where they are damaged or belong to another model."""
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from custom_parts import MeanConfig, ThinConfig
 from torch import nn
 
 from diffae import __version__, checkpoint
-from diffae.config import DiffusionConfig, ModelConfig, NetworkConfig
+from diffae.checkpoint import Fingerprint
+from diffae.config import DiffusionConfig, InputConfig, ModelConfig, UNetConfig, UNetEncoderConfig, from_dict
 from diffae.errors import CheckpointError, TrainingError
 
-MODEL = ModelConfig(NetworkConfig(image_size=32, heads=2), DiffusionConfig(schedule="cosine", prediction="v"))
+MODEL = ModelConfig(32, decoder=UNetConfig(heads=2), diffusion=DiffusionConfig("cosine", prediction="v"))
 
 
 def files(folder: Path) -> list[str]:
@@ -36,7 +39,7 @@ def test_written_beside_replaces_the_old_file_at_the_end(tmp_path: Path) -> None
         assert path.read_text() == "first"
         file = temporary.stat().st_ino
     assert path.read_text() == "second"
-    assert path.stat().st_ino == file  # renamed, not copied: nobody ever sees half of it
+    assert path.stat().st_ino == file  # renamed, not copied: the change is atomic
     assert files(path.parent) == ["a.txt"]
 
 
@@ -76,7 +79,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path, monkeyp
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(TrainingError, match=r"cannot write .*Not a directory; .* choose another folder"):
+    with pytest.raises(TrainingError, match=r"cannot write .*Not a directory; choose another folder"):
         checkpoint.write_tensors(tmp_path / "file" / "run" / "a.safetensors", {}, {})
 
 
@@ -133,7 +136,7 @@ def test_load_weights() -> None:
     assert (layer.bias == 7).all()
 
 
-def test_load_weights_names_what_does_not_fit() -> None:
+def test_weights_that_do_not_fit_are_named() -> None:
     layer = nn.Linear(2, 3)
     before = layer.weight.clone()
     lacking = weights()
@@ -148,7 +151,67 @@ def test_load_weights_names_what_does_not_fit() -> None:
         with pytest.raises(CheckpointError, match=message) as caught:
             checkpoint.load_weights(layer, bad, Path("there"))
         assert str(caught.value).endswith("it belongs to a model of another configuration")
-        assert torch.equal(layer.weight, before)  # nothing is loaded by half
+        assert torch.equal(layer.weight, before)  # nothing was loaded
+
+
+def test_weights_of_version_0_1_are_renamed() -> None:
+    found = checkpoint.present_names({"unet.out.bias": torch.ones(1), "encoder.unet.bias": torch.zeros(1)})
+    assert found == {"decoder.out.bias": torch.ones(1), "encoder.unet.bias": torch.zeros(1)}
+
+
+def test_frozen_parts_are_not_in_the_file(tmp_path: Path) -> None:
+    def made() -> nn.Module:
+        module = nn.ModuleDict({"own": nn.Linear(2, 2), "own_frozen": nn.Linear(2, 2), "frozen": nn.Linear(2, 2)})
+        module["frozen"].frozen = True  # pyright: ignore[reportArgumentType]
+        return module
+
+    module, other = made(), made()
+    state = checkpoint.own_state(module)
+    assert sorted(state) == ["own.bias", "own.weight", "own_frozen.bias", "own_frozen.weight"]
+    before = other.get_parameter("frozen.weight").clone()
+    checkpoint.load_weights(other, state, tmp_path)
+    assert torch.equal(other.get_parameter("own.weight"), module.get_parameter("own.weight"))
+    assert torch.equal(other.get_parameter("frozen.weight"), before)
+    with pytest.raises(CheckpointError, match=r"has an unknown tensor 'frozen\.bias'"):
+        checkpoint.load_weights(other, module.state_dict(), tmp_path)
+
+
+# ------------------------------------------------------------------ fingerprints
+
+
+def test_fingerprint_depends_on_settings_and_weights() -> None:
+    weights = {"w": torch.arange(3.0)}
+    same = Fingerprint(ModelConfig(), weights)
+    assert len(same) == 16
+    for config in (
+        MODEL,
+        ModelConfig(encoder=None),
+        ModelConfig(decoder=UNetConfig(heads=2)),
+        ModelConfig(encoder=UNetEncoderConfig(heads=2)),
+        ModelConfig(encoder=MeanConfig(512)),
+        ModelConfig(decoder=ThinConfig()),
+        ModelConfig(input=InputConfig(crop="celeba")),
+        ModelConfig(diffusion=DiffusionConfig(prediction="v")),
+    ):
+        assert Fingerprint(config, weights) != same
+        assert not Fingerprint(config, weights).matches(same)
+    assert Fingerprint(ModelConfig(), {"w": torch.ones(3)}) != same
+    assert Fingerprint(ModelConfig(), {"v": torch.arange(3.0)}) != same
+    assert Fingerprint(ModelConfig(), {"w": torch.arange(3.0)}).matches(str(same))
+
+
+def test_a_setting_at_its_default_changes_no_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a prior still belongs to its model when a later version adds a setting."""
+
+    @dataclass(frozen=True)
+    class Later(UNetConfig):
+        added: int = 5
+
+    monkeypatch.setattr(Later, "__module__", UNetConfig.__module__)
+    weights = {"w": torch.arange(3.0)}
+    now = Fingerprint(ModelConfig(decoder=UNetConfig(heads=2)), weights)
+    assert Fingerprint(ModelConfig(decoder=Later(heads=2)), weights) == now
+    assert Fingerprint(ModelConfig(decoder=Later(heads=2, added=6)), weights) != now
 
 
 # ------------------------------------------------------------------ config.json
@@ -180,9 +243,14 @@ def test_not_a_run_folder(tmp_path: Path, make) -> None:
         ("[]", "config.json"),
         ('{"model": 5}', "config.json"),
         ('{"model": {"nonsense": 1}}', "has no setting 'nonsense'"),
-        ('{"model": {"network": {"colour": 1}}}', "NetworkConfig has no setting 'colour'"),
+        ('{"model": {"network": {"colour": 1}}}', "UNetConfig has no setting 'colour'"),
         ('{"model": {"network": {"heads": 0}}}', "heads is 0: must be at least 1"),
         ('{"model": {"network": {"heads": "two"}}}', "config.json"),
+        ('{"model": {"decoder": {"kind": "unet", "heads": [2]}}}', r"heads is \(2,\): must be of type int"),
+        ('{"model": {"decoder": {"kind": "dit"}}}', "decoder has kind 'dit'"),
+        ('{"model": {"decoder": {"kind": "os:system"}}}', "decoder is 'os:system': is code outside diffae"),
+        ('{"model": {"image_size": 32.0}}', "image_size is 32.0: must be of type int"),
+        ('{"model": {"network": [1]}}', "ModelConfig has no setting 'network'"),
         ('{"model": {"diffusion": {"schedule": "square"}}}', "schedule is 'square'"),
     ],
 )
@@ -193,24 +261,55 @@ def test_a_config_that_cannot_be_used(tmp_path: Path, text: str, message: str) -
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize("version", ["0.3.0", "0.3", "0.10.0", "1.0", "2", 7])
+def test_a_config_of_a_newer_version(tmp_path: Path, version: object) -> None:
+    (tmp_path / checkpoint.CONFIG).write_text(json.dumps({"diffae": version, "model": {"new setting": 1}}))
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.read_model_config(tmp_path)
+    assert str(caught.value).endswith(f"was written by diffae {version}, newer than this {__version__}: upgrade diffae")
+
+
+@pytest.mark.parametrize("version", ["0.2.99", "0.1.0", "0.0.1", "unknown", "", "0.x", None])
+def test_a_config_of_this_version_or_an_older_one(tmp_path: Path, version: object) -> None:
+    (tmp_path / checkpoint.CONFIG).write_text(json.dumps({"diffae": version, "model": {}}))
+    assert checkpoint.read_model_config(tmp_path) == ModelConfig()
+
+
+@pytest.mark.parametrize("depth", [100, 5000, 100_000])
+def test_a_config_that_is_nested_deeply(tmp_path: Path, depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    (tmp_path / checkpoint.CONFIG).write_text(f'{{"model": {{"image_size": {nested}}}}}')
+    with pytest.raises(CheckpointError, match=r"config\.json(:| is not valid JSON)") as caught:
+        checkpoint.read_model_config(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_outside_the_package_need_trust(tmp_path: Path) -> None:
+    model = ModelConfig(16, decoder=ThinConfig(), encoder=MeanConfig())
+    checkpoint.write_config(tmp_path, model)
+    with pytest.raises(CheckpointError, match=r"config\.json: .* is code outside diffae; .* trust_code=True"):
+        checkpoint.read_model_config(tmp_path)
+    assert checkpoint.read_model_config(tmp_path, trust_code=True) == model
+
+
 def test_settings_of_an_older_version_take_their_defaults(tmp_path: Path) -> None:
     (tmp_path / checkpoint.CONFIG).write_text(json.dumps({"diffae": "0.0.1", "model": {"network": {"heads": 2}}}))
-    assert checkpoint.read_model_config(tmp_path) == ModelConfig(NetworkConfig(heads=2))
+    assert checkpoint.read_model_config(tmp_path) == from_dict(ModelConfig, {"network": {"heads": 2}})
 
 
-# ------------------------------------------------------------------ the Hub, of which tests see nothing
+# ------------------------------------------------------------------ the Hub, which tests do not reach
 
 
 @pytest.mark.parametrize("name", ["nobody-at-all/nothing-here", "bad name/with spaces", "../.."])
-def test_what_the_hub_does_not_have(name: str) -> None:
-    with pytest.raises(CheckpointError, match="neither a folder nor to be had from the Hub") as caught:
+def test_repositories_that_do_not_exist(name: str) -> None:
+    with pytest.raises(CheckpointError, match="is not a folder and cannot be loaded from the Hub") as caught:
         checkpoint.download(name)
     assert repr(name) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("source", "asked"),
+    ("source", "is_repository"),
     [
         ("owner/name", True),
         ("name", False),
@@ -220,11 +319,11 @@ def test_what_the_hub_does_not_have(name: str) -> None:
         ("a/b/c", False),
     ],
 )
-def test_what_is_no_folder_is_looked_for_in_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, asked: bool
+def test_names_that_are_no_folders_are_repositories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, is_repository: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(checkpoint, "download", lambda name: Path("copy of") / name)
-    assert checkpoint.locate(source) == (Path("copy of/owner/name") if asked else Path(source))
+    assert checkpoint.locate(source) == (Path("copy of/owner/name") if is_repository else Path(source))
     (tmp_path / "owner" / "name").mkdir(parents=True)
     assert checkpoint.locate("owner/name") == Path("owner/name")

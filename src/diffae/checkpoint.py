@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffae import __version__
-from diffae.config import DiffusionConfig, InputConfig, ModelConfig, from_dict, to_dict
+from diffae.config import ModelConfig, from_dict, to_dict
 from diffae.deprecation import NetworkConfig
 from diffae.errors import CheckpointError, ConfigError, TrainingError
 
@@ -237,7 +237,7 @@ class Fingerprint(str):
     """A short hash of a model's settings and weights; also matches the hash that version 0.1 made of the same model."""
 
     def __new__(cls, config: ModelConfig, weights: Mapping[str, Tensor]) -> Fingerprint:
-        return super().__new__(cls, _digest(to_dict(config), weights))
+        return super().__new__(cls, _digest(_changed(config), weights))
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
         self._of = config, weights
@@ -261,20 +261,24 @@ def _fingerprint_0_1(config: ModelConfig, weights: Mapping[str, Tensor]) -> str 
         network = NetworkConfig.of(config)
     except AttributeError:
         return None
-    pairs = (
-        ("network", network, NetworkConfig()),
-        ("diffusion", config.diffusion, DiffusionConfig()),
-        ("input", config.input, InputConfig()),
-    )
-    changed = {name: _changed(value, usual) for name, value, usual in pairs if value != usual}
+    parts = {"network": network, "diffusion": config.diffusion, "input": config.input}
+    changed = {name: values for name, part in parts.items() if (values := _changed(part))}
     new, old = _NAMES_0_1[::-1]
     renamed = {old + name.removeprefix(new) if name.startswith(new) else name: t for name, t in weights.items()}
     return _digest(changed, renamed)
 
 
-def _changed(settings: Any, default: Any) -> dict[str, Any]:
-    names = (f.name for f in dataclasses.fields(settings))
-    return {name: value for name in names if (value := getattr(settings, name)) != getattr(default, name)}
+def _changed(settings: Any) -> dict[str, Any]:
+    """Settings that differ from their defaults, and a part's kind: a setting that a later version adds is not among
+    them, and changes no fingerprint."""
+    kind = to_dict(settings).get("kind")
+    changed = {"kind": kind} if kind else {}
+    for f in dataclasses.fields(settings):
+        value = getattr(settings, f.name)
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        if value != default:
+            changed[f.name] = _changed(value) if dataclasses.is_dataclass(value) else value
+    return changed
 
 
 # ---------------------------------------------------------------------- the Hugging Face Hub
