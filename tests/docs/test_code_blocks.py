@@ -23,7 +23,8 @@ from PIL import Image
 
 import diffae
 import diffae.cli
-from sketchfaces.faces import sketch_faces
+from diffae.cli.renamed import current
+from sketchfaces import sketch_faces
 
 BLOCKS = blocks()
 PYTHON = [block for block in BLOCKS if block.language == "python" and not block.not_run]
@@ -35,12 +36,12 @@ COMMANDS = [
 ]
 
 SMALLER = {
+    "attributes fit": "",
     "attributes show": "",
     "decode": "",
     "denoise-path": "--steps 5",
     "edit": "--steps 5",
     "encode": "",
-    "attributes fit": "",
     "info": "",
     "interpolate": "--steps 5",
     "reconstruct": "--steps 5",
@@ -169,11 +170,10 @@ def test_command_works(block: Block, command: str, inside: Path, capsys: pytest.
 
 def run_or_parse(words: list[str]) -> None:
     """Run a command of `SMALLER` on the workspace's run; else let the command line parse it."""
-    name = next((name for name in SMALLER if words[: len(name.split())] == name.split()), None)
-    if name and "runs/photos" in words:
+    assert current(words) == words  # no deprecated name
+    name = " ".join(words[: 2 if words[0] in ("attributes", "data") else 1])
+    if name in SMALLER and "runs/photos" in words:
         assert diffae.cli.main([*words, *SMALLER[name].split()]) == 0
-    elif words == ["--help"]:
-        assert diffae.cli.main(words) == 0
     else:
         diffae.cli._parse(words)
 
