@@ -179,7 +179,7 @@ def test_directions_are_shown_as_strips(run: Run, model: Path, many: Path) -> No
 
 
 def test_the_demo_edits_where_attributes_are(trained: Path, model: Path, tmp_path: Path) -> None:
-    from diffae.cli.demo import _editing
+    from diffae.cli.demo_page import _editing
     from diffae.data.images import to_tensor
     from diffae.evaluation.report import Report
     from sketchfaces import sketch_faces

@@ -90,7 +90,10 @@ BAD = [
     (("--ddim", "{trained}"), "has an encoder: --ddim takes a run trained with --no-encoder"),
     (("--ddim", "{small}"), "is for images of shape (3, 8, 8), the model's are (3, 16, 16)"),
     (("--autoencoder", "nowhere"), "autoencoder nowhere: must be a diffusers folder"),
-    (("--features", "maps.pt"), "maps gives no feature vectors: name it by --perceptual, another by --features"),
+    (
+        ("--features", "maps.pt"),
+        "name another network by --features, and this one by --perceptual",
+    ),
     (("--identity", "maps.pt"), "maps gives no feature vectors: name another network by --identity"),
     (("--perceptual", "vectors.pt"), "vectors gives no feature maps to compare"),
     (("--unseen", "{faces}"), "unseen images are among the images of training"),

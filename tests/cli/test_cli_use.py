@@ -13,7 +13,7 @@ import pytest
 from cli_helpers import SIZE, Run, first, one_line, save_model
 from PIL import Image
 
-from diffae.cli import demo
+from diffae.cli import demo_page as demo
 from diffae.cli.options import SamplingOptions
 from diffae.config import Sampling
 from diffae.data.images import load_image

@@ -43,7 +43,7 @@ class Encode:
             raise DataError(f"cannot write {self.out.name}: the suffix must be .safetensors; rename it")
         common.check_outputs([self.out], [Path(self.model) / WEIGHTS])
         model = models.open_model(self.model)
-        if not self.stochastic and not models.has_encoder(model):
+        if not self.stochastic and not model.config.has_encoder:
             raise ConfigError("z_sem_channels is 0: this model has no encoder; add --stochastic to encode x_T alone")
         photos = models.Photos(self.photos, model)
         check_space(self.out, len(photos) * _bytes_per_image(model, sampling if self.stochastic else None))
@@ -98,7 +98,7 @@ class Decode:
 
 def _bytes_per_image(model: DiffusionAutoencoder, sampling: Sampling | None) -> int:
     """Bytes of z_sem, and with `sampling` of the stochastic code."""
-    z_sem, states = 4 * models.z_sem_channels(model), 0
+    z_sem, states = 4 * model.config.z_sem_channels, 0
     if sampling is not None:
         states = math.prod(model.image_shape) * (8 if sampling.precision == "float64" else 4)
     return z_sem + states * (2 if sampling is not None and sampling.inversion == "bdia" else 1)

@@ -78,7 +78,7 @@ class Import:
             )
         model = DiffusionAutoencoder.from_pretrained(self.out, "cpu")
         say(f"{_described(model)} is in {self.out}.", "Try now:")
-        if model.prior is not None or not models.has_encoder(model):
+        if model.prior is not None or not model.config.has_encoder:
             say(f"    diffae sample {self.out} --count 16 --out samples.png")
         else:
             say(f"    diffae reconstruct {self.out} a.png --out out/")
@@ -105,7 +105,7 @@ class Export:
 
 
 def _described(model: DiffusionAutoencoder) -> str:
-    z_sem, size = models.z_sem_channels(model), model.image_shape[1]
+    z_sem, size = model.config.z_sem_channels, model.image_shape[1]
     kind = f"An autoencoder with z_sem of {z_sem} numbers" if z_sem else "A DDIM"
     parameters = f"{models.parameter_count(model) / 1e6:.1f} million parameters"
     prior = "" if model.prior is None else f", and its prior of {model.prior.config.layers} layers"

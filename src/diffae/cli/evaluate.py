@@ -119,7 +119,7 @@ class Evaluate:
         from diffae.evaluation.tasks.throughput import machine
 
         model = models.open_model(self.model)
-        if not models.has_encoder(model):
+        if not model.config.has_encoder:
             raise ConfigError(f"{self.model} has no encoder (z_sem_channels is 0): name it by --ddim, beside a model")
         features, perceptual, identity = self._networks(model)
         train, test, chosen = self._images(model, counts)
@@ -183,18 +183,18 @@ class Evaluate:
 
     def _networks(self, model: DiffusionAutoencoder) -> tuple[FeatureNetwork | None, ...]:
         """The networks for distances between sets of images, distances between images, and identity."""
-        size = model.image_shape[-1]
-        features = _network(model, self.features)
-        gives = features.gives(size) if features else frozenset()
-        if features and "vectors" not in gives:
-            raise DataError(f"{features.name} gives no feature vectors: name it by --perceptual, another by --features")
-        perceptual = _network(model, self.perceptual) or (features if "distance" in gives else None)
-        if perceptual and "distance" not in perceptual.gives(size):
-            raise DataError(f"{perceptual.name} gives no feature maps to compare: name another network by --perceptual")
-        identity = _network(model, self.identity)
-        if identity and "vectors" not in identity.gives(size):
-            raise DataError(f"{identity.name} gives no feature vectors: name another network by --identity")
-        distilled, found = _config(model).get("data", {}).get("teacher_key"), (features, perceptual, identity)
+        size, gives = model.image_shape[-1], {"vectors": "feature vectors", "distance": "feature maps to compare"}
+        opened: dict[str, FeatureNetwork | None] = {}
+        for option, wanted in (("features", "vectors"), ("perceptual", "distance"), ("identity", "vectors")):
+            opened[option] = network = _network(model, getattr(self, option))
+            if network and wanted not in network.gives(size):
+                remedy = f"name another network by --{option}"
+                remedy += ", and this one by --perceptual" if option == "features" else ""
+                raise DataError(f"{network.name} gives no {gives[wanted]}: {remedy}")
+        features, perceptual, identity = opened.values()
+        perceptual = perceptual or (features if features and "distance" in features.gives(size) else None)
+        found = (features, perceptual, identity)
+        distilled = _config(model).get("data", {}).get("teacher_key")
         for name in {network.name for network in found if network and network.key == distilled}:
             warn(f"this model was distilled from {name}, so its numbers flatter it: name another network")
         return found
@@ -213,7 +213,7 @@ class Evaluate:
         if self.ddim is None:
             return None
         ddim = models.open_model(self.ddim)
-        if models.has_encoder(ddim):
+        if ddim.config.has_encoder:
             raise DataError(f"baseline {self.ddim} has an encoder: --ddim takes a run trained with --no-encoder")
         if ddim.image_shape != model.image_shape:
             made = f"is for images of shape {ddim.image_shape}, the model's are {model.image_shape}"
@@ -241,7 +241,7 @@ def _describe(model: DiffusionAutoencoder) -> str:
     seen, size = _config(model).get("training", {}).get("images"), model.image_shape[1]
     trained = f", trained on {seen:,} images seen" if seen else ""
     million = models.parameter_count(model) / 1e6
-    numbers = models.z_sem_channels(model)
+    numbers = model.config.z_sem_channels
     return f"{size} × {size} pixels, z_sem of {numbers} numbers, {million:.2f} million parameters{trained}"
 
 

@@ -41,19 +41,9 @@ def open_model(run: str, *, z_sem_for: str = "") -> DiffusionAutoencoder:
     from diffae.model import DiffusionAutoencoder
 
     model = DiffusionAutoencoder.from_pretrained(run)
-    if z_sem_for and not has_encoder(model):
+    if z_sem_for and not model.config.has_encoder:
         raise ConfigError(f"z_sem_channels is 0: this model has no z_sem {z_sem_for}")
     return model
-
-
-def has_encoder(model: DiffusionAutoencoder) -> bool:
-    """Whether the model has z_sem; the paper's DDIM baseline has none."""
-    return model.config.has_encoder
-
-
-def z_sem_channels(model: DiffusionAutoencoder) -> int:
-    """Size of z_sem; 0 without an encoder."""
-    return model.config.z_sem_channels
 
 
 def parameter_count(model: DiffusionAutoencoder) -> int:

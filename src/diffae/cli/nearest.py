@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffae import checkpoint
 from diffae.cli import common, models
 from diffae.cli.terminal import counted, print_table, say
+from diffae.config import from_dict
 from diffae.console import progress
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
-    from diffae.data.pack import Pack
-    from diffae.evaluation.features import FeatureNetwork
-    from diffae.evaluation.tasks.memorisation import Comparison
-    from diffae.model import DiffusionAutoencoder
-    from diffae.plotting import Tile
+from diffae.data.images import to_tensor, to_unit
+from diffae.data.pack import Pack
+from diffae.evaluation.features import FeatureNetwork
+from diffae.evaluation.tasks.memorisation import SIGNIFICANT, Comparison, copying
+from diffae.model import DiffusionAutoencoder
+from diffae.plotting import Tile, chart_tile, histograms, save_sheet, sheet, tiles_of
+from diffae.training.autoencoder import held_out
+from diffae.training.settings import TrainingConfig
 
 SHOWN, NEAREST_SHOWN = 16, 3
 _BLOCK = 512  # training images compared at once
@@ -45,12 +49,6 @@ def open_comparison(
         ConfigError: the training images are not known.
         DataError: they cannot be used, or the feature network cannot be read.
     """
-    from diffae import checkpoint
-    from diffae.config import from_dict
-    from diffae.evaluation.features import FeatureNetwork
-    from diffae.training.autoencoder import held_out
-    from diffae.training.settings import TrainingConfig
-
     network = FeatureNetwork.open(features) if features else None
     noted = checkpoint.read_config(model.folder) if model.folder else {}
     training = from_dict(TrainingConfig, noted.get("training", {}))
@@ -73,8 +71,6 @@ class _Against:
 
     def __call__(self, x: Tensor, out: Path) -> None:
         """Write nearest.png, nearest.csv and distances.png, and print the verdict."""
-        from diffae.plotting import save_sheet, sheet
-
         common.make_folder(out)
         x, x_val = x.clamp(-1, 1), self._images(self.val_rows)
         found = {one.name: self._compare(one, x, x_val) for one in self._measures()}
@@ -85,23 +81,17 @@ class _Against:
         say(f"Pictures and nearest.csv are in {out}.")
 
     def _images(self, rows: np.ndarray) -> Tensor:
-        from diffae.data.images import to_tensor
-
         return to_tensor(self.pack.fetch(rows))
 
     def _measures(self) -> Iterator[_Measure]:
         """Pixels in [0, 1]; normalised z_sem, if the model has it; features, if a network is given."""
-        import numpy as np
-        import torch
-
-        from diffae.data.images import to_unit
 
         def of_images(name: str, vectors: Callable[[Tensor], Tensor]) -> _Measure:
             return _Measure(name, vectors, lambda part: vectors(self._images(self.rows[part])))
 
         model, network = self.model, self.network
         yield of_images("pixels", lambda x: to_unit(x).flatten(1))
-        if models.has_encoder(model):
+        if model.config.has_encoder:
             assert model.folder is not None
             codes = models.z_sem_of(model, self.pack, self.rows, model.folder)
             mean, std = torch.from_numpy(codes.mean(axis=0)), torch.from_numpy(codes.std(axis=0).clip(1e-6))
@@ -115,8 +105,6 @@ class _Against:
 
     def _compare(self, measure: _Measure, x: Tensor, x_val: Tensor) -> Comparison:
         """Compare samples and held-out images with the training set, in one pass over it."""
-        from diffae.evaluation.tasks.memorisation import Comparison
-
         with progress(f"comparing by {measure.name}", len(self.rows)) as done:
 
             def parts() -> Iterator[Tensor]:
@@ -128,8 +116,6 @@ class _Against:
 
     def _tiles(self, index: int, found: dict[str, Comparison], x: Tensor) -> list[Tile]:
         """A sample and its nearest training images by each measure."""
-        from diffae.plotting import tiles_of
-
         tiles, shown = tiles_of(x[index : index + 1], "sample"), slice(NEAREST_SHOWN)
         for name, comparison in found.items():
             near = comparison.samples
@@ -149,8 +135,6 @@ class _Against:
 
 def _charts(name: str, one: Comparison) -> list[Tile]:
     """Histograms of the nearest distances, and of the same over the mean of the others'."""
-    from diffae.plotting import chart_tile, histograms
-
     two = {"samples": one.samples, "held-out images": one.held_out}
     nearest = {whose: near.distances[:, 0].tolist() for whose, near in two.items()}
     relative = {whose: near.relative.tolist() for whose, near in two.items()}
@@ -160,10 +144,6 @@ def _charts(name: str, one: Comparison) -> list[Tile]:
 
 def _print_verdict(found: dict[str, Comparison], held_out: int) -> None:
     """Print the table of measures, and its conclusion."""
-    import numpy as np
-
-    from diffae.evaluation.tasks.memorisation import SIGNIFICANT, copying
-
     headings = ("distance by", "nearest, samples", "held out", "over others, samples", "held out", "nearer", "p")
     rows = []
     for name, one in found.items():

@@ -97,7 +97,7 @@ class Sample:
 
     def _z_sem(self, model: DiffusionAutoencoder, generator: Generator) -> Tensor | None:
         """z_sem for each image; None for a model without an encoder."""
-        if not models.has_encoder(model):
+        if not model.config.has_encoder:
             if self.like is not None:
                 raise ConfigError("z_sem_channels is 0: this model has no z_sem to compare by; drop --like")
             return None
