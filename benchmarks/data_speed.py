@@ -2,13 +2,13 @@
 
     python benchmarks/data_speed.py [--images 1000] [--many 100000] [--rounds 5]
 
-Speed: drawn photographs (JPEG 500x400 and PNG 256x256) become packs of 64x64, in turns with two loops over as many
-threads that do nothing but decode, cut out the square and scale it with Lanczos' filter, and keep nothing: "plain" as
-one would write it, "fast" with all that Pillow has to decode JPEGs at a fraction of their size. Medians of the rounds,
-of images per second, and of milliseconds of CPU time per image, which other work on the machine disturbs less.
+Speed: drawn photographs (JPEG 500x400 and PNG 256x256) become packs of 64x64, alternating with two loops over as many
+threads that only decode, crop the square and scale it with a Lanczos filter, and keep nothing: "plain" as one would
+write it, "fast" with Pillow's decoding of JPEGs at reduced size. Medians over the rounds of images per second, and of
+milliseconds of CPU time per image, which other work on the machine disturbs less.
 
 Memory: the highest resident memory of a process that prepares 1,000 images, and of one that prepares many, for each
-container of images.
+kind of container.
 """
 
 from __future__ import annotations

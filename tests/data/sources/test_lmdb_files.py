@@ -72,6 +72,12 @@ def test_a_truncated_lmdb_is_refused(tmp_path: Path, kept: float) -> None:
         open_source(path)
 
 
+def test_an_intact_lmdb_needs_no_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = layouts.write_lmdb(tmp_path / "a", {f"k{i}": encoded(i) for i in range(5)})
+    monkeypatch.setattr("subprocess.run", None)
+    assert len(contents(open_source(path))) == 5
+
+
 def test_an_lmdb_whose_last_pages_were_never_written_is_read(tmp_path: Path) -> None:
     """Pages that a transaction allocated and freed need not be in the file."""
     path = tmp_path / "a"
