@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from custom_parts import MeanConfig, ThinConfig
 from safetensors.torch import load_file, save_file
 from tiny import images, tiny_config, tiny_model
 from torch import Tensor
@@ -105,6 +106,17 @@ def test_network_of_a_model_config() -> None:
     with pytest.warns(DeprecationWarning, match="network"):
         changed = dataclasses.replace(PRESENT, network=dataclasses.replace(network, dropout=0.0))
     assert changed == dataclasses.replace(PRESENT, decoder=dataclasses.replace(PRESENT.decoder, dropout=0.0))
+
+
+@pytest.mark.filterwarnings("ignore:ModelConfig.network")
+def test_networks_that_version_0_1_did_not_have() -> None:
+    for config in (
+        ModelConfig(16, decoder=ThinConfig()),
+        ModelConfig(16, encoder=MeanConfig()),
+        ModelConfig(encoder=UNetEncoderConfig(heads=2)),
+    ):
+        with pytest.raises(AttributeError):
+            _ = config.network
 
 
 def test_sampling() -> None:

@@ -1,4 +1,4 @@
-"""What a user holds: images to codes and back, on a tiny network with weights of its own."""
+"""`DiffusionAutoencoder`: images to codes and back, on a tiny network with random weights."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from custom_parts import FrozenConfig, FrozenEncoder, HalvesConfig, MeanConfig, ThinConfig
 from PIL import Image
-from tiny import images, normal, tiny_model, tiny_network
+from safetensors.torch import load_file
+from tiny import images, normal, tiny_config, tiny_model
 from torch import Tensor
 
-from diffae import device
-from diffae.config import Grid, Inversion, ModelConfig, Prediction, Sampling, Solver
+from diffae.config import DiffusionConfig, ModelConfig, Sampling
 from diffae.data.images import to_tensor
 from diffae.diffusion.interpolation import lerp, slerp
 from diffae.diffusion.process import Scales
+from diffae.diffusion.settings import InversionName, Prediction, SolverName, Spacing
 from diffae.errors import CheckpointError, ConfigError, DataError
 from diffae.latent.directions import with_z_sem
-from diffae.model import Code, DiffusionAutoencoder
+from diffae.model import Code, DiffusionAutoencoder, DiffusionModule, autoencoder
 
-EXACT = Sampling(steps=8, grid="leading", tolerance=1e-6, max_iterations=60)
-QUICK = Sampling(steps=3, grid="leading", inversion="explicit")
-SOLVERS: tuple[Solver, ...] = ("ddim", "dpm++2m")
+EXACT = Sampling(steps=5, spacing="leading", tolerance=1e-6, max_iterations=60)
+QUICK = Sampling(steps=3, spacing="leading", inversion="explicit")
+SOLVERS: tuple[SolverName, ...] = ("ddim", "dpm++2m")
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +39,12 @@ def model() -> DiffusionAutoencoder:
 
 @pytest.fixture(scope="module")
 def ddim() -> DiffusionAutoencoder:
-    return tiny_model(tiny_network(z_sem_channels=0))
+    return tiny_model(tiny_config(z_sem_channels=0))
 
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """Shape annotations are not checked, as outside of tests: what a user's mistake meets."""
+    """Annotations are not checked, as outside the tests: for a user's bad input."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -56,15 +58,15 @@ def x_T_of(code: Code) -> Tensor:
 # ------------------------------------------------------------------ round trip
 
 
-@pytest.mark.parametrize("grid", ["quadratic", "leading", "trailing"])
-def test_decoding_a_code_returns_the_image(model: DiffusionAutoencoder, grid: Grid) -> None:
+@pytest.mark.parametrize("spacing", ["quadratic", "leading", "trailing"])
+def test_decoding_a_code_returns_the_image(model: DiffusionAutoencoder, spacing: Spacing) -> None:
     x_0 = images(3)
-    sampling = replace(EXACT, grid=grid)
+    sampling = replace(EXACT, spacing=spacing)
     code = model.encode(x_0, sampling)
     assert code.residual is not None
     assert code.calls is not None
     assert code.residual.max() <= 1e-6
-    assert (code.calls >= 8).all()
+    assert (code.calls >= 5).all()
     back = model.decode(code, sampling=sampling)
     torch.testing.assert_close(back, x_0, atol=1e-4, rtol=0)
     explicit = replace(sampling, inversion="explicit")
@@ -80,14 +82,14 @@ def test_default_sampling_is_exact(model: DiffusionAutoencoder) -> None:
 
 
 def test_every_image_is_inverted_with_its_own_z_sem(model: DiffusionAutoencoder) -> None:
-    x_0 = images(4)
+    x_0 = images(3)
     whole = model.encode(x_0, EXACT)
-    for i in range(4):
+    for i in range(3):
         alone = model.encode(x_0[i], EXACT)
         torch.testing.assert_close(x_T_of(alone), x_T_of(whole[i : i + 1]), atol=1e-4, rtol=0)
 
 
-def test_explicit_codes_count_their_calls_and_claim_no_residual(model: DiffusionAutoencoder) -> None:
+def test_explicit_codes_have_calls_and_no_residual(model: DiffusionAutoencoder) -> None:
     for sampling in (QUICK, Sampling.official(3)):
         code = model.encode(images(2), sampling)
         assert code.residual is None
@@ -100,8 +102,8 @@ def test_each_setting_of_sampling_has_its_effect(model: DiffusionAutoencoder) ->
     settings = [
         QUICK,
         replace(QUICK, steps=4),
-        replace(QUICK, grid="trailing"),
-        replace(QUICK, grid="quadratic"),
+        replace(QUICK, spacing="trailing"),
+        replace(QUICK, spacing="quadratic"),
         replace(QUICK, clip_x0=True),
         replace(QUICK, inversion="official"),
         Sampling.official(3),
@@ -124,48 +126,48 @@ def test_more_steps_than_levels(model: DiffusionAutoencoder, steps: int) -> None
 
 # ------------------------------------------------------------------ two states, other solvers, other precisions
 
-PAIR = Sampling(steps=6, inversion="pair")
+BDIA = Sampling(steps=6, inversion="bdia")
 
 
-def test_pair_mode_is_exact_at_one_call_per_step(model: DiffusionAutoencoder) -> None:
+def test_bdia_is_exact_at_one_call_per_step(model: DiffusionAutoencoder) -> None:
     x_0 = images(3)
-    code = model.encode(x_0, PAIR)
+    code = model.encode(x_0, BDIA)
     assert code.x_below is not None
     assert code.residual is None
     assert code.calls is not None
     assert code.calls.tolist() == [6, 6, 6]
-    torch.testing.assert_close(model.decode(code, sampling=PAIR), x_0, atol=1e-4, rtol=0)
-    torch.testing.assert_close(model.decode(code[1:2], sampling=PAIR), x_0[1:2], atol=1e-4, rtol=0)
-    halved = replace(code, x_below=None)  # x_T alone decodes as if it had been drawn: not to the image
-    assert (model.decode(halved, sampling=PAIR) - x_0).abs().max() > 0.01
+    torch.testing.assert_close(model.decode(code, sampling=BDIA), x_0, atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.decode(code[1:2], sampling=BDIA), x_0[1:2], atol=1e-4, rtol=0)
+    halved = replace(code, x_below=None)  # x_T alone decodes to another image
+    assert (model.decode(halved, sampling=BDIA) - x_0).abs().max() > 0.01
 
 
-def test_pairs_are_interpolated_and_edited_as_one(model: DiffusionAutoencoder) -> None:
+def test_both_states_are_interpolated_and_edited_together(model: DiffusionAutoencoder) -> None:
     x_0 = images(2)
-    code = model.encode(x_0, PAIR)
-    frames = model.interpolate(code[:1], code[1:], 3, PAIR)
+    code = model.encode(x_0, BDIA)
+    frames = model.interpolate(code[:1], code[1:], 3, BDIA)
     torch.testing.assert_close(frames[[0, 2]], x_0, atol=1e-3, rtol=0)
     assert code.z_sem is not None
     edited = with_z_sem(code[:1], code.z_sem)
     assert edited.x_below is not None
     assert edited.x_below.shape == (2, 3, 16, 16)
-    decoded = model.decode(edited, sampling=PAIR)
+    decoded = model.decode(edited, sampling=BDIA)
     torch.testing.assert_close(decoded[:1], x_0[:1], atol=1e-4, rtol=0)
     assert (decoded[1] - decoded[0]).abs().max() > 0.01
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_pairs_that_cannot_be_used(model: DiffusionAutoencoder) -> None:
-    code = model.encode(images(2), PAIR)
+def test_two_states_that_cannot_be_used(model: DiffusionAutoencoder) -> None:
+    code = model.encode(images(2), BDIA)
     assert code.x_below is not None
     with pytest.raises(DataError, match="x_below is given, inversion is 'exact': the code was made with"):
-        model.decode(code, sampling=replace(PAIR, inversion="exact"))
+        model.decode(code, sampling=replace(BDIA, inversion="exact"))
     with pytest.raises(DataError, match=r"x_below has shape \(2, 3, 16\): this model's is"):
-        model.decode(replace(code, x_below=code.x_below[..., 0]), sampling=PAIR)
+        model.decode(replace(code, x_below=code.x_below[..., 0]), sampling=BDIA)
     with pytest.raises(DataError, match="x_below of 1 images: must be finite, and one for each of 2 x_T"):
-        model.decode(replace(code, x_below=code.x_below[:1]), sampling=PAIR)
-    with pytest.raises(ConfigError, match="steps is 1: the pair mode needs at least 2"):
-        model.encode(images(1), replace(PAIR, steps=1))
+        model.decode(replace(code, x_below=code.x_below[:1]), sampling=BDIA)
+    with pytest.raises(ConfigError, match="steps is 1: BDIA needs at least 2"):
+        model.encode(images(1), replace(BDIA, steps=1))
 
 
 def test_float64_inverts_further_than_float32(model: DiffusionAutoencoder) -> None:
@@ -178,7 +180,7 @@ def test_float64_inverts_further_than_float32(model: DiffusionAutoencoder) -> No
     back = model.decode(code, sampling=sampling)
     assert back.dtype == torch.float32
     torch.testing.assert_close(back, x_0, atol=1e-6, rtol=0)
-    assert model.dtype == torch.float32  # the model itself is left alone
+    assert model.dtype == torch.float32  # the model itself is unchanged
 
 
 def test_bfloat16_decodes_to_within_a_hundredth(model: DiffusionAutoencoder) -> None:
@@ -194,8 +196,8 @@ def test_bfloat16_decodes_to_within_a_hundredth(model: DiffusionAutoencoder) -> 
 
 
 def test_on_its_device_the_model_is_the_same_in_another_layout(model: DiffusionAutoencoder) -> None:
-    moved = DiffusionAutoencoder(model.config, copy.deepcopy(model.networks)).to("cpu")
-    kernels = [p for p in moved.networks.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    moved = copy.deepcopy(model).to("cpu")
+    kernels = [p for p in moved.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
     assert kernels
     assert all(p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous() for p in kernels)
     assert moved.fingerprint() == model.fingerprint()
@@ -212,8 +214,8 @@ def test_on_its_device_the_model_is_the_same_in_another_layout(model: DiffusionA
     assert 1e-5 < (fast - x_0).square().mean().sqrt() / x_0.std() < 0.02
 
 
-@pytest.mark.parametrize("inversion", ["exact", "pair"])
-def test_what_has_no_inverse_says_so(model: DiffusionAutoencoder, inversion: Inversion) -> None:
+@pytest.mark.parametrize("inversion", ["exact", "bdia"])
+def test_settings_without_inverse_are_refused(model: DiffusionAutoencoder, inversion: InversionName) -> None:
     with pytest.raises(ConfigError, match=r"solver is 'dpm\+\+2m': has no inverse"):
         model.encode(images(1), Sampling(3, inversion=inversion, solver="dpm++2m"))
     with pytest.raises(ConfigError, match=f"precision is 'bfloat16': too coarse for inversion='{inversion}'"):
@@ -232,13 +234,13 @@ def test_float32_is_never_rounded_to_tf32(model: DiffusionAutoencoder) -> None:
     for backend in backends:
         backend.fp32_precision = "tf32"
     seen = set()
-    encoder = model.networks.encoder
+    encoder = model.encoder
     assert encoder is not None
     hooks = [
         network.register_forward_pre_hook(
             lambda _module, _inputs: seen.add(tuple(backend.fp32_precision for backend in backends))
         )
-        for network in (model.networks.unet, encoder)
+        for network in (model.decoder, encoder)
     ]
     model.decode(model.encode(images(1), QUICK), sampling=QUICK)
     model.encode_semantic(images(1))
@@ -280,7 +282,7 @@ def test_parts_equal_the_whole(model: DiffusionAutoencoder, monkeypatch: pytest.
     whole = [model.encode(x_0, sampling) for sampling in (EXACT, QUICK)]
     z_sem = model.encode_semantic(x_0)
     decoded = model.decode(z_sem=z_sem, x_T=noise, sampling=QUICK)
-    monkeypatch.setattr(device, "BATCH", 2)
+    monkeypatch.setattr(autoencoder, "BATCH", 2)
     for sampling, expected in zip((EXACT, QUICK), whole, strict=True):
         code = model.encode(x_0, sampling, progress=done.append)
         assert len(code) == 5
@@ -297,8 +299,8 @@ def test_parts_equal_the_whole(model: DiffusionAutoencoder, monkeypatch: pytest.
 
 def test_no_batch_is_larger_than_stated(model: DiffusionAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    monkeypatch.setattr(device, "BATCH", 2)
-    hook = model.networks.unet.register_forward_pre_hook(lambda _module, inputs: sizes.append(len(inputs[0])))
+    monkeypatch.setattr(autoencoder, "BATCH", 2)
+    hook = model.decoder.register_forward_pre_hook(lambda _module, inputs: sizes.append(len(inputs[0])))
     model.decode(model.encode(images(5), QUICK), sampling=QUICK)
     hook.remove()
     assert sizes == [2, 2, 2, 2, 2, 2, 1, 1, 1] * 2
@@ -341,10 +343,10 @@ def test_interpolation_refuses(model: DiffusionAutoencoder) -> None:
         model.interpolate(Code(code.z_sem[:1] if code.z_sem is not None else None), code[1:], 3)
 
 
-def test_watch_sees_the_path(model: DiffusionAutoencoder) -> None:
+def test_the_callback_gets_every_step(model: DiffusionAutoencoder) -> None:
     seen: list[tuple[int, Tensor]] = []
     noise, z_sem = normal(2, 3, 16, 16), normal(2, 6)
-    out = model.decode(z_sem=z_sem, x_T=noise, sampling=QUICK, watch=lambda t, x: seen.append((t, x)))
+    out = model.decode(z_sem=z_sem, x_T=noise, sampling=QUICK, callback=lambda t, x: seen.append((t, x)))
     assert [t for t, _ in seen] == [667, 334, 1]
     with torch.inference_mode():
         torch.testing.assert_close(seen[0][1], model.predict_x0(noise, 667, z_sem))
@@ -433,20 +435,20 @@ def test_predict_noise_takes_the_level_as_number_or_tensor(prediction: Predictio
             torch.testing.assert_close(mixed[i : i + 1], model.predict_noise(x_t[i : i + 1], t, z_sem[i : i + 1]))
 
 
-def test_the_networks_time_index_is_the_level_less_one() -> None:
+def test_the_time_index_is_the_level_less_one() -> None:
     model = tiny_model(prediction="eps")
     x_t, z_sem = normal(2, 3, 16, 16), normal(2, 6)
     with torch.inference_mode():
-        expected = model.networks.unet(x_t, torch.tensor([0, 999]), z_sem)
+        expected = model.decoder(x_t, torch.tensor([0, 999]), z_sem)
         assert torch.equal(model.predict_noise(x_t, torch.tensor([1, 1000]), z_sem), expected)
 
 
-def test_v_and_eps_models_agree_on_what_x_t_is_made_of() -> None:
+def test_v_eps_and_x0_are_consistent() -> None:
     model = tiny_model(prediction="v")
     x_t, z_sem, t = normal(2, 3, 16, 16), normal(2, 6), 400
     signal, noise = np.sqrt(model.alpha_bar[t]), np.sqrt(1 - model.alpha_bar[t])
     with torch.inference_mode():
-        v = model.networks.unet(x_t, torch.full((2,), t - 1), z_sem)
+        v = model.decoder(x_t, torch.full((2,), t - 1), z_sem)
         eps, x_0 = model.predict_noise(x_t, t, z_sem), model.predict_x0(x_t, t, z_sem)
     torch.testing.assert_close(signal * eps - noise * x_0, v, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(signal * x_0 + noise * eps, x_t, atol=1e-5, rtol=1e-4)
@@ -470,8 +472,8 @@ def test_predict_noise_can_be_trained_through(model: DiffusionAutoencoder) -> No
 
 
 def test_networks_are_in_evaluation_mode() -> None:
-    fresh = DiffusionAutoencoder(ModelConfig(tiny_network(dropout=0.5)))
-    assert not any(module.training for module in fresh.networks.modules())
+    fresh = DiffusionAutoencoder(tiny_config(dropout=0.5))
+    assert not any(module.training for module in fresh.modules())
     assert fresh.device == torch.device("cpu")
     assert fresh.image_shape == (3, 16, 16)
 
@@ -489,7 +491,7 @@ def test_ddim_codes_are_x_T_alone(ddim: DiffusionAutoencoder) -> None:
     torch.testing.assert_close(frames[[0, 2]], x_0[:2], atol=1e-3, rtol=0)
 
 
-def test_ddim_refuses_what_it_does_not_have(ddim: DiffusionAutoencoder) -> None:
+def test_ddim_refuses_z_sem(ddim: DiffusionAutoencoder) -> None:
     with pytest.raises(ConfigError, match="this model has no encoder"):
         ddim.encode_semantic(images(1))
     with pytest.raises(DataError, match="z_sem is given: this model decodes with z_sem of size 0"):
@@ -503,7 +505,7 @@ def test_ddim_refuses_what_it_does_not_have(ddim: DiffusionAutoencoder) -> None:
 
 @pytest.mark.parametrize("z_sem_channels", [0, 6])
 def test_saved_and_read_back(tmp_path: Path, z_sem_channels: int) -> None:
-    model = tiny_model(tiny_network(z_sem_channels=z_sem_channels, image_channels=2), "v").to(
+    model = tiny_model(tiny_config(z_sem_channels=z_sem_channels, image_channels=2), "v").to(
         "cpu"
     )  # the layout read back
     model.save_pretrained(tmp_path / "run")
@@ -511,7 +513,7 @@ def test_saved_and_read_back(tmp_path: Path, z_sem_channels: int) -> None:
     again = DiffusionAutoencoder.from_pretrained(tmp_path / "run", device="cpu")
     assert again.config == model.config
     assert again.fingerprint() == model.fingerprint()
-    assert not again.networks.training
+    assert not again.training
     x_t, z_sem = normal(2, 2, 16, 16), normal(2, 6) if z_sem_channels else None
     with torch.inference_mode():
         assert torch.equal(again.predict_noise(x_t, 500, z_sem), model.predict_noise(x_t, 500, z_sem))
@@ -522,13 +524,13 @@ def test_folders_that_cannot_be_read(tmp_path: Path, model: DiffusionAutoencoder
         DiffusionAutoencoder.from_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="is not a run folder"):
         DiffusionAutoencoder.from_pretrained("nowhere")
-    with pytest.raises(CheckpointError, match="'runs-of/nobody' is neither a folder nor to be had from the Hub"):
+    with pytest.raises(CheckpointError, match="'runs-of/nobody' is not a folder and cannot be loaded from the Hub"):
         DiffusionAutoencoder.from_pretrained("runs-of/nobody")
     model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"model\.safetensors does not exist"):
         DiffusionAutoencoder.from_pretrained(tmp_path)
-    tiny_model(tiny_network(z_sem_channels=5)).save_pretrained(tmp_path / "other")
+    tiny_model(tiny_config(z_sem_channels=5)).save_pretrained(tmp_path / "other")
     (tmp_path / "other" / "model.safetensors").rename(tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="belongs to a model of another configuration"):
         DiffusionAutoencoder.from_pretrained(tmp_path)
@@ -541,7 +543,7 @@ def test_fingerprint_is_of_the_weights() -> None:
     assert len(first) == 16
     assert first != tiny_model(seed=1).fingerprint()
     with torch.no_grad():
-        model.networks.unet.get_parameter("out.bias")[0] += 1e-6
+        model.decoder.get_parameter("out.bias")[0] += 1e-6
     assert model.fingerprint() != first
 
 
@@ -567,14 +569,81 @@ def test_push_to_hub(monkeypatch: pytest.MonkeyPatch, model: DiffusionAutoencode
     assert said["created"] == ("me/faces", {"private": True, "exist_ok": True})
     assert said["files"] == ["config.json", "model.safetensors"]
     assert said["model"].fingerprint() == model.fingerprint()
-    assert not said["folder"].exists()  # nothing is left behind
+    assert not said["folder"].exists()  # the temporary folder is removed
 
 
-def test_what_comes_back_can_be_learnt_from(model: DiffusionAutoencoder) -> None:
-    """Codes and images are ordinary tensors, though they are made in inference mode."""
+def test_results_can_be_trained_on(model: DiffusionAutoencoder) -> None:
+    """Codes and images are ordinary tensors, although they are made in inference mode."""
     code = model.encode(images(2), QUICK)
     weight = torch.ones((), requires_grad=True)
     for value in (code.z_sem, code.x_T, model.decode(code, sampling=QUICK)):
         assert value is not None
         (weight * value).square().sum().backward()
     assert weight.grad is not None
+
+
+# ------------------------------------------------------------------ other parts
+
+
+def custom(extra_out: int = 0, extra_z: int = 0, first_stage: HalvesConfig | None = None) -> ModelConfig:
+    decoder, encoder = ThinConfig(extra_out), MeanConfig(4, extra_z)
+    return ModelConfig(16, decoder=decoder, encoder=encoder, first_stage=first_stage)
+
+
+def test_parts_outside_the_package(tmp_path: Path) -> None:
+    model = DiffusionAutoencoder(custom())
+    code = model.encode(images(2), QUICK)
+    assert code.z_sem is not None
+    assert code.z_sem.shape == (2, 4)
+    assert model.decode(code, sampling=QUICK).shape == (2, 3, 16, 16)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"is code outside diffae; .* trust_code=True"):
+        DiffusionAutoencoder.from_pretrained(tmp_path, "cpu")
+    again = DiffusionAutoencoder.from_pretrained(tmp_path, "cpu", trust_code=True)
+    assert again.fingerprint() == model.fingerprint()
+    assert not again.fingerprint().matches("0123456789abcdef")  # version 0.1 had no such parts
+    torch.testing.assert_close(again.encode_semantic(images(2)), model.encode_semantic(images(2)))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_outputs_of_a_wrong_shape_are_named() -> None:
+    decoder, encoder = DiffusionAutoencoder(custom(extra_out=1)), DiffusionAutoencoder(custom(extra_z=2))
+    message = r"decoder returned shape \(2, 4, 16, 16\): must be \(2, 3, 16, 16\); correct its `forward`"
+    with pytest.raises(ConfigError, match=message):
+        decoder.decode(z_sem=normal(2, 4), sampling=QUICK)
+    with pytest.raises(ConfigError, match=r"encoder returned shape \(2, 6\): must be \(2, 4\); correct its"):
+        encoder.encode_semantic(images(2))
+    with pytest.raises(ConfigError, match="encoder is None: this model has no encoder"):
+        DiffusionModule(ModelConfig(16, decoder=ThinConfig(), encoder=None)).call_encoder(images(2))
+
+
+def test_modules_in_place_of_those_that_the_settings_build() -> None:
+    given = {"decoder": tiny_model(seed=3).decoder, "encoder": tiny_model(seed=3).encoder}
+    model = DiffusionAutoencoder(tiny_model().config, **given)
+    assert model.fingerprint() == tiny_model(seed=3).fingerprint()
+    assert model.decoder is given["decoder"]
+
+
+def test_latents_of_a_first_stage_are_diffused(tmp_path: Path) -> None:
+    config = replace(custom(first_stage=HalvesConfig()), diffusion=DiffusionConfig(prediction="v"))
+    model, x_0 = DiffusionAutoencoder(config), images(2)
+    with torch.no_grad():
+        model.decoder.get_parameter("conv.weight").mul_(0.1)
+    assert torch.equal(model.from_latents(model.to_latents(x_0)), x_0)
+    code = model.encode(x_0, EXACT)
+    assert x_T_of(code).shape == (2, 12, 8, 8)
+    torch.testing.assert_close(model.decode(code, sampling=EXACT), x_0, atol=1e-4, rtol=0)
+    assert model.decode(z_sem=code.z_sem, sampling=QUICK, generator=seeded(0)).shape == (2, 3, 16, 16)
+    with pytest.raises(DataError, match=r"x_T has shape \(2, 3, 16, 16\): this model's is \(images, \(12, 8, 8\)\)"):
+        model.decode(z_sem=code.z_sem, x_T=normal(2, 3, 16, 16))
+
+
+def test_frozen_encoders_are_not_saved(tmp_path: Path) -> None:
+    model = DiffusionAutoencoder(ModelConfig(16, decoder=ThinConfig(), encoder=FrozenConfig()))
+    assert isinstance(model.encoder, FrozenEncoder)
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    assert sorted(weights) == ["decoder.conv.bias", "decoder.conv.weight", "decoder.z.bias", "decoder.z.weight"]
+    again = DiffusionAutoencoder.from_pretrained(tmp_path, "cpu", trust_code=True)
+    assert again.fingerprint() == model.fingerprint()
+    torch.testing.assert_close(again.encode_semantic(images(2)), model.encode_semantic(images(2)))

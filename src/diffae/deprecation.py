@@ -82,9 +82,13 @@ class NetworkConfig:
             values["z_sem_channels"] = 0
         else:
             values |= {old: getattr(encoder, new) for new, old in _ENCODER.items()}
+            for name in _SHARED:
+                if getattr(encoder, name) != values[name]:
+                    raise AttributeError(f"decoder and encoder differ in {name}: in version 0.1 they agreed")
         return cls(config.image_size, config.image_channels, **values)
 
 
+_SHARED = ("model_channels", "attention_resolutions", "heads")
 _ENCODER = {
     "z_sem_channels": "z_sem_channels",
     "channel_mult": "encoder_channel_mult",
@@ -100,7 +104,7 @@ def upgrade_model(settings: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(settings.get("network"), Mapping):
         return settings
     old = dict(settings.pop("network"))
-    shared = {name: old.pop(name) for name in ("model_channels", "attention_resolutions", "heads") if name in old}
+    shared = {name: old.pop(name) for name in _SHARED if name in old}
     encoder = {new: old.pop(name) for new, name in _ENCODER.items() if name in old}
     image = {name: old.pop(name) for name in ("image_size", "image_channels") if name in old}
     settings["decoder"] = {"kind": "unet", **shared, **old}
