@@ -96,7 +96,7 @@ def test_the_training_images_are_found_by_config_json(run: Run, model: Path, man
     assert "has changed since the run was trained" in err
 
 
-def test_what_cannot_be_used_is_told_and_left_out(run: Run, model: Path, many: Path) -> None:
+def test_what_cannot_be_used_is_reported_and_left_out(run: Run, model: Path, many: Path) -> None:
     shutil.copytree(model, "run")
     rows = [[path.name, row % 2, 1, 7, "red" if row < 30 else "blue"] for row, path in enumerate(first(many, 60))]
     labels = write(Path("labels.csv"), [*rows, ["stranger.png", 1, 1, 7, "red"]], ("odd", "same", "lucky", "hair"))

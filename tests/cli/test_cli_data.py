@@ -154,13 +154,13 @@ def test_a_data_set_is_prepared_looked_into_and_trained_on(run: Run, celeba: str
     assert run(*prepare)[1] == out  # it is there already
     code, out, _ = run("data", "info", "packs/celeba.pack")
     assert code == 0
-    told = {line.split("  ")[0].strip(): line.split("  ", 1)[1].strip() for line in out.splitlines() if line.strip()}
+    shown = {line.split("  ")[0].strip(): line.split("  ", 1)[1].strip() for line in out.splitlines() if line.strip()}
     for name, value in {
         "images": "12 images of 8 x 8 x 3, uint8", "names": "000001.jpg to 000012.jpg", "crop": "celeba",
         "source": "celeba: img_align_celeba", "held out": "1 image in training, by their names",
         "labels": "3 for each image", "left out": "0 images that could not be read",
     }.items():  # fmt: skip
-        assert told[name] == value
+        assert shown[name] == value
     assert "Male" in out
     assert "binary, true for 25.0%" in out
     assert run("data", "browse", "packs/celeba.pack", "--out", "sheet.png", "--columns", "4", "--label", "Male")[0] == 0
@@ -218,8 +218,8 @@ BAD = [
     (("prepare", "celeba", "few", "--size", "8", "--out", "a.pack"), "the first missing is 000002.jpg; get the rest"),
     (("prepare", "lsun-horse", "celeba", "--size", "8", "--out", "a.pack"), "holds 12 images where lsun-horse has 2,0"),
     (("prepare", "images", "hf://no/thing", "--size", "8", "--out", "a.pack"), "images hf:/no/thing: cannot be read"),
-    (("prepare", "images", "bad.tar", "--size", "8", "--out", "a.pack"), "bad.tar: is not a whole tar archive"),
-    (("prepare", "images", "bad.lmdb", "--size", "8", "--out", "a.pack"), "bad.lmdb: is not a whole LMDB"),
+    (("prepare", "images", "bad.tar", "--size", "8", "--out", "a.pack"), "bad.tar: is not a complete tar archive"),
+    (("prepare", "images", "bad.lmdb", "--size", "8", "--out", "a.pack"), "bad.lmdb: is not a complete LMDB"),
     (("info", "celeba"), "pack celeba: cannot be read"),
     (("browse", "good.pack", "--out", "a.txt"), "the suffix must be one of"),
     (("browse", "good.pack", "--out", "a.png", "--count", "0"), "count is 0: must be at least 1"),
@@ -245,7 +245,7 @@ def test_bad_input(run: Run, celeba: str, words: tuple[str, ...], message: str) 
     assert not Path("a.png").exists()
 
 
-def test_labels_that_are_read_otherwise_than_written_are_told(run: Run) -> None:
+def test_labels_that_are_read_otherwise_than_written_are_reported(run: Run) -> None:
     with tarfile.open("mixed.tar", "w") as archive:
         for i in range(COUNT):
             for suffix, data in (("png", encoded(i)), ("cls", b"cat" if i % 2 else b"7")):

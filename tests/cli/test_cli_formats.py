@@ -188,7 +188,7 @@ def test_the_model_alone_carries_its_type_and_window(run: Run) -> None:
     assert again.fingerprint() == model.fingerprint()
 
 
-def test_images_hardly_brighter_than_black_are_told(run: Run) -> None:
+def test_images_hardly_brighter_than_black_are_reported(run: Run) -> None:
     brightest = FORMATS["tiffs"][0](Path())[:, :, 1:9].max()  # of the centred squares
     code, _, err = run("train", "in", "--out", "run", "--channels", "1", *TINY_TRAINING)
     assert code == 0

@@ -116,7 +116,7 @@ BAD = [
     (("sample", "run", "--like", "few", "--out", "a.png"), "4 positive examples are too few: give at least 5"),
     (
         ("sample", "run", "--like", "like", "--unlike", "few", "--out", "a.png"),
-        "4 images to tell them from are too few",
+        "4 images to compare them with are too few",
     ),
     (("sample", "run", "--like", "nowhere", "--out", "a.png"), "images nowhere: there is no such file or folder"),
     (("sample", "run", "--unlike", "few", "--out", "a.png"), "is given without like"),

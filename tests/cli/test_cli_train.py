@@ -176,7 +176,7 @@ def test_photos_and_cache_are_not_overwritten_with_the_run(run: Run, faces: Path
     assert {path.name for path in faces.iterdir()} == {path.name for path in Path("run/samples").iterdir()}
 
 
-def test_one_of_several_processes_shows_progress_and_all_tell_their_errors(
+def test_one_of_several_processes_shows_progress_and_all_report_their_errors(
     run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
@@ -187,7 +187,7 @@ def test_one_of_several_processes_shows_progress_and_all_tell_their_errors(
     assert (code, "processes x accumulation, 3" in err) == (2, True)
 
 
-def test_sizes_without_attention_are_told(run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_without_attention_are_reported(run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffae.data.build.build_pack", _stop)
     _, _, err = run("train", faces, "--out", "run", "--image-size", "128")
     assert (

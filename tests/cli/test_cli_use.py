@@ -44,7 +44,7 @@ def test_reconstruct_writes_pictures_a_sheet_and_numbers(run: Run, model: Path, 
     np.testing.assert_array_equal(input_tile, load_image(images[0]))
 
 
-def test_residuals_above_the_tolerance_are_told(run: Run, model: Path, faces: Path, monkeypatch: Any) -> None:
+def test_residuals_above_the_tolerance_are_reported(run: Run, model: Path, faces: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(SamplingOptions, "sampling", lambda _: Sampling(steps=3, tolerance=1e-12, max_iterations=2))
     code, _, err = run("reconstruct", model, *first(faces, 2), "--out", "out")
     assert code == 0

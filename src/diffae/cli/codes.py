@@ -82,14 +82,15 @@ class Decode:
         origins = stored.origins or [None] * len(stored.names)
         names = common.output_names(stored.names, "-decoded")
         paths = [
-            self.out / f"{name}{common.suffix_of(model, origin)}" for name, origin in zip(names, origins, strict=True)
+            self.out / f"{name}{common.suffix_of(model, metadata)}"
+            for name, metadata in zip(names, origins, strict=True)
         ]
         common.check_outputs(paths, [self.codes])
         code = Code(stored.z_sem, stored.x_T, x_below=stored.x_below)
         batches = models.decode_all(model, code, stored.sampling, models.seeded(self.seed))
         images = (image[None] for batch in batches for image in batch)
-        for path, image, origin in zip(paths, images, origins, strict=True):
-            common.write_image(path, image, model, origin)
+        for path, image, metadata in zip(paths, images, origins, strict=True):
+            common.write_image(path, image, model, metadata)
         if stored.x_T is None:
             say(f"The codes hold no x_T: it was drawn with --seed {self.seed}, so details are invented.")
         say(f"{counted(len(paths))} written to {self.out}.")

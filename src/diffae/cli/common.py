@@ -64,14 +64,14 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         csv.writer(file).writerows([header, *rows])
 
 
-def suffix_of(model: DiffusionAutoencoder, origin: ImageMetadata | None) -> str:
+def suffix_of(model: DiffusionAutoencoder, metadata: ImageMetadata | None) -> str:
     """Suffix of the file that `write_image` writes a decoded image to."""
     from diffae.data.images import suffix_for
 
-    return suffix_for(model.image_shape[0], origin.dtype if origin else model.config.input.dtype, origin)
+    return suffix_for(model.image_shape[0], metadata.dtype if metadata else model.config.input.dtype, metadata)
 
 
-def write_image(path: Path, x: Tensor, model: DiffusionAutoencoder, origin: ImageMetadata | None = None) -> None:
+def write_image(path: Path, x: Tensor, model: DiffusionAutoencoder, metadata: ImageMetadata | None = None) -> None:
     """Write a decoded image (1, c, h, w) with the sample type, value range and metadata of its original.
 
     Without metadata the type is that of the model's training images.
@@ -82,8 +82,8 @@ def write_image(path: Path, x: Tensor, model: DiffusionAutoencoder, origin: Imag
     from diffae.data.images import save_image, to_samples
 
     given = model.config.input
-    fitted = origin and origin.fitted(given.box, model.image_shape[1])
-    save_image(path, to_samples(x, given, origin.dtype if origin else given.dtype)[0], fitted)
+    fitted = metadata and metadata.fitted(given.box, model.image_shape[1])
+    save_image(path, to_samples(x, given, metadata.dtype if metadata else given.dtype)[0], fitted)
 
 
 def output_names(names: Sequence[str], suffix: str = ".png") -> list[PurePosixPath]:

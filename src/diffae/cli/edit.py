@@ -69,8 +69,8 @@ class Edit:
         model = models.open_model(self.model)
         attributes = open_attributes(model)
         hold = self._held(attributes, steps[0])
-        origin = metadata_of(self.image)
-        alone = self.out.with_name(f"{self.out.stem}-image{common.suffix_of(model, origin)}")
+        metadata = metadata_of(self.image)
+        alone = self.out.with_name(f"{self.out.stem}-image{common.suffix_of(model, metadata)}")
         common.check_outputs([] if self.sweep else [alone], [self.image])
         x = models.read_images([self.image], model)
         z_sem = model.encode_semantic(x)
@@ -81,7 +81,7 @@ class Edit:
         difference = [] if self.sweep else [_difference(x, y)]
         common.write_sheet(self.out, [*tiles_of(x, "before"), *after, *difference], COLUMNS)
         if not self.sweep:
-            common.write_image(alone, y, model, origin)
+            common.write_image(alone, y, model, metadata)
         common.warn_residuals(code.residual, sampling)
         _print_readings(attributes, torch.cat([z_sem, moved]), [*steps[0], *hold])
         say(f"{self.image.name}, edited, written to {self.out}{'' if self.sweep else f'; alone to {alone}'}.")

@@ -96,7 +96,10 @@ class Photos:
         paths = (self.path if self.source is None else self.path / name for name in self.names_read)
         dtype = self.model.config.input.dtype
         found = map(metadata_of, paths)
-        return [None if origin and origin == ImageMetadata("png", dtype, origin.shape) else origin for origin in found]
+        return [
+            None if metadata and metadata == ImageMetadata("png", dtype, metadata.shape) else metadata
+            for metadata in found
+        ]
 
     def encode(self, sampling: Sampling | None = None) -> Code:
         """z_sem of all images, and with `sampling` x_T, on the CPU, with a progress bar.

@@ -120,19 +120,19 @@ class Train:
             _warn_of_attention(plan.model)
         from diffae.training.autoencoder import train_autoencoder
 
-        teacher = plan.open_teacher()
+        network = plan.open_network()
         pack = _pack(self, plan, main=main)
         plan = plan.reading(pack)
         if main:
-            _tell_start(self, plan, pack, teacher)
-        vectors = _vectors(teacher, pack, main=main) if teacher else None
+            _tell_start(self, plan, pack, network)
+        vectors = _vectors(network, pack, main=main) if network else None
         finished = train_autoencoder(
             pack,
             self.out,
             plan.model,
             plan.training,
             features=vectors,
-            data=plan.noted(self.photos, pack, teacher),
+            data=plan.noted(self.photos, pack, network),
             resume=self.resume,
             overwrite=self.overwrite,
             tensorboard=self.tensorboard,
@@ -152,40 +152,40 @@ class _Plan:
     training: TrainingConfig
     key: str | None = None
     """Key of the images that the run began with."""
-    teacher: str | None = None
+    distill_from: str | None = None
     """The network that is distilled, as the user named it."""
-    teacher_key: str | None = None
+    network_key: str | None = None
     """Key of the network that the run began with."""
 
-    def open_teacher(self) -> FeatureNetwork | None:
+    def open_network(self) -> FeatureNetwork | None:
         """The network that is distilled, if one is.
 
         Raises:
             DataError: there is no such network, or it gives no vectors of such images.
             CheckpointError: it is not the network that the run began with.
         """
-        if self.teacher is None:
+        if self.distill_from is None:
             return None
         from diffae.evaluation.features import FeatureNetwork
         from diffae.evaluation.known_features import check_channels
 
         check_channels(self.model.image_shape)
-        teacher, source = FeatureNetwork.open(self.teacher), f"--distill-from {self.teacher}"
-        if "vectors" not in teacher.gives(self.model.image_size):
+        network, source = FeatureNetwork.open(self.distill_from), f"--distill-from {self.distill_from}"
+        if "vectors" not in network.gives(self.model.image_size):
             raise DataError(f"{source} gives no feature vectors: name a network with an output (b, d)")
-        if self.teacher_key not in (None, teacher.key):
+        if self.network_key not in (None, network.key):
             raise CheckpointError(f"{source} is another network than the run began with: name that one")
-        return teacher
+        return network
 
     def reading(self, pack: Pack) -> _Plan:
         """The plan with the window and type of these images."""
         given = replace(self.model.input, window=pack.window, dtype=pack.samples)
         return replace(self, model=replace(self.model, input=given))
 
-    def noted(self, photos: Path, pack: Pack, teacher: FeatureNetwork | None) -> dict[str, Any]:
+    def noted(self, photos: Path, pack: Pack, network: FeatureNetwork | None) -> dict[str, Any]:
         """What config.json records about the data."""
         about = {"preset": self.preset, "recipe": self.recipe, "source": str(photos), "count": len(pack)}
-        distilled = {"teacher": self.teacher, "teacher_key": teacher.key} if teacher else {}
+        distilled = {"teacher": self.distill_from, "teacher_key": network.key} if network else {}
         return about | {"key": pack.index["key"]} | distilled
 
 
@@ -193,11 +193,11 @@ def _fresh(command: Train) -> _Plan:
     preset = command.preset or _DEFAULT_PRESET
     recipe = command.recipe or "default"
     model, training = _overridden(command, *presets(recipe)[preset])
-    teacher = command.distill_from
-    if teacher:
-        require(model.has_encoder, "distill_from", teacher, "must be left out with --no-encoder; drop one")
+    source = command.distill_from
+    if source:
+        require(model.has_encoder, "distill_from", source, "must be left out with --no-encoder; drop one")
         training = training.with_loss(DistillationConfig, DistillationConfig.weight)
-    return _Plan(preset, recipe, model, training, teacher=teacher)
+    return _Plan(preset, recipe, model, training, distill_from=source)
 
 
 def _resumed(command: Train) -> _Plan:
@@ -209,20 +209,20 @@ def _resumed(command: Train) -> _Plan:
     try:
         data, training = there["data"], from_dict(TrainingConfig, there["training"])
         model = checkpoint.read_model_config(command.out)
-        teacher, teacher_key = (data["teacher"], data["teacher_key"]) if training.distils else (None, None)
+        source, network_key = (data["teacher"], data["teacher_key"]) if training.distils else (None, None)
         settings = _overridden(command, model, training)
-        plan = _Plan(data["preset"], data["recipe"], *settings, data["key"], teacher, teacher_key)
+        plan = _Plan(data["preset"], data["recipe"], *settings, data["key"], source, network_key)
     except (KeyError, TypeError) as error:
         remedy = "resume it as it was started, from Python"
         raise CheckpointError(f"{command.out} was not trained by this command ({error} missing): {remedy}") from error
-    if command.distill_from and not teacher:
+    if command.distill_from and not source:
         what = f"was trained without distillation, not from {command.distill_from}"
         raise CheckpointError(f"{command.out} {what}: drop --distill-from")
     for name in ("preset", "recipe"):
         if getattr(command, name) not in (None, getattr(plan, name)):
             was = f"was trained with {name} = {getattr(plan, name)}"
             raise CheckpointError(f"{command.out} {was}, not {getattr(command, name)}: resume it unchanged")
-    return replace(plan, teacher=command.distill_from or teacher)
+    return replace(plan, distill_from=command.distill_from or source)
 
 
 _LOSSES = {"contrastive": ContrastiveConfig, "hog": HOGConfig}
@@ -307,22 +307,22 @@ def _pack(command: Train, plan: _Plan, *, main: bool) -> Pack:
     )
 
 
-def _vectors(teacher: FeatureNetwork, pack: Pack, *, main: bool) -> Path:
+def _vectors(network: FeatureNetwork, pack: Pack, *, main: bool) -> Path:
     """The file of the network's vectors of all images, made if it is not there yet."""
     from diffae.data.feature_cache import vectors_file
 
-    with progress(f"vectors of {teacher.name}", len(pack), output=console(quiet=not main)) as done:
-        return vectors_file(pack, teacher, done)
+    with progress(f"vectors of {network.name}", len(pack), output=console(quiet=not main)) as done:
+        return vectors_file(pack, network, done)
 
 
-def _tell_start(command: Train, plan: _Plan, pack: Pack, teacher: FeatureNetwork | None) -> None:
+def _tell_start(command: Train, plan: _Plan, pack: Pack, network: FeatureNetwork | None) -> None:
     common.warn_skipped(pack.skipped, f" (all are listed in {pack.path / 'index.json'})")
     if plan.key not in (None, pack.index["key"]):
         warn(f"{command.photos} has changed since this run began: training continues with the present images")
     common.tell_values(pack)
     model, training = plan.model, plan.training
     z_sem = f"z_sem of {model.z_sem_channels}" if model.has_encoder else "no encoder"
-    distilled = f", distilled from {teacher.name}" if teacher else ""
+    distilled = f", distilled from {network.name}" if network else ""
     note(
         f"{len(pack):,} images of {pack.size} x {pack.size} x {pack.channels} · preset {plan.preset} · {z_sem}"
         f"{distilled} · {training.images:,} images to see, {training.batch_size} at a time · Ctrl-C saves and stops"
