@@ -52,7 +52,8 @@ class EvaluationContext:
     """Everything a task may use.
 
     The context records which of its parts (`PARTS`) are read. A task's result is reused by a later evaluation as long
-    as the parts it read are the same, so tasks must take everything they need from here.
+    as the parts it read are the same, so tasks must take everything they need from here: `context.prior`, for instance,
+    not `context.model.prior`.
     """
 
     model: DiffusionAutoencoder
@@ -129,41 +130,25 @@ class EvaluationContext:
         return self.model.prior and self.model.prior.to(self.model.device)
 
     def need_prior(self) -> LatentPrior:
-        """The latent prior.
-
-        Raises:
-            Skipped: the model has none.
-        """
+        """The latent prior; raises `Skipped` if the model has none."""
         if self.prior is None:
             raise Skipped(f"{self.run} has no latent prior; train one with `diffae train-prior {self.run}`")
         return self.prior
 
     def need_features(self) -> FeatureNetwork:
-        """The feature network.
-
-        Raises:
-            Skipped: none was given.
-        """
+        """The feature network; raises `Skipped` if none was given."""
         if self.features is None:
             raise Skipped("no feature network is given; name one by --features FILE.onnx, or inception")
         return self.features
 
     def need_labels(self) -> list[str]:
-        """Names of the binary attributes.
-
-        Raises:
-            Skipped: there are no labels, or no binary ones.
-        """
+        """Names of the binary attributes; raises `Skipped` if there are none."""
         if not self.test.labels:
             raise Skipped("no binary labels are given; name a table of 0 and 1 by --labels FILE.csv")
         return list(self.test.labels)
 
     def unseen(self, count: int, what: str, least: int = 2) -> Float[Tensor, "n c h w"]:
-        """Up to `count` unseen images.
-
-        Raises:
-            DataError: there are fewer than `least`.
-        """
+        """Up to `count` unseen images; raises `DataError` if there are fewer than `least`."""
         if len(self.test) < least:
             rule = f"{what} needs at least {least}; give more by --unseen, or hold out more in training"
             raise DataError(f"{len(self.test)} unseen images: {rule}")
@@ -216,11 +201,7 @@ class EvaluationContext:
         return self.model.decode(code, sampling=self.explicit).cpu().clamp(-1, 1)
 
     def sample_z_sem(self, count: int, what: str, steps: int = PRIOR_STEPS) -> Float[Tensor, "count d"]:
-        """z_sem drawn from the latent prior in `steps` steps.
-
-        Raises:
-            Skipped: the model has none.
-        """
+        """z_sem drawn from the latent prior in `steps` steps; raises `Skipped` if the model has none."""
         return self.need_prior().sample(count, steps=steps, generator=self.generator(f"prior for {what}"))
 
     def decode(
@@ -268,21 +249,13 @@ class EvaluationContext:
     # ------------------------------------------------------------------ computed once, used by several tasks
 
     def probeable(self, labelled: int, tested: int) -> tuple[list[str], list[str]]:
-        """Attributes with enough images of both classes among the first training and unseen images, and the others.
-
-        Raises:
-            Skipped: there are no labels.
-        """
+        """Attributes with enough images of both classes among the first training and unseen images, and the others."""
         names = self.need_labels()
         enough = probeable(self.train.first(labelled).labels, self.test.first(tested).labels)
         return enough, [name for name in names if name not in enough]
 
     def directions(self, labelled: int) -> AttributeDirections:
-        """Attribute directions fitted to the first `labelled` training images.
-
-        Raises:
-            Skipped: there are no labels.
-        """
+        """Attribute directions fitted to the first `labelled` training images; raises `Skipped` without labels."""
         self.need_labels()
 
         def fit(context: EvaluationContext) -> AttributeDirections:
@@ -315,10 +288,8 @@ class EvaluationContext:
         return (*self._once(("baselines", learnt, images_seen), fit), *self.others)
 
 
-PARTS = {part.name for part in fields(EvaluationContext) if part.init} - {"out", "run", "progress"} | {
-    "labels",
-    "prior",
-}
+_FIELDS = {part.name for part in fields(EvaluationContext) if part.init}
+PARTS = _FIELDS - {"out", "run", "progress"} | {"labels", "prior"}
 """Everything a result can depend on besides the task's own counts."""
 
 
@@ -336,7 +307,7 @@ def _facts(value: Any) -> Any:
         case FeatureNetwork() | Baseline():
             return value.name, value.key
         case Tensor():
-            return _facts(value.cpu().contiguous().numpy())
+            return _facts(value.double().cpu().numpy())
         case np.ndarray():
             return hashlib.sha256(value.tobytes()).hexdigest()
         case Mapping():

@@ -40,5 +40,7 @@ def test_models_are_trained_for_a_model_with_distillation_too(
     """Its features are not at hand: training without them used to be refused."""
     trained = TrainingConfig(auxiliary_losses=(DistillationConfig(0.1),))
     found = run("capacity", replace(context, trained=trained))
+    again = run("capacity", replace(context, trained=trained))  # read, not trained
+    assert again.tables == found.tables
     assert [row[1] for row in found.tables[0].rows] == [4]
     assert "but without distillation" in found.notes[0]

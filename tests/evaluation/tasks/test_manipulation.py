@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,10 @@ import torch
 from torch import Tensor
 
 from diffae.evaluation.context import EvaluationContext
+from diffae.evaluation.distances import frechet
 from diffae.evaluation.features import FeatureNetwork
+from diffae.evaluation.results import Result
+from diffae.evaluation.statistics import Estimate
 from diffae.evaluation.tasks import manipulation
 from diffae.evaluation.tasks.manipulation import EditEffect, ImageProbe, edit_effects, pixels
 from diffae.latent.attributes import AttributeDirections
@@ -121,3 +125,18 @@ def test_an_edit_that_does_nothing_does_not_show_the_claim(
     assert claim.verdict == "partly shown"
     assert claim.evidence == "red perhaps toward and near; red toward and near"
     assert claim.reason.startswith("red: nearer by")
+
+
+def test_both_distances_of_images_with_and_without_are_in_the_table(
+    context: EvaluationContext, run: Callable[..., Result]
+) -> None:
+    """The Frechet distance between them, which says what an edit could reach, used to be left out."""
+    table = run("manipulation").tables[0]
+    pairs = ("with and without", "edited and with", "edited and without")
+    assert table.header[1:] == tuple(f"{kind}-colours, {pair}" for kind in ("KD", "FD") for pair in pairs)
+    (row,) = table.rows
+    with_, without = (context.test.having("red", value).tensor() for value in (1, 0))
+    network = context.need_features()
+    expected = frechet(network.vectors(with_[:12]), network.vectors(without[1::2]))
+    assert isinstance(row[4], Estimate)
+    assert row[4].value == pytest.approx(expected)

@@ -10,10 +10,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from diffae import checkpoint
-from diffae.config import ModelConfig
 from diffae.data.pack import Pack
-from diffae.errors import CheckpointError, DataError
+from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.linear_probe import macro_average, probe_attribute
 from diffae.evaluation.material import Images
@@ -22,7 +20,8 @@ from diffae.evaluation.task import ProbeCounts, ReconstructedCounts, Task, count
 from diffae.evaluation.tasks.reconstruction import measure
 from diffae.model import DiffusionAutoencoder
 from diffae.training.autoencoder import train_autoencoder
-from diffae.training.settings import DistillationConfig, TrainingConfig
+from diffae.training.settings import DistillationConfig
+from diffae.training.state import STATE
 
 _CHUNK = 4096  # images copied at once
 
@@ -78,29 +77,17 @@ def _trained(context: EvaluationContext, counts: Counts) -> Iterator[tuple[str, 
         context.trained.with_loss(DistillationConfig, 0), images=images, warmup_images=images // 20, val_images=64,
         validate_every=images, save_every=images, seed=context.seed,
     )  # fmt: skip
-    facts = (training, context.train.rows.tolist(), context.train.pack.index)
+    facts = (training, context.model.config, context.train.rows.tolist(), context.train.pack.index)
     key = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
     pack = _training_pack(context.train, context.work / f"train-{key}.pack")
     config = context.model.config
     for size in counts.capacities:
         own = replace(config, encoder=replace(cast(Any, config.encoder), z_sem_channels=size))
         folder = context.work / f"capacity-{size}-{key}"
-        again = (folder / "config.json").is_file()
-        finished = _finished(folder, own, training)
-        if not finished and not train_autoencoder(pack, folder, own, training, overwrite=again):
+        resume = (folder / STATE).is_file()  # a finished run is only read
+        if not train_autoencoder(pack, folder, own, training, resume=resume, overwrite=not resume):
             raise KeyboardInterrupt
         yield f"z_sem of {size}", DiffusionAutoencoder.from_pretrained(folder)
-
-
-def _finished(folder: Path, config: ModelConfig, training: TrainingConfig) -> bool:
-    """Whether the folder holds a finished run with these settings."""
-    try:
-        noted = checkpoint.read_config(folder)["training"]
-        same = checkpoint.read_model_config(folder) == config and noted["images"] == training.images
-        _, texts = checkpoint.read_tensors(folder / "training" / "state.safetensors")
-        return same and int(texts["step"]) * noted["batch_size"] >= training.images
-    except (CheckpointError, KeyError):
-        return False
 
 
 def _training_pack(images: Images, path: Path) -> Pack:

@@ -159,10 +159,8 @@ class Edited:
     made: Tensor
     smallest: int
     """Images in the smallest set."""
-    apart: tuple[Estimate, Estimate]
-    """(Frechet, kernel) distance between images with and without the attribute."""
-    to_with: tuple[Estimate, Estimate]
-    to_without: tuple[Estimate, Estimate]
+    between: list[tuple[Estimate, Estimate]]
+    """(Frechet, kernel) distance of each of the `_PAIRS`."""
     toward: Estimate
     """How much nearer edited images are to those with the attribute than those without are; kernel distance."""
     near: Estimate
@@ -194,11 +192,9 @@ def manipulation(context: EvaluationContext, counts: Counts) -> Result:
         rule = f"no attribute has {LEAST} unseen images with it and {2 * LEAST} without; label more"
         raise DataError(f"{len(context.test)} unseen images: {rule}")
     found = [_compare(context, features, counts, name) for name in names[: counts.edited]]
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (one.name, one.apart[1], one.to_with[1], one.to_without[1], one.to_with[0], one.to_without[0]) for one in found
-    )
-    header = ("attribute", *(f"{features.kernel_name}, {what}" for what in _PAIRS),
-              *(f"{features.frechet_name}, {what}" for what in _PAIRS[1:]))  # fmt: skip
+    rows = tuple((one.name, *(pair[k] for k in (1, 0) for pair in one.between)) for one in found)
+    kinds = (features.kernel_name, features.frechet_name)
+    header = ("attribute", *(f"{kind}, {what}" for kind in kinds for what in _PAIRS))
     note = about_distances(features, min(one.smallest for one in found))
     tables = [Table("distances", "Edited images, images with the attribute and without", header, rows, note)]
     if context.identity:
@@ -220,10 +216,10 @@ def _compare(context: EvaluationContext, features: FeatureNetwork, counts: Count
     without, others = negatives[::2], negatives[1::2]  # an edited image is always near its own original
     made = edit(context, without, name, counts.labelled)
     have, lack, seen = (features.vectors(images) for images in (positives, others, made))
-    apart, to_with, to_without = (distances(*pair, context.seed) for pair in ((have, lack), (have, seen), (lack, seen)))
+    between = [distances(*pair, context.seed) for pair in ((have, lack), (have, seen), (lack, seen))]
     toward = jackknife(lambda a, b, c: kernel(a, b) - kernel(a, c), (have, lack, seen), context.seed)
     near = jackknife(lambda a, b, c: kernel(a, b) - kernel(b, c), (have, lack, seen), context.seed)
-    return Edited(name, without, made, min(len(others), len(positives)), apart, to_with, to_without, toward, near)
+    return Edited(name, without, made, min(len(others), len(positives)), between, toward, near)
 
 
 def edit(context: EvaluationContext, x: Tensor, name: str, labelled: int) -> Tensor:
