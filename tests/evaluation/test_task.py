@@ -70,6 +70,16 @@ def test_a_name_of_different_counts_must_say_whose() -> None:
     assert changed["mine"].labelled == 9  # the same count as that of the built-in tasks
 
 
+def test_counts_may_be_plain_defaults() -> None:
+    @dataclass(frozen=True)
+    class Plain:
+        images: int = 3
+
+    task = Task("mine", "Mine", "nowhere", lambda context, counts: Result(), Plain)
+    assert counts_of([task], quick=True)["mine"].images == 3
+    assert images_needed(counts_of([task], changes=["images=5"]), "test") == 0
+
+
 def test_as_many_images_are_needed_as_the_largest_count() -> None:
     counts = counts_of(built_in().values(), quick=True)
     assert (images_needed(counts, "train"), images_needed(counts, "test")) == (1_000, 400)

@@ -40,7 +40,7 @@ class Task:
     run: Callable[[EvaluationContext, Any], Result]
     """Called with the context and the task's counts. Raises `Skipped` where something it needs was not given."""
     counts: type = NoCounts
-    """A frozen dataclass whose fields are made by `count`."""
+    """A frozen dataclass whose fields have defaults, best made by `count`."""
     claims: Mapping[int, str] = field(default_factory=dict)
     """The paper's claims that it decides, by number."""
     version: str = __version__
@@ -107,7 +107,9 @@ def counts_of(tasks: Iterable[Task], *, quick: bool = False, changes: Sequence[s
     """
     tasks = tuple(tasks)
     found = {
-        task.name: task.counts(**{f.name: f.metadata["quick"] for f in fields(task.counts)} if quick else {})
+        task.name: task.counts(
+            **{f.name: f.metadata.get("quick", f.default) for f in fields(task.counts)} if quick else {}
+        )
         for task in tasks
     }
     for change in changes:
@@ -138,7 +140,7 @@ def _owners(tasks: Sequence[Task], name: str) -> list[tuple[str, Any]]:
 def images_needed(counts: Mapping[str, Any], of: Literal["train", "test"]) -> int:
     """The most training images, or unseen ones, that any task counts."""
     return max(
-        (getattr(own, f.name) for own in counts.values() for f in fields(own) if f.metadata["of"] in (of, "both")),
+        (getattr(own, f.name) for own in counts.values() for f in fields(own) if f.metadata.get("of") in (of, "both")),
         default=0,
     )
 
