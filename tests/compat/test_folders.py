@@ -1,4 +1,4 @@
-"""Run folders of published checkpoints, and back again: whole, or with nothing left behind."""
+"""Published checkpoints imported as run folders, and exported again; failures leave nothing behind."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ import torch
 from published import (
     STATS,
     D,
+    config_of,
     latent_net,
     latent_tensors,
     model_of,
-    network,
     published_tensors,
     write,
     write_classifier,
     write_stats,
 )
-from tiny import images, normal, tiny_model, tiny_network
+from safetensors.torch import load_file, save_file
+from tiny import images, normal, tiny_config, tiny_model
 from torch.nn.functional import normalize
 
 from diffae.compat.original.architecture import Facts
 from diffae.compat.original.folders import directions_of, export_official, import_official
 from diffae.compat.original.reading import Classifier, Statistics
-from diffae.config import DiffusionConfig, ModelConfig
+from diffae.config import DiffusionConfig
 from diffae.errors import CheckpointError, ConfigError
 from diffae.latent.attributes import AttributeDirections
 from diffae.latent.codes import Code
@@ -37,9 +38,9 @@ from diffae.model import DiffusionAutoencoder
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One of each kind of published file, that belong together."""
+    """One of each kind of published file; they belong together."""
     folder = tmp_path_factory.mktemp("published")
-    tensors = published_tensors(model_of(network(heads=2)))
+    tensors = published_tensors(model_of(config_of(heads=2)))
     write(folder / "last.ckpt", tensors)
     write(folder / "latent.ckpt", {**tensors, **latent_tensors(latent_net())}, **STATS)
     write_classifier(folder / "cls.ckpt")
@@ -49,7 +50,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of all of them."""
+    """The run folder imported from all of them."""
     out = tmp_path_factory.mktemp("runs") / "faces"
     import_official(
         files / "last.ckpt", out, latent=files / "latent.ckpt", classifier=files / "cls.ckpt",
@@ -58,11 +59,11 @@ def run(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_all_that_is_published_becomes_a_run(run: Path) -> None:
+def test_all_published_files_become_one_run(run: Path) -> None:
     found = sorted(path.name for path in run.iterdir())
     assert found == ["attributes.safetensors", "config.json", "model.safetensors", "prior.safetensors"]
     model = DiffusionAutoencoder.from_pretrained(run, "cpu")
-    original = model_of(network(heads=2))
+    original = model_of(config_of(heads=2))
     assert model.config == original.config
     assert torch.equal(model.encode_semantic(images(2)), original.encode_semantic(images(2)))
     assert torch.equal(model.require_prior().std, STATS["conds_std"][0])
@@ -72,7 +73,7 @@ def test_all_that_is_published_becomes_a_run(run: Path) -> None:
 
 
 def test_edits_are_the_published_ones(run: Path) -> None:
-    """As manipulate.ipynb: 0.3 sqrt(d) along the unit weight, of codes normalised by the classifier's buffers."""
+    """As in manipulate.ipynb: 0.3 sqrt(d) along the unit weight, in codes normalised by the classifier's buffers."""
     model = DiffusionAutoencoder.from_pretrained(run, "cpu")
     directions = AttributeDirections.load(run, model.fingerprint())
     assert len(directions.names_) == 40
@@ -85,7 +86,7 @@ def test_edits_are_the_published_ones(run: Path) -> None:
     torch.testing.assert_close(edited, expected)
     logits = z_norm @ weight.T + normal(40, seed=8)[31]
     np.testing.assert_allclose(directions.read(z_sem)[:, 31], logits[:, 0], rtol=1e-4, atol=1e-5)
-    with pytest.raises(ConfigError, match="'median': it is not known of imported ones"):
+    with pytest.raises(ConfigError, match="'median': unknown for imported attributes"):
         directions.edit(Code(z_sem), "Smiling", "median")
 
 
@@ -104,7 +105,7 @@ def test_exported_and_imported_again(run: Path, files: Path, tmp_path: Path) -> 
     assert {name: tuple(value.shape) for name, value in stats.items()} == {
         "conds": (0, D), "conds_mean": (D,), "conds_std": (D,)
     }  # fmt: skip
-    import_official(out / "latent.ckpt", tmp_path / "again", classifier=out / "cls.ckpt")  # heads are told by the file
+    import_official(out / "latent.ckpt", tmp_path / "again", classifier=out / "cls.ckpt")  # the file states the heads
     first, again = DiffusionAutoencoder.from_pretrained(run), DiffusionAutoencoder.from_pretrained(tmp_path / "again")
     assert again.fingerprint() == first.fingerprint()
     weights = first.require_prior().network.state_dict()
@@ -112,8 +113,8 @@ def test_exported_and_imported_again(run: Path, files: Path, tmp_path: Path) -> 
         assert torch.equal(tensor, weights[name])
 
 
-def test_the_template_says_the_settings(run: Path, tmp_path: Path) -> None:
-    """The template's functions, with stand-ins for the published code's, set what the networks were made of."""
+def test_the_template_holds_the_settings(run: Path, tmp_path: Path) -> None:
+    """Its functions, run with stand-ins for the published code's, set the settings of the networks."""
     export_official(run, tmp_path / "exported")
     path = tmp_path / "exported" / "template.py"
     text = path.read_text()
@@ -151,7 +152,7 @@ def test_the_template_says_the_settings(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_ddim_there_and_back(tmp_path: Path) -> None:
-    original = model_of(network(z_sem_channels=0, encoder_channel_mult=(1, 2)))
+    original = model_of(config_of(z_sem_channels=0, encoder_channel_mult=(1, 2)))
     import_official(write(tmp_path / "last.ckpt", published_tensors(original)), tmp_path / "run")
     written, _ = export_official(tmp_path / "run", tmp_path / "exported")
     assert written == ["last.ckpt", "template.py"]
@@ -162,8 +163,8 @@ def test_a_ddim_there_and_back(tmp_path: Path) -> None:
     assert back.fingerprint() == DiffusionAutoencoder.from_pretrained(tmp_path / "run").fingerprint()
 
 
-def test_what_the_published_code_must_be_told(tmp_path: Path) -> None:
-    model = model_of(network(image_channels=1))
+def test_notes_on_changes_to_the_published_code(tmp_path: Path) -> None:
+    model = model_of(config_of(image_channels=1))
     model.save_pretrained(tmp_path / "run")
     classifier = Classifier(("round",), normal(1, D), normal(1), Statistics(normal(D), torch.ones(D)))
     directions_of(classifier).save(tmp_path / "run", model.fingerprint())
@@ -178,21 +179,37 @@ def test_what_the_published_code_must_be_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (tiny_model(network(), "v"), "the network predicts v: the published code knows eps alone"),
-        (tiny_model(tiny_network(), "eps"), "24 channels are normalised in 8 groups here"),
-        (DiffusionAutoencoder(ModelConfig(network(encoder_pooling="flatten"))), "encoder_pooling is flatten"),
-        (DiffusionAutoencoder(ModelConfig(network(z_map_channels=2))), "z_map_channels is 2"),
-        (DiffusionAutoencoder(ModelConfig(network(upsampling="last"))), "upsampling is last"),
+        (tiny_model(config_of(), "v"), "the network predicts v: the published code supports only eps"),
+        (tiny_model(tiny_config(), "eps"), "24 channels are normalised in 8 groups here"),
+        (
+            DiffusionAutoencoder(config_of(encoder_pooling="flatten")),
+            "pooling is flatten: the published code can",
+        ),
+        (DiffusionAutoencoder(config_of(z_map_channels=2)), "z_map_channels is 2"),
+        (DiffusionAutoencoder(config_of(upsampling="last")), "upsampling is last"),
     ],
     ids=["v", "width", "pooling", "map", "upsampling"],
 )
-def test_what_the_published_code_cannot_run_is_refused(
-    tmp_path: Path, model: DiffusionAutoencoder, message: str
-) -> None:
+def test_networks_that_the_published_code_cannot_run(tmp_path: Path, model: DiffusionAutoencoder, message: str) -> None:
     model.save_pretrained(tmp_path / "run")
     with pytest.raises(CheckpointError, match=message):
         export_official(tmp_path / "run", tmp_path / "exported")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_weights_that_do_not_fit_the_settings(run: Path, tmp_path: Path) -> None:
+    weights = load_file(run / "model.safetensors")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text((run / "config.json").read_text())
+    for changed, message in (
+        ({"decoder.out.bias": None}, r"lacks tensor 'decoder\.out\.bias'"),
+        ({"decoder.out.bias": torch.zeros(4)}, r"'decoder\.out\.bias' is \(4,\), not \(3,\)"),
+    ):
+        tensors = {name: tensor for name, tensor in {**weights, **changed}.items() if tensor is not None}
+        save_file(tensors, tmp_path / "run" / "model.safetensors")
+        with pytest.raises(CheckpointError, match=message):
+            export_official(tmp_path / "run", tmp_path / "exported")
+        assert not (tmp_path / "exported").exists()
 
 
 def test_a_prior_of_another_kind_is_left_out(files: Path, tmp_path: Path) -> None:
@@ -202,10 +219,10 @@ def test_a_prior_of_another_kind_is_left_out(files: Path, tmp_path: Path) -> Non
     model.save_pretrained(tmp_path / "run")
     written, notes = export_official(tmp_path / "run", tmp_path / "exported")
     assert written == ["last.ckpt", "template.py"]
-    assert notes == ["the prior is left out: it predicts v, the published code knows eps alone"]
+    assert notes == ["the prior is left out: it predicts v, the published code supports only eps"]
 
 
-def test_what_fails_leaves_nothing(files: Path, tmp_path: Path) -> None:
+def test_failures_leave_nothing_behind(files: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     without: dict[str, Any] = {"classifier.weight": None}
     write_classifier(tmp_path / "cls.ckpt", **without)
@@ -213,7 +230,7 @@ def test_what_fails_leaves_nothing(files: Path, tmp_path: Path) -> None:
         import_official(files / "last.ckpt", out, classifier=tmp_path / "cls.ckpt")
     with pytest.raises(ConfigError, match=r"latent\.pkl': there is no latent net and no classifier"):
         import_official(files / "last.ckpt", out, stats=files / "latent.pkl")
-    ddim = write(tmp_path / "ddim.ckpt", published_tensors(model_of(network(z_sem_channels=0))))
+    ddim = write(tmp_path / "ddim.ckpt", published_tensors(model_of(config_of(z_sem_channels=0))))
     with pytest.raises(ConfigError, match=r"cls\.ckpt': .* has no encoder"):
         import_official(ddim, out, classifier=files / "cls.ckpt")
     (tmp_path / "there").mkdir()

@@ -1,4 +1,4 @@
-"""Published checkpoints, made here under the published names: read back whole, or refused without running anything."""
+"""Published checkpoints, written here under the published names: read back exactly, or refused without running code."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import torch
 from published import (
     STATS,
     D,
+    config_of,
     latent_net,
     latent_tensors,
     model_of,
-    network,
     published_tensors,
     write,
     write_classifier,
@@ -32,44 +32,55 @@ from diffae.compat.original import reading
 from diffae.compat.original.architecture import Facts, model_config
 from diffae.compat.original.files import File
 from diffae.compat.original.names import autoencoder_names, latent_names
-from diffae.config import NetworkConfig
+from diffae.config import ModelConfig, UNetConfig
 from diffae.errors import CheckpointError, ConfigError
 from diffae.model import DiffusionAutoencoder
 
 ARCHITECTURES = [
-    network(),
-    network(heads=2),
-    network(channel_mult=(1,), encoder_channel_mult=(1, 3), attention_resolutions=()),
-    network(channel_mult=(1, 1, 2), encoder_channel_mult=(1, 1, 2, 2), res_blocks=2, encoder_res_blocks=2),
-    network(channel_mult=(2, 1), encoder_channel_mult=(1,), attention_resolutions=(16, 8)),
-    network(channel_mult=(1, 1, 1), attention_resolutions=(16, 4), res_blocks=3, encoder_res_blocks=3),
-    network(channel_mult=(1,), attention_resolutions=(8,)),  # where only the encoder goes
-    network(image_channels=1, z_sem_channels=3, time_channels=5),
-    network(model_channels=8, channel_mult=(1, 1)),
-    network(z_sem_channels=0, encoder_channel_mult=(1, 2)),
-    network(z_sem_channels=0, channel_mult=(1, 1, 2), encoder_channel_mult=(1, 1, 2), res_blocks=2,
+    config_of(),
+    config_of(heads=2),
+    config_of(channel_mult=(1,), encoder_channel_mult=(1, 3), attention_resolutions=()),
+    config_of(channel_mult=(1, 1, 2), encoder_channel_mult=(1, 1, 2, 2), res_blocks=2, encoder_res_blocks=2),
+    config_of(channel_mult=(2, 1), encoder_channel_mult=(1,), attention_resolutions=(16, 8)),
+    config_of(channel_mult=(1, 1, 1), attention_resolutions=(16, 4), res_blocks=3, encoder_res_blocks=3),
+    config_of(channel_mult=(1,), attention_resolutions=(8,)),  # a resolution that only the encoder has
+    config_of(image_channels=1, z_sem_channels=3, time_channels=5),
+    config_of(model_channels=8, channel_mult=(1, 1)),
+    config_of(z_sem_channels=0, encoder_channel_mult=(1, 2)),
+    config_of(z_sem_channels=0, channel_mult=(1, 1, 2), encoder_channel_mult=(1, 1, 2), res_blocks=2,
             encoder_res_blocks=2),
 ]  # fmt: skip
 
 
+def heads_of(config: ModelConfig) -> int:
+    assert isinstance(config.decoder, UNetConfig)
+    assert config.encoder is None or getattr(config.encoder, "heads", None) == config.decoder.heads
+    return config.decoder.heads
+
+
+def dropout_of(config: ModelConfig) -> float:
+    assert isinstance(config.decoder, UNetConfig)
+    return config.decoder.dropout
+
+
 def require_equal(model: DiffusionAutoencoder, original: DiffusionAutoencoder) -> None:
-    weights = original.networks.state_dict()
-    assert model.networks.state_dict().keys() == weights.keys()
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.networks.state_dict().items())
+    weights = original.state_dict()
+    assert model.state_dict().keys() == weights.keys()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("config", ARCHITECTURES, ids=str)
-def test_read_back(tmp_path: Path, config: NetworkConfig) -> None:
+@pytest.mark.parametrize("config", ARCHITECTURES)
+def test_read_back(tmp_path: Path, config: ModelConfig) -> None:
     original = model_of(config)
     path = write(tmp_path / "last.ckpt", published_tensors(original))
-    model = DiffusionAutoencoder.from_official(path, num_heads=config.heads).to("cpu")
+    model = DiffusionAutoencoder.from_official(path, num_heads=heads_of(config)).to("cpu")
     assert model.config == original.config
     assert model.prior is None
     require_equal(model, original)
 
 
 def test_the_model_computes_the_same(tmp_path: Path) -> None:
-    original = model_of(network(heads=2))
+    original = model_of(config_of(heads=2))
     model = DiffusionAutoencoder.from_official(write(tmp_path / "last.ckpt", published_tensors(original)), 2).to("cpu")
     x_0 = images(2)
     z_sem = original.encode_semantic(x_0)
@@ -88,30 +99,30 @@ def test_names_are_those_of_the_published_networks(shared: Path) -> None:
             found = latent_names(*(about["config"][key] for key in ("z_sem_channels", "hidden_channels", "layers")))
         else:
             facts = Facts(image_size=about["config"]["image_size"])
-            found = autoencoder_names(model_config(tensors, facts).network)
+            found = autoencoder_names(model_config(tensors, facts))
         assert {name: here.published_shape for name, here in found.items()} == expected
 
 
-# ------------------------------------------------------------------ what tensors cannot tell
+# ------------------------------------------------------------------ facts that tensors do not reveal
 
 
-def test_heads_matter_and_are_told(tmp_path: Path) -> None:
-    original = model_of(network(heads=2))
+def test_heads_must_be_stated(tmp_path: Path) -> None:
+    original = model_of(config_of(heads=2))
     path = write(tmp_path / "last.ckpt", published_tensors(original))
     one, x_0 = DiffusionAutoencoder.from_official(path).to("cpu"), images(2)
-    assert one.config.network.heads == 1
+    assert heads_of(one.config) == 1
     assert not torch.allclose(one.encode_semantic(x_0), original.encode_semantic(x_0))
 
 
-def test_the_checkpoints_own_settings_tell(tmp_path: Path) -> None:
+def test_settings_in_the_checkpoint(tmp_path: Path) -> None:
     settings = {"net_beatgans_attn_head": 4, "beta_scheduler": "cosine", "T": 100, "dropout": 0.2, "img_size": 99}
     tensors = published_tensors(model_of())
     path = write(tmp_path / "last.ckpt", tensors, hyper_parameters=settings)
     config = DiffusionAutoencoder.from_official(path).config
-    assert (config.network.heads, config.network.dropout, config.network.image_size) == (4, 0.2, 16)  # x_T's size
+    assert (heads_of(config), dropout_of(config), config.image_size) == (4, 0.2, 16)  # x_T's size
     assert (config.diffusion.schedule, config.diffusion.levels) == ("cosine", 100)
     config = DiffusionAutoencoder.from_official(path, 2, schedule="linear", levels=50, dropout=0.0).config
-    assert (config.network.heads, config.network.dropout) == (2, 0.0)  # what is given comes first
+    assert (heads_of(config), dropout_of(config)) == (2, 0.0)  # arguments take precedence
     assert (config.diffusion.schedule, config.diffusion.levels) == ("linear", 50)
     path = write(path, tensors, hyper_parameters={"beta_scheduler": "const0.01"})
     with pytest.raises(
@@ -120,8 +131,8 @@ def test_the_checkpoints_own_settings_tell(tmp_path: Path) -> None:
         DiffusionAutoencoder.from_official(path)
 
 
-def test_residual_blocks_of_the_encoder_are_told(tmp_path: Path) -> None:
-    original = model_of(network(res_blocks=2, encoder_res_blocks=1))
+def test_residual_blocks_of_the_encoder_can_be_stated(tmp_path: Path) -> None:
+    original = model_of(config_of(res_blocks=2, encoder_res_blocks=1))
     path = write(tmp_path / "last.ckpt", published_tensors(original))
     with pytest.raises(CheckpointError, match=r"'ema_model\.encoder\."):
         DiffusionAutoencoder.from_official(path)
@@ -131,7 +142,7 @@ def test_residual_blocks_of_the_encoder_are_told(tmp_path: Path) -> None:
 
 
 def test_image_size(tmp_path: Path) -> None:
-    original = model_of(network(attention_resolutions=()))
+    original = model_of(config_of(attention_resolutions=()))
     path = write(tmp_path / "last.ckpt", published_tensors(original), size=None)
     with pytest.raises(CheckpointError, match=r"does not say its image size \(no x_T\): give image_size"):
         DiffusionAutoencoder.from_official(path)
@@ -140,7 +151,7 @@ def test_image_size(tmp_path: Path) -> None:
     assert model.encode_semantic(images(1, size=32)).shape == (1, D)
 
 
-def test_widths_that_are_normalised_otherwise_are_refused(tmp_path: Path) -> None:
+def test_widths_with_other_groups_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "last.ckpt", published_tensors(tiny_model(prediction="eps")))  # 8 + 16 channels meet
     with pytest.raises(CheckpointError, match="24 channels are normalised in 8 groups here"):
         DiffusionAutoencoder.from_official(path)
@@ -184,7 +195,7 @@ def test_settings_of_a_latent_net(tmp_path: Path) -> None:
     assert (diffusion.schedule, diffusion.levels) == ("linear", 200)
     prior = DiffusionAutoencoder.from_official(path, prior_schedule="constant").require_prior()
     assert prior.config.diffusion.schedule == "constant"
-    # the autoencoder's own file says "linear" too, which is not about the latent net beside it
+    # "linear" in the autoencoder's own file does not apply to the latent net in another
     main = write(tmp_path / "b.ckpt", published_tensors(model_of()),
                  hyper_parameters={"latent_beta_scheduler": "linear"})  # fmt: skip
     other = DiffusionAutoencoder.from_official(main, latent=with_latent(tmp_path / "c.ckpt"))
@@ -230,7 +241,7 @@ def test_a_latent_net_of_another_autoencoder_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "last.ckpt", published_tensors(model_of(seed=1)))
     with pytest.raises(CheckpointError, match=r"has another autoencoder \('ema_model\.encoder\..*import it alone"):
         DiffusionAutoencoder.from_official(path, latent=with_latent(tmp_path / "latent.ckpt"))
-    smaller = write(tmp_path / "small.ckpt", published_tensors(model_of(network(z_sem_channels=5))))
+    smaller = write(tmp_path / "small.ckpt", published_tensors(model_of(config_of(z_sem_channels=5))))
     alone = write(tmp_path / "latent.ckpt", latent_tensors(latent_net()), **STATS)
     with pytest.raises(CheckpointError, match="a latent net for z_sem of 6 numbers: the autoencoder's have 5"):
         DiffusionAutoencoder.from_official(smaller, latent=alone)
@@ -262,7 +273,7 @@ def test_classifier(tmp_path: Path) -> None:
     found = reading.read_classifier(path, D)
     assert len(found.names) == 40
     assert (found.names[0], found.names[24], found.names[-1]) == ("5_o_Clock_Shadow", "No_Beard", "Young")
-    assert torch.equal(found.weight, normal(40, D, seed=7))  # what the published code edits by, not its average
+    assert torch.equal(found.weight, normal(40, D, seed=7))  # the raw weights, which the published code edits with
     assert torch.equal(found.bias, normal(40, seed=8))
     assert torch.equal(found.statistics.mean, STATS["conds_mean"][0])
     assert torch.equal(reading.read_classifier(path, D, which="ema").weight, normal(40, D, seed=9))
@@ -292,11 +303,11 @@ def test_bad_classifiers(tmp_path: Path, changes: dict[str, Any], message: str) 
         reading.read_classifier(write_classifier(tmp_path / "cls.ckpt", **changes), D)
 
 
-# ------------------------------------------------------------------ refusals
+# ------------------------------------------------------------------ bad input
 
 
-class Foreign:
-    """Runs code when it is unpickled by the unwary."""
+class Malicious:
+    """Runs code when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -309,16 +320,16 @@ class Foreign:
 def test_pickled_code_is_refused_and_not_run(tmp_path: Path, how: str) -> None:
     trace, path = tmp_path / "trace", tmp_path / "last.ckpt"
     more: dict[str, Any] = {}
-    code: dict[str, Any] = {"callback": Foreign(trace)} if how == "torch" else {}
-    pickle.loads(pickle.dumps(Foreign(trace)))
-    assert trace.exists()  # it would have been run
+    code: dict[str, Any] = {"callback": Malicious(trace)} if how == "torch" else {}
+    pickle.loads(pickle.dumps(Malicious(trace)))
+    assert trace.exists()  # plain pickle runs it
     trace.unlink()
     if how == "pickle":
-        path.write_bytes(pickle.dumps({"state_dict": Foreign(trace)}, protocol=2))
+        path.write_bytes(pickle.dumps({"state_dict": Malicious(trace)}, protocol=2))
     else:
         write(path, published_tensors(model_of()), **code)
     if how == "stats":
-        torch.save({"conds_mean": torch.zeros(D), "conds": Foreign(trace)}, tmp_path / "latent.pkl")
+        torch.save({"conds_mean": torch.zeros(D), "conds": Malicious(trace)}, tmp_path / "latent.pkl")
         more = {"stats": tmp_path / "latent.pkl", "latent": write(path, {**published_tensors(model_of()),
                 **latent_tensors(latent_net())})}  # fmt: skip
     with pytest.raises(CheckpointError, match="holds more than tensors and plain values, so it is not read: it names"):
@@ -326,8 +337,8 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, how: str) -> None:
     assert not trace.exists()
 
 
-def test_the_class_that_lightning_names_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lightning 1.4, by which the published files were made, has a class as key of its callbacks' states."""
+def test_the_class_that_lightning_names_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning 1.4, which wrote the published files, uses a class as a key of its callbacks' states."""
 
     class ModelCheckpoint:
         def __reduce__(self) -> Any:
@@ -345,13 +356,13 @@ def test_the_class_that_lightning_names_is_passed_over(tmp_path: Path, monkeypat
         write(tmp_path / "made.ckpt", published_tensors(original), callbacks=[ModelCheckpoint()])
     require_equal(DiffusionAutoencoder.from_official(path).to("cpu"), original)
     with pytest.raises(CheckpointError, match="holds more than tensors and plain values"):
-        DiffusionAutoencoder.from_official(tmp_path / "made.ckpt")  # named is one thing, called another
+        DiffusionAutoencoder.from_official(tmp_path / "made.ckpt")  # a name is allowed, a call is not
 
 
 @pytest.mark.parametrize("name", ["evil.pkl", "photo.jpg", "x", "damaged.ckpt", "script.pt"])
 def test_no_refusal_advises_to_read_without_protection(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    if name == "damaged.ckpt":  # by who made it: its checksums are right
+    if name == "damaged.ckpt":  # before it was zipped: its checksums are right
         torch.save({"state_dict": {}}, tmp_path / "whole.ckpt")
         with zipfile.ZipFile(tmp_path / "whole.ckpt") as whole, zipfile.ZipFile(path, "w") as damaged:
             for part in whole.namelist():
@@ -361,7 +372,7 @@ def test_no_refusal_advises_to_read_without_protection(tmp_path: Path, name: str
             for part in ("data.pkl", "constants.pkl", "version"):
                 script.writestr(f"script/{part}", b"1\n")
     else:
-        code = pickle.dumps({"state_dict": Foreign(tmp_path / "trace")}, protocol=4)
+        code = pickle.dumps({"state_dict": Malicious(tmp_path / "trace")}, protocol=4)
         path.write_bytes({"evil.pkl": code, "photo.jpg": b"\xff\xd8\xff\xe0"}.get(name, b"x"))
     with pytest.raises(CheckpointError) as caught:
         DiffusionAutoencoder.from_official(path)
@@ -380,7 +391,7 @@ def test_no_refusal_advises_to_read_without_protection(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_packed_again_checkpoint_is_read_as_it_was(tmp_path: Path, compression: int) -> None:
+def test_a_checkpoint_that_was_zipped_again(tmp_path: Path, compression: int) -> None:
     original = model_of()
     write(tmp_path / "first.ckpt", published_tensors(original))
     with (
@@ -439,7 +450,7 @@ def test_truncated_file(tmp_path: Path, keep: float) -> None:
 
 
 def test_damaged_bytes(tmp_path: Path) -> None:
-    """Whatever a damaged pickle makes the reader stumble over, it is one clear error."""
+    """Damage anywhere in a pickle is one clear error."""
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": {"ema_model.a": torch.zeros(3)}}, path, _use_new_zipfile_serialization=False)
     data = path.read_bytes()
@@ -483,13 +494,13 @@ def test_other_files(tmp_path: Path, content: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("config", [ARCHITECTURES[0], ARCHITECTURES[9]], ids=["encoder", "ddim"])
-def test_any_missing_tensor_is_named(config: NetworkConfig) -> None:
+def test_any_missing_tensor_is_named(config: ModelConfig) -> None:
     tensors = published_tensors(model_of(config))
     names = functools.cache(autoencoder_names)
 
     def check(file: File) -> None:
         own = file.under("ema_model.")
-        found = names(model_config(own, Facts(image_size=16)).network)
+        found = names(model_config(own, Facts(image_size=16)))
         file.require(own, {there: here.published_shape for there, here in found.items()}, "ema_model.")
 
     for name in tensors:

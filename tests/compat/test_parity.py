@@ -1,8 +1,7 @@
-"""Our networks and samplers against what the published implementation computed (the folder parity/ in DIFFAE_SHARED).
+"""Networks and samplers against numbers computed by the published implementation (folder parity/ in DIFFAE_SHARED).
 
 Weights and inputs are made by the rule in that folder's README, written out as a published checkpoint, and read back
-through `DiffusionAutoencoder.from_official`, or made a run folder by `diffae import` and used by commands: so
-reading is tested with the numbers.
+through `DiffusionAutoencoder.from_official`, or imported by a command and used by commands: so reading is tested, too.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from solving import decode
 from torch import Tensor
 
 from diffae.cli import main
 from diffae.compat.original.names import autoencoder_names
-from diffae.config import DiffusionConfig, NetworkConfig, Sampling
-from diffae.diffusion import solvers
-from diffae.diffusion import timesteps as grids
+from diffae.config import DiffusionConfig, ModelConfig, Sampling, UNetConfig, UNetEncoderConfig
 from diffae.diffusion.process import Scales
 from diffae.diffusion.schedules import alpha_bar_of
+from diffae.diffusion.timesteps import levels_of
 from diffae.latent.codes import StoredCodes, load_codes, save_codes
 from diffae.model import DiffusionAutoencoder
 
@@ -92,10 +91,10 @@ def test_images(shared: Path, tmp_path: Path, name: str) -> None:
 
 
 def check_numbers(case: Case, model: DiffusionAutoencoder) -> None:
-    """All numbers of an autoencoder or DDIM."""
+    """Check all numbers of an autoencoder or DDIM."""
     x_0, noise = case.images(1), case.images(2)
     z_sem = None
-    if model.networks.encoder is not None:
+    if model.encoder is not None:
         z_sem = model.encode_semantic(x_0)
         case.check("z_sem", z_sem, ONE_CALL)
     t = torch.from_numpy(case.expected["t"]).long().expand(len(x_0)) + 1  # the network's index 0..999 is our level - 1
@@ -124,7 +123,7 @@ def check_trajectories(
 
 
 def slow(names: list[str], quick: set[str]) -> list[Any]:
-    """The cases, those that take long marked so."""
+    """The cases; those that take long are marked."""
     return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
@@ -137,9 +136,9 @@ def test_images_through_commands(shared: Path, tmp_path: Path, name: str) -> Non
     call("import", path, "--out", run, "--heads", case.config.get("num_heads", 1))
     model = DiffusionAutoencoder.from_pretrained(run, "cpu")
     check_numbers(case, model)
-    if model.networks.encoder is not None:
+    if model.encoder is not None:
         check_encode(case, run, tmp_path)
-    if "decode_noise_T10" in case.expected:  # of the largest networks one call alone is
+    if "decode_noise_T10" in case.expected:  # for the largest networks there is only one call
         check_decode(case, run, model, tmp_path)
     call("export", run, "--out", tmp_path / "exported")
     back = torch.load(tmp_path / "exported" / "last.ckpt", weights_only=True, mmap=True)["state_dict"]
@@ -175,6 +174,12 @@ def call(*words: object) -> None:
     assert main([str(word) for word in words]) == 0
 
 
+def small_config(z_sem_channels: int) -> ModelConfig:
+    """A small autoencoder beside a latent net."""
+    shared: dict[str, Any] = {"model_channels": 32, "channel_mult": (1,)}
+    return ModelConfig(16, decoder=UNetConfig(**shared), encoder=UNetEncoderConfig(z_sem_channels, **shared))
+
+
 @pytest.mark.parametrize("name", slow(LATENT_CASES, {"latent_tiny"}))
 @torch.inference_mode()
 def test_latent(shared: Path, tmp_path: Path, name: str) -> None:
@@ -182,7 +187,7 @@ def test_latent(shared: Path, tmp_path: Path, name: str) -> None:
     case, run = Case(shared / "parity", name), tmp_path / "run"
     config, batch = case.config, case.about["batch"]
     d = config["z_sem_channels"]
-    small = autoencoder_names(NetworkConfig(16, 3, 32, (1,), z_sem_channels=d, encoder_channel_mult=(1,)))
+    small = autoencoder_names(small_config(d))
     tensors = {there: torch.from_numpy(parameter(there, list(here.published_shape))) for there, here in small.items()}
     tensors |= {f"latent_net.{there}": tensor for there, tensor in case.weights().items()}
     state = {f"ema_model.{there}": tensor for there, tensor in tensors.items()}
@@ -198,7 +203,7 @@ def test_latent(shared: Path, tmp_path: Path, name: str) -> None:
     if "eps" in case.expected:
         t = torch.from_numpy(case.expected["t"]).long().expand(batch)
         case.check("eps", prior.network(z_T, t), ONE_CALL)
-    z_0 = solvers.decode(prior.predict_noise, z_T, grids.levels_of(10, "leading", 1000), prior.alpha_bar)
+    z_0 = decode(prior.predict_noise, z_T, levels_of(10, "leading", 1000), prior.process.alpha_bar)
     case.check("decode_T10", z_0, TRAJECTORY)
     assert torch.equal(prior.denormalise(z_0), 2 * z_0 + 0.1)
 
@@ -210,7 +215,7 @@ def test_schedules(shared: Path) -> None:
         if not key.startswith("ddim_timesteps_"):
             continue
         steps = int(key.removeprefix("ddim_timesteps_"))
-        assert [t - 1 for t in grids.levels_of(steps, "leading", 1000)[1:]] == sorted(expected[key].tolist())
+        assert [t - 1 for t in levels_of(steps, "leading", 1000)[1:]] == sorted(expected[key].tolist())
         found += 1
     for schedule in ("linear", "cosine", "constant"):
         for levels in (1000, 100):

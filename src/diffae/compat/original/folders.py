@@ -16,6 +16,7 @@ from diffae import checkpoint
 from diffae.checkpoint import Fingerprint
 from diffae.compat.original import writing
 from diffae.compat.original.architecture import Facts
+from diffae.compat.original.names import networks_of
 from diffae.compat.original.reading import CELEBA, Classifier, Which, read, read_classifier
 from diffae.config import ModelConfig
 from diffae.errors import CheckpointError, ConfigError, TrainingError
@@ -86,8 +87,10 @@ def export_official(run: str | Path, out: str | Path) -> tuple[list[str], list[s
     config = checkpoint.read_model_config(folder)
     weights, _ = checkpoint.read_tensors(folder / checkpoint.WEIGHTS)
     settings = writing.settings_of(config)
-    tensors = writing.autoencoder_tensors(config, checkpoint.present_names(weights))
-    fingerprint = Fingerprint(config, checkpoint.present_names(weights))
+    networks = networks_of(config)
+    checkpoint.load_weights(networks, weights, folder / checkpoint.WEIGHTS)
+    weights = networks.state_dict()  # complete, and in the order of the fingerprint
+    tensors, fingerprint = writing.autoencoder_tensors(config, weights), Fingerprint(config, weights)
     found = LatentPrior.load(folder, fingerprint) if (folder / PRIOR).exists() else None
     prior = found if found is not None and found.config.diffusion.prediction == "eps" else None
     directions = AttributeDirections.load(folder, fingerprint) if (folder / ATTRIBUTES).is_file() else None

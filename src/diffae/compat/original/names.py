@@ -44,6 +44,14 @@ class Counterpart(NamedTuple):
     published_shape: tuple[int, ...]
 
 
+def networks_of(config: ModelConfig) -> nn.ModuleDict:
+    """Decoder and encoder, under their names in `DiffusionModule`."""
+    networks = nn.ModuleDict({"decoder": config.decoder.build(config.latent_shape, config.z_sem_channels)})
+    if config.encoder is not None:
+        networks["encoder"] = config.encoder.build(config.image_shape)
+    return networks
+
+
 def autoencoder_names(config: ModelConfig) -> dict[str, Counterpart]:
     """All tensors of a published autoencoder or DDIM, by published name, in the order of `DiffusionModule`.
 
@@ -51,9 +59,7 @@ def autoencoder_names(config: ModelConfig) -> dict[str, Counterpart]:
         CheckpointError: published networks of these widths would normalise other groups of channels than ours.
     """
     with torch.device("meta"):
-        networks = nn.ModuleDict({"decoder": config.decoder.build(config.latent_shape, config.z_sem_channels)})
-        if config.encoder is not None:
-            networks["encoder"] = config.encoder.build(config.image_shape)
+        networks = networks_of(config)
     for norm in networks.modules():
         if isinstance(norm, nn.GroupNorm) and norm.num_groups != min(32, norm.num_channels):
             rule = "the published code would take 32, or one for each channel where there are fewer"
