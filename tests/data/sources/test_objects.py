@@ -102,7 +102,9 @@ def test_a_length_is_checked_before_anything_is_read(tmp_path: Path) -> None:
 class Whole:
     """A Source in full, which is used as it is."""
 
-    path, columns, count = Path("whole"), (), 2
+    path: Path = Path("whole")
+    columns: tuple[str, ...] = ()
+    count: int | None = 2
 
     def items(self, start: int = 0) -> Iterator[Item]:
         read = open_source(Drawings(("a", picture(4)), ("b", picture(5)))).items(start)

@@ -22,7 +22,7 @@ from diffae.data.images import WHITE, Crop, ImageSpec
 from diffae.data.locks import locked
 from diffae.data.pack import Pack, is_pack
 from diffae.data.pack.writer import PackWriter, Progress
-from diffae.data.sources import Item, Source, open_source
+from diffae.data.sources import Item, KeyedImages, Source, open_source
 from diffae.errors import DataError
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class _Chunk(NamedTuple):
 
 
 def build_pack(
-    source: Any,
+    source: str | Path | Source | KeyedImages,
     cache_dir: str | Path,
     *,
     size: int,

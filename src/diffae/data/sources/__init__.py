@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from diffae.data.formats.stacks import STACK_SUFFIXES, is_stack
 from diffae.data.sources import arrays, files, hub, lmdb_files, stacks, webdataset
 from diffae.data.sources.base import Item, Labelled, ListedSource, Source
-from diffae.data.sources.objects import ObjectSource
+from diffae.data.sources.objects import KeyedImages, ObjectSource
 from diffae.errors import DataError
 
-__all__ = ["Item", "ListedSource", "Source", "is_there", "open_listed", "open_source"]
+__all__ = ["Item", "KeyedImages", "ListedSource", "Source", "is_there", "open_listed", "open_source"]
 
 KINDS = (hub, lmdb_files, webdataset, stacks, arrays, files)
 """Modules in the order in which they are tried."""
 
 
-def open_source(source: Any, channels: int = 3) -> Source:
+def open_source(source: str | Path | Source | KeyedImages, channels: int = 3) -> Source:
     """Open a path, or an object of the user's own, as a source of images.
 
     Args:
         source: a folder (with the folders in it), a .zip, a .npy or .npz array, a file of many images (see
             `diffae.data.formats`; an array in an HDF5 file or Zarr store is FILE/ARRAY), a pack, an LMDB, WebDataset
-            shards, or hf://owner/name. Or else a `Source`, or an iterable with a `key` (see `objects.ObjectSource`).
+            shards, or hf://owner/name. Or else a `Source` or a `KeyedImages`.
         channels: if the unnamed pages of a TIFF are as many as this, they are the channels of one image.
     Raises:
         DataError: nothing there, of an unknown kind, or no images in it.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Real
@@ -19,19 +19,28 @@ from diffae.data.sources.base import Item, LabelCells, Source, cell_of
 from diffae.errors import DataError
 
 
-class ObjectSource(Source):
-    """Wraps an iterable of (name, image) or (name, image, labels) with an attribute `key`.
+class KeyedImages(Protocol):
+    """The smallest source: an iterable of (name, image) or (name, image, labels), iterated anew for each pass.
 
-    Args:
-        images: iterated anew for each pass. `key` is a string that changes when the images change; `len` gives their
-            number if it is known. An image is a Pillow image, an array (h, w) or (h, w, c), the bytes of an image
-            file, or its path. Labels map names to numbers, truth values, words or None; the names are those of the
-            first item.
+    An image is a Pillow image, an array (h, w) or (h, w, c), the bytes of an image file, or its path. Labels map names
+    to numbers, truth values, words or None; the names are those of the first item. `len` gives the number of images if
+    it is known, and an attribute `name` the name of the pack.
+    """
+
+    key: str
+    """Changes when the images change."""
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
+
+
+class ObjectSource(Source):
+    """The images of a KeyedImages.
+
     Raises:
         DataError: no string `key`, not an iterable, or a first item of another form.
     """
 
-    def __init__(self, images: Any) -> None:
+    def __init__(self, images: KeyedImages) -> None:
         kind = type(images).__name__
         if not isinstance(getattr(images, "key", None), str) or not isinstance(images, Iterable):
             rule = "must be a path or an object with a string `key` that yields (name, image, labels)"

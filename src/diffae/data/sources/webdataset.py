@@ -103,7 +103,7 @@ class TarSource(Source):
         """The name of each image and the files of its sample ("image", "cls", "json"), or a shard and its damage."""
         for shard in self.shards:
             before = f"{shard.name}/" if len(self.shards) > 1 else ""
-            for key, group in groupby(_members(shard), lambda member: _sample_of(*member)):
+            for _, group in groupby(_members(shard), lambda member: _sample_of(*member)):
                 name, files = "", {}
                 for member, data in group:
                     suffix = member.rpartition("/")[2].partition(".")[2]
@@ -113,7 +113,7 @@ class TarSource(Source):
                         files[suffix] = data
                     elif "image" not in files:
                         name, files["image"] = member, data
-                if key is not None and "image" in files:
+                if "image" in files:
                     yield before + name, files
 
 
