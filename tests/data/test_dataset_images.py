@@ -144,9 +144,7 @@ def test_wrong_items(form: Callable[[int], Any], message: str) -> None:
 )
 def test_images_that_differ_are_named(other: np.ndarray, what: str) -> None:
     images = DatasetImages(Items(lambda k: other if k == 5 else IMAGES[k]), key="known")
-    with pytest.raises(
-        DataError, match=rf"^dataset image 5 is {what}, the first is uint8 of shape \(6, 6, 3\)"
-    ):
+    with pytest.raises(DataError, match=rf"^dataset image 5 is {what}, the first is uint8 of shape \(6, 6, 3\)"):
         images.fetch(np.array([4, 5]))
 
 

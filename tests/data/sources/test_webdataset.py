@@ -147,9 +147,7 @@ def test_damaged_shards(tmp_path: Path) -> None:
     (tmp_path / "bad.tar").write_bytes(b"hello" * 1000)
     with pytest.raises(DataError, match=r"cut\.tar: is not a complete tar archive"):
         contents(open_source(tmp_path / "cut.tar"))
-    with pytest.raises(
-        DataError, match=r"bad\.tar: is not a complete tar archive \(.*\); get it again$"
-    ):
+    with pytest.raises(DataError, match=r"bad\.tar: is not a complete tar archive \(.*\); get it again$"):
         open_source(tmp_path / "bad.tar")
     with pytest.raises(DataError, match=r"there is no .*whole-2\.tar; check the path"):
         open_source(tmp_path / "whole-{2..3}.tar")
