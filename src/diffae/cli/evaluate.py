@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from diffae.cli import common, models
-from diffae.cli.options import RunArgument
+from diffae.cli.options import RunArgument, optional
 from diffae.cli.terminal import note, print_table, say, warn
 from diffae.console import progress
 from diffae.errors import CheckpointError, ConfigError, DataError
@@ -47,28 +47,28 @@ class Evaluate:
     """Folder for index.html, results.json, CSVs and PNGs."""
     quick: bool = False
     """Small counts: minutes instead of hours, with wide intervals. Every table says so."""
-    counts: tuple[str, ...] = ()
+    counts: Annotated[tuple[str, ...], optional] = ()
     """Other numbers of what is measured: NAME=NUMBER, for instance detected=500 (see docs/evaluation.md)."""
-    images: Path | None = None
+    images: Annotated[Path | None, optional] = None
     """Training images; by default those that config.json names, or for drawn faces, drawn again."""
-    unseen: Path | None = None
+    unseen: Annotated[Path | None, optional] = None
     """Test images; by default those of --images whose label "split" is "test", or that training held out."""
-    labels: Path | None = None
+    labels: Annotated[Path | None, optional] = None
     """CSV with a column of 0 and 1 for each attribute."""
-    features: str | None = None
+    features: Annotated[str | None, optional] = None
     """Network for distances between sets of images: an ONNX or TorchScript file, or inception (FID)."""
-    perceptual: str | None = None
+    perceptual: Annotated[str | None, optional] = None
     """Network for the distance between two images: a file, or lpips-alex, lpips-vgg, lpips-squeeze; by default that of
     --features, if it can measure one."""
-    identity: str | None = None
+    identity: Annotated[str | None, optional] = None
     """Network that compares faces: a file, or arcface."""
-    ddim: str | None = None
+    ddim: Annotated[str | None, optional] = None
     """Run trained with --no-encoder: the paper's DDIM baseline."""
-    capacity: tuple[str, ...] = ()
+    capacity: Annotated[tuple[str, ...], optional] = ()
     """Runs with other sizes of z_sem; by default such are trained."""
-    autoencoder: tuple[Path, ...] = ()
+    autoencoder: Annotated[tuple[Path, ...], optional] = ()
     """Further autoencoders to compare with: diffusers folders, AutoencoderKL or VQModel."""
-    out_of_distribution: Path | None = None
+    out_of_distribution: Annotated[Path | None, optional] = None
     """Images of another kind, for the task out-of-distribution."""
     seed: int = 0
     """Seed of every random number."""
