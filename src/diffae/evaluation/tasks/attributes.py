@@ -12,10 +12,10 @@ from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.linear_probe import ProbeResult, lead, macro_average, probe_attribute, weighted_average
 from diffae.evaluation.material import Images
-from diffae.evaluation.results import Cell, Claim, Result, Table, listed, verdict
+from diffae.evaluation.results import Cell, Claim, Picture, Result, Table, listed, verdict
 from diffae.evaluation.task import BaselineCounts, ProbeCounts, Task
 from diffae.evaluation.tasks.manipulation import pixels
-from diffae.evaluation.tasks.shared import chart, too_few_labels
+from diffae.evaluation.tasks.shared import too_few_labels
 from diffae.latent.probes import LEAST_OF_CLASS
 from diffae.plotting import dots
 
@@ -54,7 +54,8 @@ def attributes(context: EvaluationContext, counts: Counts) -> Result:
     )
     header = ("attribute", "positives", *codes)
     table = Table("auroc", "Linear classification of attributes (AUROC)", header, tuple(rows), note)
-    picture = chart("auroc", f"AUROC with 95 % intervals; {len(tested):,} unseen images.", dots(areas, "AUROC"))
+    caption = f"AUROC with 95 % intervals; {len(tested):,} unseen images."
+    picture = Picture("auroc", caption, dots(areas, "AUROC"), chart=True)
     notes = (*_notes(context, counts), *too_few_labels(left_out))
     return Result((table,), (picture,), (_claim(readings, context.seed),), notes)
 

@@ -17,7 +17,7 @@ from diffae.evaluation.results import Claim, Picture, Result, Table, verdict
 from diffae.evaluation.statistics import mean
 from diffae.evaluation.task import Task, count
 from diffae.evaluation.tasks.generation import CLAIM_5
-from diffae.evaluation.tasks.shared import NO_DDIM, chart
+from diffae.evaluation.tasks.shared import NO_DDIM
 from diffae.latent.codes import Code
 from diffae.model import DiffusionAutoencoder, parts
 from diffae.plotting import curves, labelled_rows, tiles_of
@@ -90,7 +90,7 @@ def denoising(context: EvaluationContext, counts: Counts) -> Result:
     table = Table("error", "Error of x0_hat along the path from x_T", ("t", *errors), rows, note)
     curve = curves({whose: (levels, values) for whose, values in errors.items()}, "level t", "MSE of x0_hat")
     caption = f"Error of x0_hat against the level t, from noise (right) to image, with 95 % intervals; {len(x)} images."
-    pictures = (chart("error", caption, curve), _strips(paths))
+    pictures = (Picture("error", caption, curve, chart=True), _strips(paths))
     if "DDIM" not in paths:
         return Result((table,), pictures, (), (NO_DDIM,))
     means = {whose: path.mse.mean().item() for whose, path in paths.items()}

@@ -17,7 +17,6 @@ from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.results import Claim, Picture, Result, Table, verdict
 from diffae.evaluation.statistics import mean
 from diffae.evaluation.task import DistributionCounts, LabelledCounts, Task, count
-from diffae.evaluation.tasks.shared import chart
 from diffae.plotting import histograms, labelled_rows, tiles_of
 
 NEIGHBOURS = 50
@@ -191,10 +190,11 @@ def memorisation(context: EvaluationContext, counts: Counts) -> Result:
     table = Table("nearest", "The nearest training image", header, rows, note)
     pixels = found["pixels"]
     relative = {"samples": pixels.samples.relative.tolist(), "unseen images": pixels.held_out.relative.tolist()}
+    drawn = histograms(relative, "distance of the nearest over that of the next 49")
     caption = f"Distance to the nearest training image, by pixels; {len(x)} samples, {len(unseen)} unseen images."
     pictures = (
         Picture("nearest", "Samples, and their nearest training images by pixels.", _sheet(context, x, pixels)),
-        chart("distances", caption, histograms(relative, "distance of the nearest over that of the next 49")),
+        Picture("distances", caption, drawn, chart=True),
     )
     return Result((table,), pictures, (_claim(found, copying(found.values()), len(x)),))
 

@@ -16,10 +16,10 @@ from diffae.config import Sampling
 from diffae.data.images import to_tensor, to_unit
 from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
-from diffae.evaluation.results import Claim, Result, Table, listed, verdict
+from diffae.evaluation.results import Claim, Picture, Result, Table, listed, verdict
 from diffae.evaluation.statistics import Estimate, auroc, mean
 from diffae.evaluation.task import LabelledCounts, Task, count
-from diffae.evaluation.tasks.shared import chart, sheet
+from diffae.evaluation.tasks.shared import sheet
 from diffae.model import Code, DiffusionAutoencoder
 from diffae.plotting import histograms
 
@@ -158,7 +158,7 @@ def out_of_distribution(context: EvaluationContext, counts: Counts) -> Result:
     caption = f"Correlation of neighbouring values of x_T; {len(x)} images of each kind."
     pictures = (
         sheet("sheet", "Unseen, shifted and out-of-distribution images.", kinds.items()),
-        chart("correlation", caption, drawn),
+        Picture("correlation", caption, drawn, chart=True),
     )
     return Result(tables, pictures, (_claim({kind: areas[kind] for kind in outside}),))
 

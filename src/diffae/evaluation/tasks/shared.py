@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from diffae.evaluation.distances import frechet, kernel
@@ -25,17 +24,12 @@ def sheet(name: str, caption: str, rows: Iterable[tuple[str, Tensor]], shown: in
     return Picture(name, caption, labelled_rows([(label, tiles_of(images[:shown])) for label, images in rows]))
 
 
-def chart(name: str, caption: str, image: Image.Image) -> Picture:
-    """A picture of numbers."""
-    return Picture(name, caption, image, chart=True)
-
-
 def against_steps(
     name: str, caption: str, lines: Mapping[str, Mapping[int, Estimate]], label: str, logarithmic: str = "x"
 ) -> Picture:
     """Curves of {T: value} against T."""
     drawn = {line: (list(values), list(values.values())) for line, values in lines.items()}
-    return chart(name, caption, curves(drawn, "steps T", label, logarithmic=logarithmic))
+    return Picture(name, caption, curves(drawn, "steps T", label, logarithmic=logarithmic), chart=True)
 
 
 def too_few_labels(names: Sequence[str]) -> tuple[str, ...]:
