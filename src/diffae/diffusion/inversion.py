@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -161,7 +161,8 @@ class Anderson:
         exact = torch.finfo(f.dtype)
         ridge = max(1e-8, 16 * exact.eps) * size + exact.tiny  # above rounding: differences become dependent
         gram = gram + ridge * torch.eye(gram.shape[-1], dtype=f.dtype, device=f.device)
-        gamma = torch.linalg.solve_ex(gram, d_f.mT @ f[..., None]).result  # unlike solve, waits for no device
+        # unlike solve, solve_ex does not wait for the device
+        gamma = cast(Tensor, torch.linalg.solve_ex(gram, d_f.mT @ f[..., None])[0])  # pyright: ignore[reportUnknownMemberType]
         return x + f - ((d_x + d_f) @ gamma)[..., 0]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,9 +39,10 @@ def inversion_of(sampling: Sampling) -> Inversion:
 
 
 @contextmanager
-def ieee_float32() -> Iterator[None]:
+def ieee_float32() -> Generator[None, None, None]:
     """Compute float32 as float32: no TF32, whose 10 bits of mantissa would bound the accuracy of every inversion."""
-    backends = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # pyright: ignore[reportAttributeAccessIssue]
+    cudnn: Any = torch.backends.cudnn
+    backends: tuple[Any, ...] = (cudnn.conv, torch.backends.cuda.matmul)
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:

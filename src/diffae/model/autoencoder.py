@@ -170,7 +170,7 @@ class DiffusionAutoencoder(DiffusionModule):
         sampling = sampling or Sampling()
         trajectories.require_inverse(sampling)
         batch, model = self._batch(images), self._in(sampling.precision)
-        codes = []
+        codes: list[Code] = []
         for rows in parts(len(batch)):
             with torch.inference_mode(), trajectories.ieee_float32():
                 codes.append(model._encode_part(batch[rows], sampling))
@@ -292,8 +292,8 @@ class DiffusionAutoencoder(DiffusionModule):
     def _batch(self, images: Any) -> Tensor:
         channels, size, _ = self.image_shape
         given = self.config.input
-        settings = {"crop": given.crop, "background": given.background, "window": given.window}
-        return as_batch(images, size, channels, **settings).to(self.device)
+        batch = as_batch(images, size, channels, crop=given.crop, background=given.background, window=given.window)
+        return batch.to(self.device)
 
     def _in(self, precision: Arithmetic) -> DiffusionAutoencoder:
         """This model in that precision: itself where it has it, else a copy."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +84,8 @@ class TimeEmbedding(nn.Sequential):
         self.sinusoids = sinusoids
 
     def forward(self, input: Int[Tensor, " b"]) -> Float[Tensor, "b channels"]:
-        return super().forward(sinusoidal_embedding(input, self.sinusoids).to(next(self.parameters()).dtype))
+        sinusoids = sinusoidal_embedding(input, self.sinusoids).to(next(self.parameters()).dtype)
+        return cast(Tensor, super().forward(sinusoids))  # pyright: ignore[reportUnknownMemberType]
 
 
 class AdaGN(nn.Module):

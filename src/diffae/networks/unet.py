@@ -38,7 +38,7 @@ class Doubling(nn.Module):
 def expanding_path(config: UNetConfig, size: int, skips: list[int], block: Block) -> list[Stage]:
     """The mirror image: each stage also takes the output of one stage of the contracting path (widths in `skips`)."""
     skips, width = skips.copy(), skips[-1]
-    stages = []
+    stages: list[Stage] = []
     for level in reversed(range(len(config.channel_mult))):
         out = config.channel_mult[level] * config.model_channels
         for i in range(config.res_blocks + 1):
@@ -92,7 +92,8 @@ class UNet(nn.Module):
         """x_t (b, c, h, w), time index (b,) in 0..T-1 and z_sem (b, d; None without encoder) -> (b, c, h, w)."""
         emb = F.silu(self.time_embed(time))  # every AdaGN applies SiLU to both first: done once, here
         z = None if z_sem is None else F.silu(z_sem)
-        h, skips = x_t, []
+        h = x_t
+        skips: list[Tensor] = []
         for stage in self.input_blocks:
             h = stage(h, emb, z)
             skips.append(h)
