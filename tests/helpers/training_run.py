@@ -65,11 +65,11 @@ def _signal_in(cls: type, method: str, step: int, number: int) -> None:
     setattr(cls, method, wrapped)
 
 
-def main() -> None:
-    """Train as the command line says; exits with 1 if training was interrupted."""
+def main(arguments: list[str]) -> None:
+    """Train as the arguments say; exits with 1 if training was interrupted."""
     torch.set_num_threads(1)
     trainer.LOG_EVERY = 1
-    pack, run, *how = sys.argv[1:]
+    pack, run, *how = arguments
     for word in how:
         name, _, value = word.partition("=")
         if name == "log":
@@ -86,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,23 +1,25 @@
-"""The contrast between images: its loss, its views, and what it leaves of a training run."""
+"""The contrastive loss: its value and its views."""
 
 from __future__ import annotations
-
-import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from training_run import MODEL, TRAINING
+from training_run import MODEL
 
-from diffae.data.pack import Pack
-from diffae.networks.autoencoder import AutoencoderNetworks
-from diffae.training.autoencoder import train_autoencoder
-from diffae.training.auxiliary_losses.contrastive import NUMBERS, TEMPERATURE, contrastive_loss, view
+from diffae.model import DiffusionModule
+from diffae.training.auxiliary_losses.base import AuxiliaryBatch
+from diffae.training.auxiliary_losses.contrastive import (
+    NUMBERS,
+    TEMPERATURE,
+    ContrastiveLoss,
+    contrastive_loss,
+    view,
+)
+from diffae.training.settings import ContrastiveConfig
 
 UNCHANGED = (1.0, 0.5, 0.5, 0.5, 0.9, 0.5, 0.5, 0.5, 0.9)
-"""Numbers of the view that is the image itself; in the order in which `view` takes them."""
+"""Numbers whose view is the image itself, in the order of `view`."""
 MIRROR, BRIGHTNESS, SATURATION, GRAY = 4, 5, 7, 8
 
 
@@ -33,7 +35,7 @@ def images() -> torch.Tensor:
     return torch.rand((2, 3, 8, 8), generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def test_loss_is_that_of_its_definition() -> None:
+def test_loss_written_out() -> None:
     """Chen et al. 2020, Eq. 1, image by image."""
     generator = np.random.default_rng(0)
     a, b = generator.normal(size=(2, 5, 3))
@@ -60,7 +62,7 @@ def test_views_that_change_one_thing(images: torch.Tensor) -> None:
 
 
 def test_views_cut_out_a_part() -> None:
-    """Of a ramp from left to right: half of its area, at its left end."""
+    """Half of the area of a ramp, at its left end."""
     ramp = torch.linspace(-1, 1, 32).expand(1, 1, 32, 32).clone()
     left = numbers({0: 0.0, 2: 0.0}, count=1)
     cut = view(ramp, left)[0, 0]
@@ -74,25 +76,13 @@ def test_views_of_any_number_of_channels() -> None:
         assert view(torch.zeros(4, channels, 8, 8), drawn).shape == (4, channels, 8, 8)
 
 
-def test_training_with_contrast(tmp_path: Path) -> None:
-    """It changes the encoder's weights, is resumed, and its projection is not in the model."""
-    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
-    pack = Pack.from_arrays([images], tmp_path / "noise.pack")
-    with_contrast = dataclasses.replace(TRAINING, contrast=0.1)
-    train_autoencoder(pack, tmp_path / "without", MODEL, TRAINING)
-    train_autoencoder(pack, tmp_path / "with", MODEL, with_contrast)
-    without, trained = (load_file(tmp_path / run / "model.safetensors") for run in ("without", "with"))
-    assert trained.keys() == without.keys() == AutoencoderNetworks(MODEL.network).state_dict().keys()
-    assert not torch.allclose(trained["encoder.out.weight"], without["encoder.out.weight"], atol=1e-4)
-    longer = dataclasses.replace(with_contrast, images=2 * TRAINING.images)
-    train_autoencoder(pack, tmp_path / "with", MODEL, longer, resume=True)
-    train_autoencoder(pack, tmp_path / "at once", MODEL, longer)
-    resumed, at_once = (load_file(tmp_path / run / "model.safetensors") for run in ("with", "at once"))
-    assert all(torch.equal(resumed[name], at_once[name]) for name in at_once)
-
-
-def test_the_baseline_has_nothing_to_contrast(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
-    pack = Pack.from_arrays([images], tmp_path / "noise.pack")
-    baseline = dataclasses.replace(MODEL, network=dataclasses.replace(MODEL.network, z_sem_channels=0))
-    assert train_autoencoder(pack, tmp_path / "run", baseline, dataclasses.replace(TRAINING, contrast=0.1))
+def test_loss_is_between_projections_of_both_views() -> None:
+    torch.manual_seed(0)
+    loss, model = ContrastiveConfig(0.1).build(MODEL, 0), DiffusionModule(MODEL)
+    assert isinstance(loss, ContrastiveLoss)
+    assert loss.needs_view
+    x, other = torch.randn(3, 3, 16, 16), torch.randn(3, 3, 16, 16)
+    first, second = (loss.projection(model.call_encoder(images)) for images in (x, other))
+    assert first.shape == (3, 4)  # half of z_sem
+    z_sem = model.call_encoder(torch.cat([x, other]))
+    torch.testing.assert_close(loss(z_sem, AuxiliaryBatch(x, None)), contrastive_loss(first, second))

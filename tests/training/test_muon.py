@@ -1,27 +1,20 @@
-"""Muon: what an orthogonal step is, what takes Adam's, and that a run with it is resumed."""
+"""Muon: orthogonal steps, and which parameters Adam takes."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from training_run import MODEL, TRAINING
 
-from diffae.data.pack import Pack
 from diffae.networks.layers import AdaGN
-from diffae.training.autoencoder import train_autoencoder
 from diffae.training.muon import MOMENTUM, SCALE, Muon, orthogonalised
 
 RATE = 0.01
 
 
-def test_singular_values_become_alike() -> None:
+def test_singular_values_become_equal() -> None:
     """U S V^T becomes U D V^T, with D near the identity though S spans two orders of magnitude; any shapes together."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(8, 20), (20, 8), (6, 6), (8, 20), (8, 9)]
@@ -34,8 +27,8 @@ def test_singular_values_become_alike() -> None:
         assert (values - values.diagonal().diag()).abs().max() < 1e-4
 
 
-def test_directions_without_gradient_are_left_alone() -> None:
-    """Of a product of 16 x 3 and 3 x 40 three singular values become alike, and the others stay 0."""
+def test_the_null_space_stays_zero() -> None:
+    """Of a product of 16x3 and 3x40, which has three singular values above 0."""
     generator = torch.Generator().manual_seed(0)
     matrix = torch.randn(16, 3, generator=generator) @ torch.randn(3, 40, generator=generator)
     values = torch.linalg.svdvals(orthogonalised([matrix])[0])
@@ -43,7 +36,7 @@ def test_directions_without_gradient_are_left_alone() -> None:
     assert values[3] < 1e-3
 
 
-def test_the_size_of_a_matrix_matters_not() -> None:
+def test_the_scale_of_a_matrix_has_no_effect() -> None:
     matrix = torch.randn(8, 20, generator=torch.Generator().manual_seed(0))
     small, whole, nothing = orthogonalised([1e-4 * matrix, matrix, torch.zeros(8, 8)])
     torch.testing.assert_close(small, whole, atol=1e-4, rtol=0)
@@ -58,7 +51,7 @@ def gradients(networks: nn.Module, seed: int) -> list[Tensor]:
 
 
 def test_two_steps_by_hand() -> None:
-    """Of convolutions and a linear layer; biases and AdaGN as AdamW moves them."""
+    """Convolutions and a linear layer; biases and AdaGN as by AdamW."""
     torch.manual_seed(0)
     networks = nn.ModuleList([nn.Conv2d(4, 8, 3), nn.Linear(5, 6), nn.Conv2d(4, 8, 3), AdaGN(4, 3, 2)])
     other, expected = copy.deepcopy(networks), copy.deepcopy(networks)
@@ -83,22 +76,10 @@ def test_two_steps_by_hand() -> None:
         torch.testing.assert_close(ours, by_hand[name] if name in matrices else by_adam[name], msg=name)
 
 
-def test_a_step_is_as_large_as_said() -> None:
+def test_the_size_of_a_step() -> None:
     layer = nn.Conv2d(16, 16, 3, bias=False)
     before = layer.weight.detach().clone()
     muon = Muon(layer, lr=RATE, weight_decay=0.0)
     gradients(layer, 0)
     muon.step()
     assert (layer.weight - before).square().mean().sqrt().item() == pytest.approx(RATE * SCALE, rel=0.15)
-
-
-def test_a_run_is_resumed(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
-    pack = Pack.from_arrays([images], tmp_path / "noise.pack")
-    training = dataclasses.replace(TRAINING, optimizer="muon", contrast=0.1)
-    longer = dataclasses.replace(training, images=2 * training.images)
-    train_autoencoder(pack, tmp_path / "parts", MODEL, training)
-    train_autoencoder(pack, tmp_path / "parts", MODEL, longer, resume=True)
-    train_autoencoder(pack, tmp_path / "at once", MODEL, longer)
-    parts, at_once = (load_file(tmp_path / run / "model.safetensors") for run in ("parts", "at once"))
-    assert all(torch.equal(parts[name], at_once[name]) for name in at_once)

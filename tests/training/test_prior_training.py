@@ -1,4 +1,4 @@
-"""Training the latent prior: it learns, resumes exactly, and refuses what does not fit."""
+"""Training of the latent prior: its loss, exact resuming, bad input."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from fingerprints import mark
 from rich.console import Console
 from safetensors.torch import load_file
 
-from diffae.config import DiffusionConfig, PriorConfig, TrainingConfig
+from diffae.config import DiffusionConfig, PriorConfig
 from diffae.errors import CheckpointError, ConfigError
 from diffae.latent.prior import PRIOR, LatentPrior
 from diffae.training import prior as prior_module
+from diffae.training.logger import Logger
 from diffae.training.prior import PriorTask, train_prior
+from diffae.training.settings import TrainingConfig
+from diffae.training.trainer import Trainer
 
-MARK = "fingerprint"
+MARK = mark("fingerprint")
 CONFIG = PriorConfig(layers=3, hidden_channels=32)
 TRAINING = TrainingConfig(
     images=640,
@@ -33,7 +38,7 @@ QUIET = Console(quiet=True)
 
 
 def two_clusters(count: int, seed: int = 0) -> np.ndarray:
-    """z_sem at (+-2, 10) with a little noise: nothing that the start of training resembles."""
+    """z_sem at (+-2, 10) with a little noise, far from what an untrained prior draws."""
     rng = np.random.default_rng(seed)
     z = 0.1 * rng.standard_normal((count, 2)) + [0, 10]
     z[:, 0] += rng.choice([-2, 2], count)
@@ -53,7 +58,7 @@ def trained(folder: Path, config: PriorConfig = CONFIG, training: TrainingConfig
         PriorConfig(3, 32, "mse", DiffusionConfig("cosine", prediction="v")),
     ],
 )
-def test_it_learns_what_it_is_given(tmp_path: Path, config: PriorConfig) -> None:
+def test_it_learns_the_distribution(tmp_path: Path, config: PriorConfig) -> None:
     assert trained(
         tmp_path, config, dataclasses.replace(TRAINING, images=38_400, save_every=38_400, validate_every=38_400)
     )
@@ -73,12 +78,12 @@ def test_the_loss_is_of_the_noise_in_normalised_codes(tmp_path: Path) -> None:
     absolute = next(task.losses(task.networks, batch, 0, torch.device("cpu"), 1)).item()
     task.config = dataclasses.replace(CONFIG, loss="mse")
     squared = next(task.losses(task.networks, batch, 0, torch.device("cpu"), 1)).item()
-    assert absolute == pytest.approx((2 / np.pi) ** 0.5, abs=0.15)  # E|eps|, of a network that says 0
+    assert absolute == pytest.approx((2 / np.pi) ** 0.5, abs=0.15)  # E|eps|, for a network that predicts 0
     assert squared == pytest.approx(1, abs=0.3)
 
 
 def test_processes_share_a_batch(tmp_path: Path) -> None:
-    """Two processes see together what one sees."""
+    """Together, two processes see the same batch as one."""
     codes = two_clusters(500)
     task = PriorTask(CONFIG, TRAINING, codes, codes[:50], tmp_path, MARK)
     parts = [
@@ -109,12 +114,7 @@ def test_weight_decay_is_decoupled(tmp_path: Path) -> None:
         weight = task.networks.get_parameter("layers.0.linear.weight")
         before = weight.detach().clone()
         task.losses = lambda networks, *_: iter([0 * sum(p.sum() for p in networks.parameters())])  # type: ignore[method-assign]
-        from accelerate import Accelerator
-
-        from diffae.training.logger import Journal
-        from diffae.training.trainer import Trainer
-
-        trainer = Trainer(task, training, tmp_path, Journal(tmp_path, 64, QUIET), Accelerator(cpu=True))
+        trainer = Trainer(task, training, tmp_path, Logger(tmp_path, 64, QUIET), Accelerator(cpu=True))
         trainer.take_step(next(task.batches(0, 0, 1)))
         found[decay] = (weight / before).detach()
     torch.testing.assert_close(found[0.0], torch.ones_like(found[0.0]))
@@ -131,7 +131,7 @@ def test_constant_numbers_do_not_divide_by_zero(tmp_path: Path) -> None:
     np.testing.assert_allclose(z[:, 1], 7, atol=1e-3)
 
 
-def test_what_is_refused(tmp_path: Path) -> None:
+def test_bad_input(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no prior yet"):
         trained(tmp_path / "a", resume=True)
     assert trained(tmp_path / "a")
