@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 
 from diffae.errors import DataError
 
@@ -14,39 +14,19 @@ KERNEL_BLOCK = 2048
 def frechet(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
     """Frechet distance of the Gaussians fitted to two sets of features (Heusel et al. 2017, Eq. 6), in float64.
 
-    It is biased upwards: for two samples of size n from the same distribution it is of the order of d^2 / n.
+    |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)), biased upwards: for two samples of size n from the same distribution it
+    is of the order of d^2 / n.
 
     Raises:
         DataError: a set has fewer than two rows, the widths differ, or values are not finite.
     """
-    _check(a, b)
-    mean_a, mean_b = a.mean(0, np.float64), b.mean(0, np.float64)
-    if len(a) * len(b) >= a.shape[1] ** 2:
-        return frechet_of_moments(mean_a, _covariance(a), mean_b, _covariance(b))
-    # few images: with X and Y the centred features over sqrt(n - 1), A = X'X and B = Y'Y, so tr (A B)^(1/2) is the
-    # sum of the singular values of X Y', which is a smaller matrix than A and B
-    x, y = ((rows - mean) / np.sqrt(len(rows) - 1) for rows, mean in ((a, mean_a), (b, mean_b)))
-    cross = np.linalg.svd(x @ y.T, compute_uv=False).sum()
+    a, b = _checked(a, b)
+    # with X and Y the centred features over sqrt(n - 1), A = X'X and B = Y'Y, so tr (A B)^(1/2) is the sum of the
+    # singular values of X Y'; the R of X = QR has the same X'X in at most d rows
+    x, y = (np.linalg.qr((rows - rows.mean(0)) / np.sqrt(len(rows) - 1), mode="r") for rows in (a, b))
+    cross = np.linalg.svd(np.inner(x, y), compute_uv=False).sum()
     spread = np.square(x).sum() + np.square(y).sum() - 2 * cross
-    return float(np.square(mean_a - mean_b).sum() + max(spread, 0.0))
-
-
-def frechet_of_moments(
-    mean_a: Float[np.ndarray, " d"],
-    covariance_a: Float[np.ndarray, "d d"],
-    mean_b: Float[np.ndarray, " d"],
-    covariance_b: Float[np.ndarray, "d d"],
-) -> float:
-    """Squared Frechet distance of two Gaussians: |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)).
-
-    The trace of (A B)^(1/2) is computed as the sum of the square roots of the eigenvalues of A^(1/2) B A^(1/2): that
-    matrix is symmetric, so the result is real even where A or B is singular, as with fewer images than features.
-    """
-    values, vectors = np.linalg.eigh(covariance_a)
-    root = vectors * np.sqrt(values.clip(0)) @ vectors.T
-    cross = np.linalg.eigvalsh(root @ covariance_b @ root).clip(0)
-    spread = np.trace(covariance_a) + np.trace(covariance_b) - 2 * np.sqrt(cross).sum()
-    return float(np.square(mean_a - mean_b).sum() + max(spread, 0.0))
+    return float(np.square(a.mean(0) - b.mean(0)).sum() + max(spread, 0.0))
 
 
 def kernel(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
@@ -58,32 +38,25 @@ def kernel(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
     Raises:
         DataError: a set has fewer than two rows, the widths differ, or values are not finite.
     """
-    _check(a, b)
-    n, m = len(a), len(b)
-    within = (_kernel_sum(a, a) - _diagonal_sum(a)) / (n * (n - 1)) + (_kernel_sum(b, b) - _diagonal_sum(b)) / (
-        m * (m - 1)
-    )
-    return float(within - 2 * _kernel_sum(a, b) / (n * m))
+    a, b = _checked(a, b)
+    within = sum((_kernel_sum(x, x) - _diagonal_sum(x)) / (len(x) * (len(x) - 1)) for x in (a, b))
+    return float(within - 2 * _kernel_sum(a, b) / (len(a) * len(b)))
 
 
 def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
-    b = b.astype(np.float64)
-    blocks = (a[start : start + KERNEL_BLOCK].astype(np.float64) for start in range(0, len(a), KERNEL_BLOCK))
-    return float(sum(((block @ b.T / a.shape[1] + 1) ** 3).sum() for block in blocks))
+    blocks = (a[start : start + KERNEL_BLOCK] for start in range(0, len(a), KERNEL_BLOCK))
+    return sum(((block @ b.T / a.shape[1] + 1) ** 3).sum() for block in blocks)
 
 
 def _diagonal_sum(a: np.ndarray) -> float:
-    return float(((np.square(a.astype(np.float64)).sum(1) / a.shape[1] + 1) ** 3).sum())
+    return ((np.square(a).sum(1) / a.shape[1] + 1) ** 3).sum()
 
 
-def _covariance(a: np.ndarray) -> Float[np.ndarray, "d d"]:
-    return np.atleast_2d(np.cov(a.astype(np.float64), rowvar=False))
-
-
-def _check(a: np.ndarray, b: np.ndarray) -> None:
+def _checked(a: np.ndarray, b: np.ndarray) -> tuple[Float64[np.ndarray, "n d"], Float64[np.ndarray, "m d"]]:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise DataError(f"features have shapes {a.shape} and {b.shape}: they must be (images, d) of the same d")
     if min(len(a), len(b)) < 2:
         raise DataError(f"features of {len(a)} and {len(b)} images: a distance of distributions needs at least 2 each")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise DataError("features are not finite: look at the images, or at the network they come from")
+    return a.astype(np.float64), b.astype(np.float64)
