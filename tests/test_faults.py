@@ -31,7 +31,7 @@ def holder(folder: Path) -> Iterator[subprocess.Popen]:
     script = f"""
 import sys
 from pathlib import Path
-from diffae.checkpoint import in_use
+from diffae.data.locks import in_use
 with in_use(Path({str(folder)!r})):
     print("held", flush=True)
     sys.stdin.read()

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -79,31 +78,6 @@ def _new_file_beside(path: Path) -> Path:
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
     os.close(os.open(temporary, flags, 0o666))
     return temporary
-
-
-@contextlib.contextmanager
-def in_use(folder: Path) -> Iterator[None]:
-    """Hold a folder, which exists, for this process.
-
-    Raises:
-        CheckpointError: another process holds it; says which.
-    """
-    lock, holder = FileLock(folder / ".lock", timeout=0), folder / ".holder"
-    try:
-        lock.acquire()
-    except Timeout as error:
-        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-        raise CheckpointError(f"{folder} is in use by {who}: wait until it ends, or stop it") from error
-    except OSError:  # a file system without locks
-        yield
-        return
-    try:
-        with contextlib.suppress(OSError):
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
 
 
 def cannot_write(path: Path, error: OSError) -> str:

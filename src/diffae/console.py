@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 LINE_EVERY_SECONDS = 30.0
 """How often progress is printed where standard error is not a terminal."""
+FIRST_LINE_SECONDS = 2.0
+"""When it is first printed there."""
 
 # C0 and C1 controls (escape sequences start with one), line and paragraph separators, bidirectional overrides, and
 # the lone surrogates by which Python represents file names that are not valid UTF-8
@@ -64,7 +66,8 @@ def progress(
     output = output or console()
     description, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
     columns = (description, BarColumn(), MofNCompleteColumn(), note, TimeRemainingColumn())
-    begin = printed = time.monotonic()
+    begin = time.monotonic()
+    printed = begin + FIRST_LINE_SECONDS - LINE_EVERY_SECONDS
     with Progress(*columns, console=output, disable=output.quiet or not output.is_terminal, transient=transient) as bar:
         task = bar.add_task(escaped(what), total=total, completed=start, note=unit)
 

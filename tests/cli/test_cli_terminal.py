@@ -73,3 +73,38 @@ def test_sizes_that_cannot_be_drawn_are_named(run: Run, tmp_path: Path, monkeypa
     code, _, err = run("demo", "--out", "demo")
     assert code == 2
     assert "faces cannot be drawn" in one_line(err)
+
+
+def test_an_unexpected_error_is_one_line_with_a_log(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> int:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr("diffae.cli.info.Info.run", fail)
+    code, _, error = run("info", "somewhere")
+    assert code == 1
+    assert one_line(error).startswith(
+        "diffae: error: unexpected RuntimeError: two lines; this is a bug: please report it"
+    )
+    log = Path(error.split()[-1])
+    assert "Traceback" in log.read_text()
+    log.unlink()
+    with pytest.raises(RuntimeError):
+        run("--debug", "info", "somewhere")
+
+
+def test_parts_from_outside_are_imported_only_with_trust_code(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["model"]["encoder"]["kind"] = "outside:Encoder"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    module = "from diffae.config import UNetEncoderConfig\n\nclass Encoder(UNetEncoderConfig):\n    pass\n"
+    (tmp_path / "outside.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    code, _, error = run("info", str(tmp_path / "run"))
+    assert code == 2
+    assert "'outside:Encoder': is code outside diffae" in one_line(error)
+    code, output, _ = run("--trust-code", "info", str(tmp_path / "run"))
+    assert code == 0
+    assert "z_sem" in output

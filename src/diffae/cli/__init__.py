@@ -6,18 +6,25 @@ import difflib
 import logging
 import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol
 
 from diffae import __version__
+from diffae.cli import common
 from diffae.cli.renamed import COMMANDS as OLD_COMMANDS
 from diffae.cli.renamed import current
 from diffae.cli.terminal import note, say, warn
 from diffae.errors import ConfigError, DiffaeError
 
+UNEXPECTED = 1
 FAILED = 2
 INTERRUPTED = 130
+
+GLOBAL = ("--trust-code", "--debug")
+"""Options before the command: import a run's parts from outside diffae; show tracebacks."""
 
 DESCRIPTION = """Diffusion autoencoders: a representation of your images that is meaningful and decodable.
 
@@ -75,7 +82,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: the words after `diffae`; by default those of the process.
 
     Returns:
-        0 on success; 2 on bad input, after one line on standard error; 130 when interrupted.
+        0 on success; 2 on bad input and 1 on an unexpected error, after one line on standard error; 130 when
+        interrupted.
 
     Raises:
         SystemExit: after the `--help` of a command, or with code 2 after wrong usage of one.
@@ -84,8 +92,11 @@ def main(args: Sequence[str] | None = None) -> int:
     for name in _LOGGED:
         if not logging.getLogger(name).handlers:
             logging.getLogger(name).addHandler(_Warnings())
+    words = list(sys.argv[1:] if args is None else args)
+    flags = {words.pop(0) for _ in GLOBAL if words and words[0] in GLOBAL}
+    common.trust_code = "--trust-code" in flags
     try:
-        return _run(list(sys.argv[1:] if args is None else args))
+        return _run(words)
     except DiffaeError as error:
         rank = os.environ.get("RANK", "0")  # of several processes, any may be the only one that fails
         who = "diffae" if rank == "0" else f"diffae: rank {rank}"
@@ -97,6 +108,19 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         note("diffae: interrupted")
         return INTERRUPTED
+    except Exception as error:
+        if "--debug" in flags:
+            raise
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    """Report an error that no code foresaw in one line; the traceback goes into a file."""
+    with tempfile.NamedTemporaryFile("w", prefix="diffae-", suffix=".log", delete=False, encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    note(f"diffae: error: unexpected {what:.300}; this is a bug: please report it with {file.name}")
+    return UNEXPECTED
 
 
 def _run(words: list[str]) -> int:
@@ -142,5 +166,6 @@ def _listing(group: str) -> str:
     shown = {name: about for name, (_, _, about) in COMMANDS.items() if not group or name.split()[0] == group}
     width = max(map(len, shown))
     lines = [f"  {name:<{width}}  {about}" for name, about in shown.items()]
-    usage = f"usage: {f'diffae {group}'.strip()} [-h] {'' if group else '[--version] '}COMMAND ..."
+    options = "" if group else "[--version] [--trust-code] [--debug] "
+    usage = f"usage: {f'diffae {group}'.strip()} [-h] {options}COMMAND ..."
     return "\n".join([usage, *([] if group else ["", DESCRIPTION]), "", "commands:", *lines])

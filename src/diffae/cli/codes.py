@@ -101,5 +101,5 @@ def _bytes_per_image(model: DiffusionAutoencoder, sampling: Sampling | None) -> 
     """Bytes of z_sem, and with `sampling` of the stochastic code."""
     z_sem, states = 4 * model.config.z_sem_channels, 0
     if sampling is not None:
-        states = math.prod(model.image_shape) * (8 if sampling.precision == "float64" else 4)
+        states = math.prod(model.config.latent_shape) * (8 if sampling.precision == "float64" else 4)
     return z_sem + states * (2 if sampling is not None and sampling.inversion == "bdia" else 1)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _DARK = 2**14  # of 2^16
 
+trust_code = False
+"""Whether a run's parts may be imported from outside diffae: the option --trust-code, set for each command line."""
+
 # ---------------------------------------------------------------------- files to write
 
 

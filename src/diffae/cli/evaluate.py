@@ -257,7 +257,7 @@ def _training(model: DiffusionAutoencoder) -> TrainingConfig:
     from diffae.training.settings import TrainingConfig
 
     try:
-        return from_dict(TrainingConfig, _config(model).get("training", {}))
+        return from_dict(TrainingConfig, _config(model).get("training", {}), trust_code=common.trust_code)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{model.folder}: {error}") from error
 

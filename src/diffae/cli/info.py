@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from diffae.cli import common
 from diffae.cli.common import describe_validation, images_seen, last_validation
 from diffae.cli.terminal import counted, print_facts
 from diffae.errors import CheckpointError
@@ -35,7 +36,7 @@ class Info:
         print_facts(
             [
                 ("run", str(self.model)),
-                *_about_model(checkpoint.read_model_config(self.model), self.model),
+                *_about_model(checkpoint.read_model_config(self.model, trust_code=common.trust_code), self.model),
                 *_about_training(config.get("training", {}), config.get("data", {}), self.model),
                 *([("imported from", ", ".join(official.values()))] if official else []),
                 ("files", _about_files(self.model)),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffae.cli import common
 from diffae.cli.common import cache_folder
 from diffae.cli.terminal import warn
 from diffae.console import progress
@@ -40,7 +41,7 @@ def open_model(run: str, *, z_sem_for: str = "") -> DiffusionAutoencoder:
     """
     from diffae.model import DiffusionAutoencoder
 
-    model = DiffusionAutoencoder.from_pretrained(run)
+    model = DiffusionAutoencoder.from_pretrained(run, trust_code=common.trust_code)
     if z_sem_for and not model.config.has_encoder:
         raise ConfigError(f"z_sem_channels is 0: this model has no z_sem {z_sem_for}")
     return model

@@ -51,7 +51,7 @@ def open_comparison(
     """
     network = FeatureNetwork.open(features) if features else None
     noted = checkpoint.read_config(model.folder) if model.folder else {}
-    training = from_dict(TrainingConfig, noted.get("training", {}))
+    training = from_dict(TrainingConfig, noted.get("training", {}), trust_code=common.trust_code)
     pack = models.training_pack(model, images)
     rows, val_rows = held_out(pack, training)
     return _Against(model, pack, rows, val_rows, network, mirror=training.flip)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from diffae.cli import models
+from diffae.cli import common, models
 from diffae.cli.options import RunArgument, TrainingImages, by_preset
 from diffae.cli.terminal import note, say
 from diffae.config import PriorConfig, PriorLoss
@@ -72,7 +72,7 @@ class TrainPrior:
             refuse_prior(folder, overwrite=self.overwrite)
         config, training = self._settings(settings_of(folder, mark) if self.resume else _usual(settings))
         pack = models.training_pack(model, self.images)
-        rows = held_out(pack, from_dict(TrainingConfig, settings.get("training", {})))
+        rows = held_out(pack, from_dict(TrainingConfig, settings.get("training", {}), trust_code=common.trust_code))
         with processes().main_process_first():  # the others find the codes in the cache
             codes, val_codes = (models.z_sem_of(model, pack, part, folder) for part in rows)
         main = processes().is_main_process

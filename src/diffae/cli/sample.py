@@ -71,7 +71,7 @@ class Sample:
         model = models.open_model(self.model)
         generator = models.seeded(self.seed)
         z_sem = self._z_sem(model, generator)
-        x_T = torch.randn((self.count, *model.image_shape), generator=generator)
+        x_T = torch.randn((self.count, *model.config.latent_shape), generator=generator)
         compare = open_comparison(model, self.images, self.features) if self.nearest else None
         x = torch.cat([*models.decode_all(model, Code(z_sem, x_T), sampling)])
         if self.out:

@@ -207,8 +207,8 @@ def _resumed(command: Train) -> _Plan:
 
     there = checkpoint.read_config(command.out)
     try:
-        data, training = there["data"], from_dict(TrainingConfig, there["training"])
-        model = checkpoint.read_model_config(command.out)
+        data, training = there["data"], from_dict(TrainingConfig, there["training"], trust_code=common.trust_code)
+        model = checkpoint.read_model_config(command.out, trust_code=common.trust_code)
         source, network_key = (data["teacher"], data["teacher_key"]) if training.distils else (None, None)
         settings = _overridden(command, model, training)
         plan = _Plan(data["preset"], data["recipe"], *settings, data["key"], source, network_key)

@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from diffae import checkpoint
+from diffae.console import console as terminal
 from diffae.errors import CheckpointError, DataError
 from diffae.training.autoencoder import mix
 from diffae.training.logger import Logger
@@ -106,7 +107,7 @@ def train_on_arrays(
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / "unfinished.safetensors"
     task = ArrayTask(module, tensors, loss, config, unfinished, key)
-    logger = Logger(folder, config.images, console or Console(stderr=True))
+    logger = Logger(folder, config.images, console or terminal())
     if not train(task, config, folder, logger, resume=False):
         raise KeyboardInterrupt
     weights, _ = checkpoint.read_tensors(unfinished)

@@ -16,10 +16,12 @@ from torch.utils.data import Dataset
 
 from diffae import checkpoint
 from diffae.config import ModelConfig, from_dict, to_dict
+from diffae.console import console as terminal
 from diffae.data.batches import Batch, BatchStream
 from diffae.data.dataset_images import DatasetImages
 from diffae.data.image_set import ImageSet
 from diffae.data.images import to_float
+from diffae.data.locks import in_use
 from diffae.deprecation import renamed
 from diffae.diffusion.schedules import draw_levels
 from diffae.errors import CheckpointError, DataError, require
@@ -244,7 +246,7 @@ def train_autoencoder(
         CheckpointError: a folder in use, or nothing there to resume with these settings.
         TrainingError: the loss is not finite, or the disk is full.
     """
-    folder, console = Path(folder), console or Console(stderr=True)
+    folder, console = Path(folder), console or terminal()
     images = images if isinstance(images, ImageSet) else DatasetImages(images)
     settings = model.config if isinstance(model, DiffusionAutoencoder) else model
     _require_fit(images, settings, config, features)
@@ -283,7 +285,7 @@ def replaced(folder: Path) -> Path:
 def _make_folder(task: AutoencoderTask, *, overwrite: bool) -> None:
     refuse_existing(task.folder, overwrite=overwrite)
     if (task.folder / checkpoint.CONFIG).is_file():
-        with checkpoint.in_use(task.folder):
+        with in_use(task.folder):
             pass  # nobody is training in it
         if (task.folder / checkpoint.WEIGHTS).is_file() or not replaced(task.folder).exists():
             shutil.rmtree(replaced(task.folder), ignore_errors=True)

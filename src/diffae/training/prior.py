@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from diffae import checkpoint
 from diffae.checkpoint import Fingerprint
 from diffae.config import PriorConfig, from_dict, to_dict
+from diffae.console import console as terminal
 from diffae.errors import CheckpointError
 from diffae.latent.prior import PRIOR, LatentPrior
 from diffae.networks.mlp import SkipMLP
@@ -135,7 +136,7 @@ def train_prior(
         CheckpointError: a prior that exists, or nothing there to resume with these settings.
         TrainingError: the loss is not finite, or the disk is full.
     """
-    folder, console = Path(folder), console or Console(stderr=True)
+    folder, console = Path(folder), console or terminal()
     state = processes()
     require_even_shares(training, state.num_processes)
     console.quiet = not state.is_main_process

@@ -21,7 +21,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 
-from diffae.checkpoint import in_use
+from diffae.data.locks import in_use
 from diffae.errors import TrainingError, require
 from diffae.model import default_device
 from diffae.training.ema import EMA

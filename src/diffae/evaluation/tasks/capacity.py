@@ -87,7 +87,10 @@ def _trained(context: EvaluationContext, counts: Counts) -> Iterator[tuple[str, 
         resume = (folder / STATE).is_file()  # a finished run is only read
         if not train_autoencoder(pack, folder, own, training, resume=resume, overwrite=not resume):
             raise KeyboardInterrupt
-        yield f"z_sem of {size}", DiffusionAutoencoder.from_pretrained(folder)
+        yield (
+            f"z_sem of {size}",
+            DiffusionAutoencoder.from_pretrained(folder, trust_code=True),
+        )  # its parts are imported already
 
 
 def _training_pack(images: Images, path: Path) -> Pack:
