@@ -80,7 +80,12 @@ def published_checkpoint(case: Case, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", IMAGE_CASES)
+def slow(names: list[str], quick: set[str]) -> list[Any]:
+    """The cases; those that take long are marked."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", slow(IMAGE_CASES, {"tiny", "tiny2", "ddim_tiny"}))
 @torch.inference_mode()
 def test_images(shared: Path, tmp_path: Path, name: str) -> None:
     case = Case(shared / "parity", name)
@@ -122,12 +127,7 @@ def check_trajectories(
             case.check(f"decode_noise_T{steps}", decoded, TRAJECTORY)
 
 
-def slow(names: list[str], quick: set[str]) -> list[Any]:
-    """The cases; those that take long are marked."""
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
-
-
-@pytest.mark.parametrize("name", slow(IMAGE_CASES, {"tiny2", "ddim_tiny"}))
+@pytest.mark.parametrize("name", slow(IMAGE_CASES, {"tiny2"}))
 @torch.inference_mode()
 def test_images_through_commands(shared: Path, tmp_path: Path, name: str) -> None:
     """The published file to a run folder, whose numbers and whose commands' results are the published code's."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -39,6 +40,9 @@ def start(pack: Pack) -> Start:
     everything; `environment` is added to its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["training_run"])
+    with pytest.MonkeyPatch.context() as patch:  # Python 3.11's server does not take over sys.path
+        patch.setenv("PYTHONPATH", str(Path(training_run.__file__).parent), prepend=os.pathsep)
+        forkserver.ensure_running()
 
     def started(run: Path, *how: str, environment: dict[str, str] | None = None) -> BaseProcess:
         process = context.Process(target=_main, args=(environment or {}, [str(pack.path), str(run), *how]))
