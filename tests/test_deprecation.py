@@ -129,6 +129,14 @@ def test_sampling() -> None:
 # ---------------------------------------------------------------------- calls
 
 
+def test_weights_of_auxiliary_losses() -> None:
+    with pytest.warns(DeprecationWarning, match=r"TrainingConfig\(contrast=\.\.\.\) is now auxiliary_losses"):
+        old = TrainingConfig(contrast=0.2, orientations=0.0)  # pyright: ignore[reportCallIssue]
+    assert old == TrainingConfig(auxiliary_losses=(ContrastiveConfig(0.2),))
+    with pytest.warns(DeprecationWarning, match="contrast"):
+        assert dataclasses.replace(old, contrast=0.0).auxiliary_losses == ()  # pyright: ignore[reportCallIssue]
+
+
 def test_networks_of_a_model() -> None:
     model = tiny_model()
     with warns_here("DiffusionAutoencoder.networks", "the model itself, an nn.Module", here=False):

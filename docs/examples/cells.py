@@ -69,7 +69,7 @@ def draw_cell(rng: np.random.Generator) -> tuple[np.ndarray, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser = argparse.ArgumentParser(description="Draw cells with exact labels.")
     parser.add_argument("folder", type=Path, help="output folder, must not exist")
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from diffae.config import ModelConfig
-from diffae.deprecation import upgrade_training
+from diffae.deprecation import upgrade_training, warn_renamed
 from diffae.diffusion.settings import LevelSampling, Weighting
 from diffae.errors import require, require_choice
 
@@ -174,3 +174,20 @@ class TrainingConfig:
         losses = [*others, kind(weight)] if weight else list(others)
         losses.sort(key=lambda loss: order.index(type(loss)) if type(loss) in order else len(order))
         return dataclasses.replace(self, auxiliary_losses=tuple(losses))
+
+
+def _accepting_old_losses(init: Any) -> Any:
+    """`TrainingConfig(contrast=..., orientations=..., teaching=...)`, as in version 0.1, still works."""
+    kinds = {"contrast": ContrastiveConfig, "orientations": HOGConfig, "teaching": DistillationConfig}
+
+    def translated(self: TrainingConfig, *args: Any, **kwargs: Any) -> None:
+        weights = {name: kwargs.pop(name) for name in kinds if name in kwargs}
+        init(self, *args, **kwargs)
+        for name, weight in weights.items():
+            warn_renamed(f"TrainingConfig({name}=...)", f"auxiliary_losses=({kinds[name].__name__}(...),)")
+            object.__setattr__(self, "auxiliary_losses", self.with_loss(kinds[name], weight).auxiliary_losses)
+
+    return translated
+
+
+TrainingConfig.__init__ = _accepting_old_losses(TrainingConfig.__init__)
