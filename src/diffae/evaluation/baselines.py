@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,24 +52,21 @@ class Baseline:
         Raises:
             DataError: the baseline fails on these images, or changes their shape.
         """
-        parts, size = [], 0
-        for part in x.split(BATCH):
-            code = self._run(self.encode, part, part)
-            back = self._run(self.decode, code, part).cpu()
-            if back.shape != part.shape:
-                shapes = f"{tuple(back.shape[1:])} for {tuple(part.shape[1:])}"
-                raise DataError(f"baseline {self.name} returns images of shape {shapes}: it must keep their size")
-            size = code[0].numel()
-            parts.append(back)
-        return torch.cat(parts), size
+        codes = [self._run(self.encode, part, part) for part in x.split(BATCH)]
+        back = torch.cat([self._run(self.decode, code, x).cpu() for code in codes])
+        if back.shape != x.shape:
+            shapes = f"{tuple(back.shape[1:])} for {tuple(x.shape[1:])}"
+            raise DataError(f"baseline {self.name} returns images of shape {shapes}: it must keep their size")
+        return back, codes[0][0].numel()
 
     @torch.no_grad()
     def _run(self, function: Callable[[Tensor], Tensor], value: Tensor, images: Tensor) -> Tensor:
         try:
             return function(value)
         except Exception as error:  # a user's function may raise anything
-            shape = tuple(images.shape[1:])
-            raise DataError(f"baseline {self.name} fails on images {shape}: {_reason(error)}") from None
+            raise DataError(
+                f"baseline {self.name} fails on images {tuple(images.shape[1:])}: {_reason(error)}"
+            ) from None
 
 
 def pca(x: Float[Tensor, "n c h w"], size: int, seed: int = 0) -> Baseline:
@@ -124,14 +122,12 @@ def plain(
         variational: a VAE, else a plain autoencoder.
     """
     encoder = plain_encoder(model)
-    trained = train_on_arrays(
-        lambda: PlainAutoencoder(encoder, model.image_shape, variational=variational),
-        [x],
-        lambda networks, batch: networks(_mirrored(batch[0]) if config.flip else batch[0]),
-        config,
-        folder,
-        key,
-    )
+
+    def loss(networks: nn.Module, batch: Sequence[Tensor]) -> Tensor:
+        return networks(_mirrored(batch[0]) if config.flip else batch[0])
+
+    make = partial(PlainAutoencoder, encoder, model.image_shape, variational=variational)
+    trained = train_on_arrays(make, [x], loss, config, folder, key)
     assert isinstance(trained, PlainAutoencoder)
     return Baseline("VAE" if variational else "autoencoder", trained.encode, trained.decoder)
 
@@ -143,10 +139,8 @@ def plain_decoder(encoder: UNetEncoderConfig, shape: Shape) -> nn.Sequential:
     """
     widths = [mult * encoder.model_channels for mult in encoder.channel_mult]
     side, width = shape[1] >> (len(widths) - 1), widths[-1]
-    layers: list[nn.Module] = [
-        nn.Linear(encoder.z_sem_channels, width * side**2),
-        nn.Unflatten(1, (width, side, side)),
-    ]
+    first = nn.Linear(encoder.z_sem_channels, width * side**2)
+    layers: list[nn.Module] = [first, nn.Unflatten(1, (width, side, side))]
     for level in reversed(range(len(widths))):
         for _ in range(encoder.res_blocks + 1):
             layers.append(ResBlock(width, widths[level]))
@@ -205,8 +199,8 @@ def open_diffusers(folder: str | Path) -> Baseline:
     try:
         from diffusers.models.auto_model import AutoModel
     except ImportError:
-        remedy = "install it with `pip install diffae[diffusers]`"
-        raise DataError(f"autoencoder {folder} needs diffusers: {remedy}") from None
+        command = "pip install diffae[diffusers]"
+        raise DataError(f"autoencoder {folder} needs diffusers: install it with `{command}`") from None
     try:
         found = AutoModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
     except Exception as error:  # the library may raise anything

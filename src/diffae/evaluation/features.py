@@ -10,10 +10,12 @@ vector; those of four dimensions are the feature maps of a perceptual distance.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,57 +24,43 @@ from torch import Tensor, nn
 
 from diffae.data.images import to_unit
 from diffae.errors import DataError
-from diffae.evaluation.known_features import (
-    ARCFACE_SHA256,
-    KNOWN,
-    LPIPS,
-    arcface_file,
-    check_channels,
-    open_inception,
-    open_lpips,
-    sha256,
-)
+from diffae.evaluation import known_features as known
 
 BATCH = 64
 """Images per call of a network."""
 
-Range = Literal["unit", "symmetric", "imagenet"]
-"""A network's input range: [0, 1]; [-1, 1]; or [0, 1] minus ImageNet's mean, over its standard deviation."""
-
 Outputs = Callable[[Tensor], Mapping[str, Tensor]]
 Kind = Literal["vectors", "distance"]
 
+_RANGES = {
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}  # mean and standard deviation: a network takes (RGB in [0, 1] - mean) / std
+
 # name and range of known files, by their SHA-256
-_FILES: dict[str, tuple[str, Range]] = {
+_FILES = {
     "f0a23ef77e9b835743cceabc3159dbf9b24a6877952ce5d84e5f60dffc8973a4": ("SqueezeNet", "unit"),
     "74c5a21f6fa4634dfb95ab6f21fcd5d9487500290c476d8df467713e21e5988a": ("MobileFaceNet", "imagenet"),
-    ARCFACE_SHA256: ("ArcFace", "symmetric"),
+    known.ARCFACE_SHA256: ("ArcFace", "symmetric"),
 }
 
 
+@dataclass(frozen=True, eq=False)
 class FeatureNetwork:
-    """A network that maps images to features: from a file or by name with `open`, or any function.
+    """A network that maps images to features: from a file or by name with `open`, or any function."""
 
-    Args:
-        name: what its numbers are labelled with.
-        outputs: maps RGB images (b, 3, h, w), float32 in [-1, 1] on the CPU, to feature vectors (b, d), or to a dict
-            of vectors, "pooled", and feature maps (b, c, h', w'); None if there are no features.
-        measure: a perceptual distance of pairs of such images => (b,); by default the feature maps are compared.
-        key: identifies the weights: results are computed again when it changes.
-        standard: whether papers mean this network by FID, KID or LPIPS.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        outputs: Callable[[Tensor], Tensor | Mapping[str, Tensor]] | None,
-        measure: Callable[[Tensor, Tensor], Tensor] | None = None,
-        key: str = "",
-        *,
-        standard: bool = False,
-    ) -> None:
-        self.name, self.key, self._standard = name, key, standard
-        self._outputs, self._measure = outputs, measure
+    name: str
+    """What its numbers are labelled with."""
+    outputs: Callable[[Tensor], Tensor | Mapping[str, Tensor]] | None
+    """Maps RGB images (b, 3, h, w), float32 in [-1, 1] on the CPU, to feature vectors (b, d), or to a dict of vectors,
+    "pooled", and feature maps (b, c, h', w'); None if there are no features."""
+    measure: Callable[[Tensor, Tensor], Tensor] | None = None
+    """A perceptual distance of pairs of such images => (b,); by default the feature maps are compared."""
+    key: str = ""
+    """Identifies the weights: results are computed again when it changes."""
+    standard: bool = field(default=False, kw_only=True)
+    """Whether papers mean this network by FID, KID or LPIPS."""
 
     @classmethod
     def open(cls, source: str | Path) -> FeatureNetwork:
@@ -87,31 +75,31 @@ class FeatureNetwork:
                 the weights of a known network are missing.
         """
         source = str(source)
-        if source in LPIPS:
-            return cls(LPIPS[source][0], None, open_lpips(source), source, standard=True)
+        if source in known.LPIPS:
+            return cls(known.LPIPS[source][0], None, known.open_lpips(source), source, standard=True)
         if source == "inception":
-            return cls("Inception", open_inception(), key=source, standard=True)
-        path, given = _split(arcface_file() if source == "arcface" else source)
-        digest = sha256(path)
-        name, range_ = _FILES.get(digest, (_own_name(path.stem), "unit"))
-        range_ = given or range_
+            return cls("Inception", known.open_inception(), key=source, standard=True)
+        path, given = _split(known.arcface_file() if source == "arcface" else source)
+        digest = known.sha256(path)
+        name, usual = _FILES.get(digest, (_own_name(path.stem), "unit"))
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in _RANGES[given or usual])
         run = (_open_onnx if path.suffix.lower() == ".onnx" else _open_torchscript)(path)
-        return cls(name, lambda x: run(_in_range(to_unit(x), range_)), key=f"{digest} {range_}")
+        return cls(name, lambda x: run((to_unit(x) - mean) / std), key=f"{digest} {given or usual}")
 
     @property
     def frechet_name(self) -> str:
         """Name of a Frechet distance of its features: "FID" for Inception alone, else such as "FD-SqueezeNet"."""
-        return "FID" if self._standard else f"FD-{self.name}"
+        return "FID" if self.standard else f"FD-{self.name}"
 
     @property
     def kernel_name(self) -> str:
         """Name of a kernel distance of its features: "KID" for Inception alone."""
-        return "KID" if self._standard else f"KD-{self.name}"
+        return "KID" if self.standard else f"KD-{self.name}"
 
     @property
     def distance_name(self) -> str:
         """Name of its perceptual distance: "LPIPS-..." for the LPIPS networks alone."""
-        return self.name if self._standard else f"{self.name} distance"
+        return self.name if self.standard else f"{self.name} distance"
 
     def gives(self, size: int) -> frozenset[Kind]:
         """What it returns for square images of a size: feature vectors, a perceptual distance, or both.
@@ -119,16 +107,11 @@ class FeatureNetwork:
         Raises:
             DataError: it fails on such images, or returns neither.
         """
-        if self._outputs is None:
-            return frozenset({"distance"})
         outputs = self._call(torch.zeros(1, 3, size, size))
-        dimensions = {value.dim() for value in outputs.values()}
-        found: set[Kind] = {"vectors"} if 2 in dimensions or "pooled" in outputs else set()
-        if 4 in dimensions or self._measure:
-            found.add("distance")
-        if not found:
+        found: dict[Kind, object] = {"vectors": _vectors(outputs), "distance": self.measure or _maps(outputs)}
+        if not any(found.values()):
             raise DataError(f"{self.name} gives neither vectors (b, d) nor maps (b, c, h, w): export it with such")
-        return frozenset(found)
+        return frozenset(kind for kind, given in found.items() if given)
 
     def vectors(self, images: Float[Tensor, "b c h w"]) -> Float[np.ndarray, "b d"]:
         """The feature vector of each image, float32.
@@ -138,14 +121,15 @@ class FeatureNetwork:
         Raises:
             DataError: images have other channels, or the network has no feature vectors.
         """
-        parts = [self._vectors(x) for x in images.split(BATCH)]
-        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+        found = [_vectors(self._call(x)) for x in images.split(BATCH)]
+        if not found[0]:
+            raise DataError(f"{self.name} gives no feature vector (b, d): use it for the perceptual distance only")
+        return torch.cat([vectors[0].flatten(1) for vectors in found]).float().numpy()
 
     def similarity(self, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[np.ndarray, " b"]:
         """Cosine of the feature vectors of each pair, -1 to 1: with a face network, identity preservation."""
-        one, other = self.vectors(a), self.vectors(b)
-        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-        return (one * other).sum(axis=1) / np.maximum(lengths, 1e-12)
+        one, other = (torch.from_numpy(self.vectors(x)) for x in (a, b))
+        return nn.functional.cosine_similarity(one, other).numpy()
 
     def distance(self, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[np.ndarray, " b"]:
         """Perceptual distance of each pair: the network's own measure (LPIPS), else between its feature maps.
@@ -158,69 +142,54 @@ class FeatureNetwork:
         """
         if a.shape != b.shape:
             raise DataError(f"images have shapes {tuple(a.shape)} and {tuple(b.shape)}: they must be the same")
-        compare = self._measure or self._compare_maps
+        compare = self.measure or self._compare_maps
         with torch.no_grad():
             parts = [compare(_as_rgb(x), _as_rgb(y)) for x, y in zip(a.split(BATCH), b.split(BATCH), strict=True)]
         return torch.cat(parts).numpy()
 
     @torch.no_grad()
     def _call(self, x: Tensor) -> Mapping[str, Tensor]:
-        found = self._outputs(_as_rgb(x)) if self._outputs else {}
+        found = self.outputs(_as_rgb(x)) if self.outputs else {}
         return {"pooled": found} if isinstance(found, Tensor) else found
 
-    def _vectors(self, x: Tensor) -> np.ndarray:
-        found = self._call(x)
-        vectors = [found["pooled"]] if "pooled" in found else [value for value in found.values() if value.dim() == 2]
-        if not vectors:
-            raise DataError(f"{self.name} gives no feature vector (b, d): use it for the perceptual distance only")
-        return vectors[0].flatten(1).float().numpy()
-
     def _compare_maps(self, a: Tensor, b: Tensor) -> Tensor:
-        outputs = self._call(torch.cat([a, b])).values()
-        maps = [nn.functional.normalize(value.double(), dim=1) for value in outputs if value.dim() == 4]
+        maps = [nn.functional.normalize(x.double(), dim=1) for x in _maps(self._call(torch.cat([a, b])))]
         if not maps:
             raise DataError(f"{self.name} gives no feature maps (b, c, h, w): name another network for the distance")
         return sum(((x[: len(a)] - x[len(a) :]).square().sum(1).mean((1, 2)) for x in maps), torch.zeros(len(a)))
 
 
+def _vectors(outputs: Mapping[str, Tensor]) -> list[Tensor]:
+    return [outputs["pooled"]] if "pooled" in outputs else [x for x in outputs.values() if x.dim() == 2]
+
+
+def _maps(outputs: Mapping[str, Tensor]) -> list[Tensor]:
+    return [x for x in outputs.values() if x.dim() == 4]
+
+
 def _as_rgb(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
     """Grey or RGB images as RGB, float32, on the CPU."""
-    check_channels(x.shape)
+    known.check_channels(x.shape)
     return x.detach().cpu().float().expand(-1, 3, -1, -1)
 
 
 # ---------------------------------------------------------------------- files
 
 
-def _split(source: str) -> tuple[Path, Range | None]:
+def _split(source: str) -> tuple[Path, str | None]:
     """Split "net.onnx@imagenet" into the file and the range; None if there is no range."""
-    name, at, range_ = source.rpartition("@")
-    path = Path(name if at and range_ in get_args(Range) else source)
+    found = re.fullmatch(f"(.*)@({'|'.join(_RANGES)})", source)
+    path, range_ = (Path(found[1]), found[2]) if found else (Path(source), None)
     if not path.is_file():
-        rule = f"must be an ONNX or TorchScript file (with @{', @'.join(get_args(Range))} where needed)"
-        raise DataError(f"feature network {source!r}: {rule}, or one of {', '.join(KNOWN)}")
-    return path, next((value for value in get_args(Range) if at and value == range_), None)
+        rule = f"must be an ONNX or TorchScript file (with @{', @'.join(_RANGES)} where needed)"
+        raise DataError(f"feature network {source!r}: {rule}, or one of {', '.join(known.KNOWN)}")
+    return path, range_
 
 
 def _own_name(stem: str) -> str:
     """A file's name, marked where it claims to be a known network, which only a hash can show."""
     taken = stem.lower() in ("inception", "squeezenet", "mobilefacenet", "arcface") or stem.lower().startswith("lpips")
     return f"file {stem}" if taken else stem
-
-
-def _in_range(x: Tensor, range_: Range) -> Tensor:
-    if range_ == "unit":
-        return x
-    if range_ == "symmetric":  # float [0, 1] => float [-1, 1]
-        return x * 2 - 1
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    return (x - mean) / std  # float [0, 1] => zero mean, unit variance over ImageNet
-
-
-def _resized(x: Tensor, height: int, width: int) -> Tensor:
-    if tuple(x.shape[-2:]) == (height, width):
-        return x
-    return nn.functional.interpolate(x, (height, width), mode="bilinear", antialias=True).clamp(x.min(), x.max())
 
 
 def _open_onnx(path: Path) -> Outputs:
@@ -244,16 +213,16 @@ def _open_onnx(path: Path) -> Outputs:
     if isinstance(shape[0], int) and shape[0] != 1:
         raise DataError(f"{path} takes batches of {shape[0]} images only: export it with a free batch dimension")
     names = [output.name for output in session.get_outputs()]
+    fixed = [size for size in shape[2:] if isinstance(size, int)]
 
     def run(x: Tensor) -> dict[str, Tensor]:
-        if isinstance(shape[2], int) and isinstance(shape[3], int):
-            x = _resized(x, shape[2], shape[3])
-        parts = x.split(1 if shape[0] == 1 else max(len(x), 1))
+        if len(fixed) == 2:
+            x = nn.functional.interpolate(x, fixed, mode="bilinear", antialias=True)
+        parts = x.split(1) if shape[0] == 1 else [x]
         try:
             found = [session.run(names, {inputs[0].name: part.contiguous().numpy()}) for part in parts]
         except Exception as error:  # onnxruntime's errors share no class
-            reason = " ".join(str(error).split())
-            raise DataError(f"{path} fails on images {tuple(x.shape)} ({reason}): it must take (b, 3, h, w)") from None
+            raise _failure(path, x, str(error)) from None
         return {name: torch.from_numpy(np.concatenate(values)) for name, *values in zip(names, *found, strict=True)}
 
     return run
@@ -268,12 +237,11 @@ def _open_torchscript(path: Path) -> Outputs:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path} is neither an ONNX nor a TorchScript network ({reason}); check the file") from None
 
-    def run(x: Tensor) -> dict[str, Tensor]:
+    def run(x: Tensor) -> Mapping[str, Tensor]:
         try:
             found = network(x)
         except (RuntimeError, torch.jit.Error) as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise DataError(f"{path} fails on images {tuple(x.shape)} ({reason}): it must take (b, 3, h, w)") from None
+            raise _failure(path, x, str(error).strip().splitlines()[-1]) from None
         several = found if isinstance(found, (tuple, list)) else [found]
         outputs = found if isinstance(found, dict) else {f"output{i}": value for i, value in enumerate(several)}
         if not all(isinstance(value, Tensor) for value in outputs.values()):
@@ -281,3 +249,8 @@ def _open_torchscript(path: Path) -> Outputs:
         return outputs
 
     return run
+
+
+def _failure(path: Path, x: Tensor, reason: str) -> DataError:
+    reason = " ".join(reason.split())
+    return DataError(f"{path} fails on images {tuple(x.shape)} ({reason}): it must take (b, 3, h, w)")
