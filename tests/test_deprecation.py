@@ -131,7 +131,7 @@ def test_sampling() -> None:
 
 def test_weights_of_auxiliary_losses() -> None:
     with pytest.warns(DeprecationWarning, match=r"TrainingConfig\(contrast=\.\.\.\) is now auxiliary_losses"):
-        old = TrainingConfig(contrast=0.2, orientations=0.0)  # pyright: ignore[reportCallIssue]
+        old = TrainingConfig(contrast=0.2)  # pyright: ignore[reportCallIssue]
     assert old == TrainingConfig(auxiliary_losses=(ContrastiveConfig(0.2),))
     with pytest.warns(DeprecationWarning, match="contrast"):
         assert dataclasses.replace(old, contrast=0.0).auxiliary_losses == ()  # pyright: ignore[reportCallIssue]
