@@ -39,6 +39,10 @@ from diffae.model import DiffusionAutoencoder
 from diffae.training.autoencoder import train_autoencoder
 from diffae.training.settings import ContrastiveConfig, DistillationConfig, HOGConfig, TrainingConfig
 
+old_model: Any = ModelConfig
+old_training: Any = train_autoencoder
+"""Their signatures of version 0.1 are not declared."""
+
 NETWORK: dict[str, Any] = {
     "image_size": 16,
     "image_channels": 3,
@@ -58,10 +62,11 @@ NETWORK: dict[str, Any] = {
 }
 """All settings of the networks in version 0.1, none at its default."""
 
+DECODER = UNetConfig(8, (1, 2), 1, (8,), 2, 12, 0.2, "last", 3)
 PRESENT = ModelConfig(
     16,
     3,
-    UNetConfig(8, (1, 2), 1, (8,), 2, 12, 0.2, "last", 3),
+    DECODER,
     UNetEncoderConfig(6, 8, (1, 2, 2), 3, (8,), 2, "flatten"),
 )
 """The same as this version describes them."""
@@ -84,16 +89,16 @@ def warns_here(old: str, new: str, *, here: bool = True) -> Iterator[None]:
 def test_network_config() -> None:
     old = diffae.NetworkConfig(**NETWORK)
     with warns_here("ModelConfig(network=...)", "ModelConfig(decoder=..., encoder=...)"):
-        assert ModelConfig(old) == PRESENT
+        assert old_model(old) == PRESENT
     diffusion, given = DiffusionConfig(prediction="v"), InputConfig(crop="celeba")
     with warns_here("ModelConfig(network=...)", "ModelConfig(decoder=..., encoder=...)"):
-        assert ModelConfig(old, diffusion, given) == dataclasses.replace(PRESENT, diffusion=diffusion, input=given)
+        assert old_model(old, diffusion, given) == dataclasses.replace(PRESENT, diffusion=diffusion, input=given)
     with warns_here("ModelConfig(network=...)", "ModelConfig(decoder=..., encoder=...)"):
-        assert ModelConfig(network=old, diffusion=diffusion) == dataclasses.replace(PRESENT, diffusion=diffusion)
+        assert old_model(network=old, diffusion=diffusion) == dataclasses.replace(PRESENT, diffusion=diffusion)
     with warns_here("ModelConfig(network=...)", "ModelConfig(decoder=..., encoder=...)"):
-        assert ModelConfig(diffae.NetworkConfig()) == ModelConfig()
+        assert old_model(diffae.NetworkConfig()) == ModelConfig()
     with warns_here("ModelConfig(network=...)", "ModelConfig(decoder=..., encoder=...)"):
-        assert ModelConfig(dataclasses.replace(old, z_sem_channels=0)).encoder is None
+        assert old_model(dataclasses.replace(old, z_sem_channels=0)).encoder is None
 
 
 def test_network_of_a_model_config() -> None:
@@ -105,7 +110,7 @@ def test_network_of_a_model_config() -> None:
         assert not ModelConfig(encoder=None).network.has_encoder
     with pytest.warns(DeprecationWarning, match="network"):
         changed = dataclasses.replace(PRESENT, network=dataclasses.replace(network, dropout=0.0))
-    assert changed == dataclasses.replace(PRESENT, decoder=dataclasses.replace(PRESENT.decoder, dropout=0.0))
+    assert changed == dataclasses.replace(PRESENT, decoder=dataclasses.replace(DECODER, dropout=0.0))
 
 
 @pytest.mark.filterwarnings("ignore:ModelConfig.network")
@@ -163,9 +168,7 @@ def test_arguments_of_training(tmp_path: Path) -> None:
     np.save(tmp_path / "features.npy", np.random.default_rng(0).normal(size=(40, 3)))
     config = dataclasses.replace(TRAINING, images=8, val_images=2).with_loss(DistillationConfig, 0.1)
     with pytest.warns(DeprecationWarning, match="argument") as caught:
-        train_autoencoder(  # pyright: ignore[reportCallIssue]
-            pack=pack, folder=tmp_path / "run", model=model, config=config, vectors=tmp_path / "features.npy"
-        )
+        old_training(pack=pack, folder=tmp_path / "run", model=model, config=config, vectors=tmp_path / "features.npy")
     assert sorted(str(one.message).partition(";")[0] for one in caught) == [
         "argument 'pack' is now 'images'",
         "argument 'vectors' is now 'features'",
@@ -198,7 +201,7 @@ def test_networks_in_config_json(tmp_path: Path) -> None:
     assert found == dataclasses.replace(PRESENT, diffusion=DiffusionConfig(prediction="v"))
     baseline = checkpoint.read_model_config(config_0_1(tmp_path, {**NETWORK, "z_sem_channels": 0}))
     assert baseline.encoder is None
-    assert baseline.decoder == dataclasses.replace(PRESENT.decoder, z_map_channels=0)  # it had no effect
+    assert baseline.decoder == dataclasses.replace(DECODER, z_map_channels=0)  # it had no effect
     defaults = checkpoint.read_model_config(config_0_1(tmp_path, {}))
     assert defaults == ModelConfig(diffusion=DiffusionConfig(prediction="v"))
 

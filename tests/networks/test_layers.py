@@ -11,13 +11,17 @@ import torch.nn.functional as F
 from awake import awake
 from torch import Tensor, nn
 
+from diffae.config import UNetConfig
 from diffae.networks.layers import (
     AdaGN,
     Attention,
     ResBlock,
     Stage,
+    Stem,
     TimeEmbedding,
     attend,
+    bottleneck,
+    contracting_path,
     group_norm,
     resample,
     sinusoidal_embedding,
@@ -262,3 +266,39 @@ def test_stage_calls_its_blocks_in_turn_with_the_same_conditions() -> None:
     stage = awake(Stage([first, second]))
     x, time, z = normal(2, 4, 4, 4), normal(2, 3), normal(2, 2)
     assert torch.equal(stage(x, time, z), second(first(x, time, z)))
+
+
+# ------------------------------------------------------------------ paths
+
+
+def test_the_bottleneck_is_block_attention_block() -> None:
+    stage = bottleneck(12, 3, ResBlock)
+    assert [type(part) for part in stage] == [ResBlock, Attention, ResBlock]
+    assert isinstance(stage[1], Attention)
+    assert stage[1].heads == 3
+    x = normal(2, 12, 4, 4)
+    assert awake(stage)(x).shape == x.shape
+
+
+def test_the_contracting_path_is_stem_blocks_with_attention_and_halvings() -> None:
+    config = UNetConfig(4, (1, 3), 2, (8,), 2)
+    stages, widths = contracting_path(config, (5, 16, 16), ResBlock)
+    expected = [[Stem], [ResBlock], [ResBlock], [ResBlock], [ResBlock, Attention], [ResBlock, Attention]]
+    assert [[type(part) for part in stage] for stage in stages] == expected
+    assert widths == [4, 4, 4, 4, 12, 12]
+    x, shapes = normal(1, 5, 16, 16), []
+    for stage in stages:
+        x = stage(x)
+        shapes.append(tuple(x.shape[1:]))
+    assert shapes == [(4, 16, 16)] * 3 + [(4, 8, 8)] + [(12, 8, 8)] * 2
+
+
+def test_dropout_acts_before_the_second_convolution() -> None:
+    """Whole inputs of it are zeroed, so its bias remains."""
+    block = awake(ResBlock(4, 4, time_channels=6, dropout=0.999999)).train()
+    x, time = normal(2, 4, 8, 8), normal(2, 6)
+    assert block.conv2 is not None
+    bias = block.conv2.get_parameter("bias").view(1, 4, 1, 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.testing.assert_close(block(x, time), x + bias)
