@@ -10,9 +10,8 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import cycle
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, UInt
@@ -64,8 +63,8 @@ def heat_tile(values: Float[Tensor, "h w"], caption: str = "") -> Tile:
     """Draw a map of numbers, clipped to [0, 1], in matplotlib's colours "inferno": black to pale yellow."""
     from matplotlib import colormaps
 
-    colours = colormaps["inferno"](values.detach().float().clamp(0, 1).cpu().numpy())
-    return Tile(np.rint(colours[..., :3] * 255).astype(np.uint8), caption)  # float [0, 1] => uint8 [0, 255]
+    colours = colormaps["inferno"](values.detach().float().cpu().numpy(), bytes=True)
+    return Tile(np.asarray(colours)[..., :3], caption)
 
 
 def error_tile(x: Float[Tensor, "c h w"], y: Float[Tensor, "c h w"], caption: str | None = None) -> Tile:
@@ -76,9 +75,8 @@ def error_tile(x: Float[Tensor, "c h w"], y: Float[Tensor, "c h w"], caption: st
 
 def chart_tile(chart: Image.Image, caption: str = "") -> Tile:
     """Put a chart on white."""
-    page = Image.new("RGB", chart.size, _PAPER)
-    page.paste(chart, mask=chart)
-    return Tile(np.asarray(page), caption)
+    page = Image.new("RGBA", chart.size, _PAPER)
+    return Tile(np.asarray(Image.alpha_composite(page, chart).convert("RGB")), caption)
 
 
 # ---------------------------------------------------------------------- sheets and animations
@@ -182,14 +180,14 @@ def animation(frames: Sequence[Tile], kind: str = "WEBP", milliseconds: int = 90
     """
     there_and_back = [*frames, *frames[-2:0:-1]]
     pictures = [Image.fromarray(enlarge(tile.pixels, 2 * LEAST_SIDE)) for tile in there_and_back]
-    ends = (0, len(frames) - 1)
-    durations = [6 * milliseconds if index in ends else milliseconds for index in range(len(pictures))]
-    options: dict[str, Any] = {"lossless": True}
     if kind == "GIF":
         pictures = [picture.quantize(256, dither=Image.Dither.NONE) for picture in pictures]
-        options = {"disposal": 1}
+    durations = [milliseconds] * len(pictures)
+    durations[0] = durations[len(frames) - 1] = 6 * milliseconds
     buffer = io.BytesIO()
-    pictures[0].save(buffer, kind, save_all=True, append_images=pictures[1:], duration=durations, loop=0, **options)
+    pictures[0].save(
+        buffer, kind, save_all=True, append_images=pictures[1:], duration=durations, loop=0, lossless=True, disposal=1
+    )
     return buffer.getvalue()
 
 
@@ -230,13 +228,11 @@ Curve = tuple[Sequence[float], Sequence[float] | Sequence[Interval]]
 
 def curves(lines: Mapping[str, Curve], x_label: str, y_label: str, *, logarithmic: str = "") -> Image.Image:
     """Plot curves, their intervals shaded; `logarithmic` names axes, for instance "y" or "xy"."""
-    figure, axes = _axes()
-    for (name, (x, y)), colour in zip(lines.items(), cycle(_COLOURS), strict=False):
-        values = [value if isinstance(value, (int, float)) else value.value for value in y]
-        axes.plot(x, values, label=name, color=colour, linewidth=1.8, marker="o" if len(x) < 12 else None, markersize=4)
-        bounds = [(value.low, value.high) for value in y if not isinstance(value, (int, float))]
-        if bounds:
-            axes.fill_between(x, *np.array(bounds).T, color=colour, alpha=0.18, linewidth=0)
+    axes = _axes()
+    for name, (x, y) in lines.items():
+        value, low, high = np.array([[getattr(one, end, one) for one in y] for end in ("value", "low", "high")])
+        [line] = axes.plot(x, value, label=name, linewidth=1.8, marker="o" if len(x) < 12 else None, markersize=4)
+        axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
     for axis in logarithmic:
         getattr(axes, f"set_{axis}scale")("log")
     first = next(iter(lines.values()))[0]
@@ -244,50 +240,50 @@ def curves(lines: Mapping[str, Curve], x_label: str, y_label: str, *, logarithmi
         axes.set_xticks(first, [f"{value:g}" for value in first])
         if "x" in logarithmic:
             axes.minorticks_off()
-    return _drawn(figure, axes, x_label, y_label, legend=len(lines) > 1)
+    return _drawn(axes, x_label, y_label)
 
 
 def dots(groups: Mapping[str, Mapping[str, Interval]], x_label: str) -> Image.Image:
     """Plot a row of dots with intervals for each group; entries of the same name have the same colour."""
     names = list(dict.fromkeys(name for entries in groups.values() for name in entries))
-    figure, axes = _axes(1.0 + 0.38 * len(groups))
-    for place, (name, colour) in enumerate(zip(names, cycle(_COLOURS), strict=False)):
-        rows = [row for row, entries in enumerate(groups.values()) if name in entries]
-        found = [entries[name] for entries in groups.values() if name in entries]
-        y = [row + 0.6 * ((place + 0.5) / len(names) - 0.5) for row in rows]
-        axes.hlines(y, [one.low for one in found], [one.high for one in found], color=colour, linewidth=1.2, alpha=0.7)
-        axes.plot([one.value for one in found], y, "o", color=colour, markersize=4.5, label=name)
+    axes = _axes(1.0 + 0.38 * len(groups))
+    for place, name in enumerate(names):
+        found = {row: entries[name] for row, entries in enumerate(groups.values()) if name in entries}
+        y = [row + 0.6 * ((place + 0.5) / len(names) - 0.5) for row in found]
+        [line] = axes.plot([one.value for one in found.values()], y, "o", markersize=4.5, label=name)
+        low, high = ([getattr(one, end) for one in found.values()] for end in ("low", "high"))
+        axes.hlines(y, low, high, color=line.get_color(), linewidth=1.2, alpha=0.7)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.set_ylim(len(groups) - 0.4, -0.6)
-    return _drawn(figure, axes, x_label, "", legend=len(names) > 1)
+    return _drawn(axes, x_label)
 
 
 def histograms(samples: Mapping[str, Sequence[float]], x_label: str, bins: int = 30) -> Image.Image:
     """Plot the distributions of several samples over the same bins."""
-    figure, axes = _axes(2.8)
-    edges = np.histogram_bin_edges(np.concatenate([np.asarray(values) for values in samples.values()]), bins).tolist()
-    for (name, values), colour in zip(samples.items(), cycle(_COLOURS), strict=False):
-        weights = np.full(len(values), 1 / len(values))
-        axes.hist(values, edges, weights=weights, histtype="stepfilled", alpha=0.35, color=colour, label=name)
-    return _drawn(figure, axes, x_label, "share of images", legend=len(samples) > 1)
+    axes = _axes(2.8)
+    edges = np.histogram_bin_edges(np.concatenate([*samples.values()]), bins).tolist()
+    for name, values in samples.items():
+        axes.hist(values, edges, weights=[1 / len(values)] * len(values), histtype="stepfilled", alpha=0.35, label=name)
+    return _drawn(axes, x_label, "share of images")
 
 
 def _axes(height: float = 3.2):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, height), dpi=160, layout="constrained")
-    return figure, figure.add_subplot()
+    axes = Figure(figsize=(7.2, height), dpi=160, layout="constrained").add_subplot()
+    axes.set_prop_cycle(color=_COLOURS)
+    return axes
 
 
-def _drawn(figure, axes, x_label: str, y_label: str, *, legend: bool) -> Image.Image:
+def _drawn(axes, x_label: str, y_label: str = "") -> Image.Image:
     axes.set_xlabel(x_label, color=_GREY)
     axes.set_ylabel(y_label, color=_GREY)
     axes.tick_params(which="both", colors=_GREY)
     axes.grid(axis="both", color=_GREY, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
-    if legend:
-        figure.legend(loc="outside upper center", ncols=4, frameon=False, labelcolor=_GREY, fontsize=8)
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        axes.figure.legend(loc="outside upper center", ncols=4, frameon=False, labelcolor=_GREY, fontsize=8)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", transparent=True)
+    axes.figure.savefig(buffer, format="png", transparent=True)
     return Image.open(buffer)

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from diffae.errors import DataError
-from diffae.evaluation.statistics import Estimate, areas, auroc, bootstrap_interval
-from diffae.latent.probes import LEAST_OF_CLASS, fit_plane
+from diffae.evaluation.statistics import Estimate, areas, auroc
+from diffae.latent.probes import LEAST_OF_CLASS, bootstrap_interval, fit_plane
 
 
 @dataclass(frozen=True)
@@ -47,35 +47,31 @@ def probe_attribute(
     """
     from sklearn.preprocessing import StandardScaler
 
-    x, y = _known(name, codes, labels)
-    _, y_test = _known(name, test_codes, test_labels)
-    scaler = StandardScaler().fit(x)
-    plane, _ = fit_plane(np.asarray(scaler.transform(x)), y, binary=True)
+    for values in (labels, test_labels):
+        positives, negatives = _counts(values)
+        if min(positives, negatives) < LEAST_OF_CLASS:
+            rule = f"at least {LEAST_OF_CLASS} of each are needed; label more images"
+            raise DataError(f"attribute {name!r} has {positives} positives and {negatives} negatives: {rule}")
+    known, tested = ~np.isnan(labels), ~np.isnan(test_labels)
+    scaler = StandardScaler()
+    x = np.asarray(scaler.fit_transform(codes[known].astype(np.float64)))
+    plane, _ = fit_plane(x, labels[known], binary=True)
     logits = plane.read(np.asarray(scaler.transform(test_codes)))
-    area = auroc(logits[~np.isnan(test_labels)], y_test == 1)
-    return ProbeResult(name, area, int((y_test == 1).sum()), logits, test_labels)
+    area = auroc(logits[tested], test_labels[tested] == 1)
+    return ProbeResult(name, area, _counts(test_labels)[0], logits, test_labels)
 
 
 def probeable(
     labels: Mapping[str, Float[np.ndarray, " n"]], test_labels: Mapping[str, Float[np.ndarray, " m"]]
 ) -> list[str]:
     """Attributes with enough examples of both classes to fit and to test a probe."""
-
-    def enough(values: np.ndarray) -> bool:
-        return min((values == 1).sum(), (values == 0).sum()) >= LEAST_OF_CLASS
-
-    return [name for name in labels if name in test_labels and enough(labels[name]) and enough(test_labels[name])]
+    both = [name for name in labels if name in test_labels]
+    return [name for name in both if min(*_counts(labels[name]), *_counts(test_labels[name])) >= LEAST_OF_CLASS]
 
 
-def _known(name: str, codes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    known = ~np.isnan(labels)
-    positives = int((labels[known] == 1).sum())
-    negatives = int(known.sum()) - positives
-    if min(positives, negatives) < LEAST_OF_CLASS:
-        counts = f"{positives} positives and {negatives} negatives"
-        rule = f"at least {LEAST_OF_CLASS} of each are needed; label more images"
-        raise DataError(f"attribute {name!r} has {counts}: {rule}")
-    return codes[known].astype(np.float64), labels[known]
+def _counts(labels: np.ndarray) -> tuple[int, int]:
+    """Positives and negatives."""
+    return int((labels == 1).sum()), int((labels == 0).sum())
 
 
 def macro_average(probes: list[ProbeResult]) -> float:

@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +68,7 @@ class Report:
 
     def tiles(self, rows: Sequence[Sequence[Tile]], *, labels: Sequence[str] = (), side: int = LEAST_SIDE) -> None:
         """Add a grid of tiles, each at most `side` pixels wide, with an optional label before each row."""
-        drawn = [
-            [{"source": _data_url(Image.fromarray(tile.pixels)), "caption": tile.caption} for tile in row]
-            for row in rows
-        ]
+        drawn = [[(_data_url(Image.fromarray(tile.pixels)), tile.caption) for tile in row] for row in rows]
         self._add("tiles", rows=drawn, labels=labels, side=side, columns=max(map(len, rows)))
 
     def picture(self, image: Image.Image, caption: str = "", *, width: int | None = None) -> None:
@@ -90,25 +86,22 @@ class Report:
         Raises:
             TrainingError: the disk is full, or the folder is not writable.
         """
-        page = _environment().get_template("report.html.j2")
-        html = page.render(title=self.title, lead=self.lead, blocks=self._blocks)
+        template = _TEMPLATES.get_template("report.html.j2")
+        html = template.render(title=self.title, lead=self.lead, blocks=self._blocks)
         with written_beside(Path(path)) as temporary:
             temporary.write_text(html, encoding="utf-8")
-
-
-@lru_cache
-def _environment() -> Environment:
-    loader = PackageLoader("diffae.evaluation")
-    environment = Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters.update(inline=_inline, plain=lambda text: " ".join(text.replace("`", "").split()))
-    return environment
 
 
 def _inline(text: str) -> Markup:
     bold = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", str(escape(text)))
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", bold))
+
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("diffae.evaluation"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+    keep_trailing_newline=True,
+)  # fmt: skip
+_TEMPLATES.filters.update(inline=_inline, plain=lambda text: " ".join(text.replace("`", "").split()))
 
 
 def _data_url(image: Image.Image | bytes, kind: str = "png") -> str:

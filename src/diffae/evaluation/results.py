@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,16 +84,12 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values; pictures lose their pixels."""
-        facts = {
-            "parts": dict(self.parts),
-            "seconds": round(self.seconds, 1),
-            "cpu_seconds": round(self.cpu_seconds, 1),
-        }
+        seconds = {"seconds": round(self.seconds, 1), "cpu_seconds": round(self.cpu_seconds, 1)}
+        facts = {"parts": dict(self.parts), **seconds}
         if self.skipped:
             return {**facts, "skipped": self.skipped}
         pictures = [{"name": p.name, "caption": p.caption, "chart": p.chart} for p in self.result.pictures]
-        plain = asdict(Result(self.result.tables, (), self.result.claims, self.result.notes))
-        return {**facts, **plain, "pictures": pictures}
+        return {**facts, **asdict(replace(self.result, pictures=())), "pictures": pictures}
 
     @classmethod
     def from_json(cls, task: str, plain: Mapping[str, Any]) -> Outcome:
@@ -106,7 +102,7 @@ class Outcome:
         if "skipped" in plain:
             return cls(*facts, skipped=plain["skipped"])
         tables = tuple(_table(table) for table in plain["tables"])
-        pictures = tuple(Picture(p["name"], p["caption"], chart=p["chart"]) for p in plain["pictures"])
+        pictures = tuple(Picture(**picture) for picture in plain["pictures"])
         claims = tuple(Claim(**claim) for claim in plain["claims"])
         return cls(*facts, Result(tables, pictures, claims, tuple(plain["notes"])))
 
@@ -132,9 +128,9 @@ def text(cell: Cell) -> str:
     """Format a cell: four digits, and an interval behind a number that has one."""
     if isinstance(cell, Estimate):
         return f"{_number(cell.value)} ({_number(cell.low)} to {_number(cell.high)})"
-    if cell is None:
-        return ""
-    return _number(cell) if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell
+    if isinstance(cell, float):
+        return _number(cell)
+    return f"{cell:,}" if isinstance(cell, int) else cell or ""
 
 
 def _number(value: float) -> str:
