@@ -26,9 +26,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from diffae import __version__
 from diffae.config import ModelConfig, from_dict, to_dict
-from diffae.deprecation import NetworkConfig
+from diffae.deprecation import NetworkConfig, __version__
 from diffae.errors import CheckpointError, ConfigError, TrainingError
 
 CONFIG = "config.json"

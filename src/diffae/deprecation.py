@@ -1,13 +1,14 @@
-"""Old names that still work for one version, and settings files written by version 0.1."""
+"""The version, old names that still work for one version, and settings files written by version 0.1."""
 
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+__version__ = "0.2.0"
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -22,7 +23,7 @@ def renamed(**names: str) -> Callable[[Decorated], Decorated]:
     """Let a function or a class accept keyword arguments by their old names, given as old="new"."""
 
     def decorate(target: Decorated) -> Decorated:
-        call: Callable[..., Any] = target.__init__ if inspect.isclass(target) else target
+        call: Callable[..., Any] = target.__init__ if isinstance(target, type) else target
 
         @functools.wraps(call)
         def translated(*args: Any, **kwargs: Any) -> Any:
@@ -31,7 +32,7 @@ def renamed(**names: str) -> Callable[[Decorated], Decorated]:
                 kwargs[names[old]] = kwargs.pop(old)
             return call(*args, **kwargs)
 
-        if inspect.isclass(target):
+        if isinstance(target, type):
             target.__init__ = translated
             return target  # pyright: ignore[reportReturnType]
         return translated  # pyright: ignore[reportReturnType]

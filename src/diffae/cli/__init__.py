@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol
 
-from diffae import __version__
 from diffae.cli import common
 from diffae.cli.renamed import COMMANDS as OLD_COMMANDS
 from diffae.cli.renamed import current
 from diffae.cli.terminal import note, say, warn
+from diffae.deprecation import __version__
 from diffae.errors import ConfigError, DiffaeError
 
 UNEXPECTED = 1

@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from diffae import __version__
 from diffae.checkpoint import written_beside
+from diffae.deprecation import __version__
 from diffae.errors import DataError, DiffaeError, TrainingError
 from diffae.evaluation.context import PARTS, EvaluationContext
 from diffae.evaluation.results import Outcome, Result, csv_rows, listed, picture_path

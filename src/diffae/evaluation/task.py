@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from diffae import __version__
+from diffae.deprecation import __version__
 from diffae.errors import ConfigError
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.results import Result

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffae import __version__, checkpoint
+from diffae import checkpoint
 from diffae.compat.original.architecture import SCHEDULES
 from diffae.compat.original.names import autoencoder_names, latent_names
 from diffae.compat.original.reading import NAMES
 from diffae.config import DiffusionConfig, ModelConfig, PriorConfig, UNetConfig, UNetEncoderConfig
+from diffae.deprecation import __version__
 from diffae.errors import CheckpointError
 from diffae.latent.prior import LatentPrior
 
