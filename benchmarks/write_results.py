@@ -25,8 +25,6 @@ from diffae.evaluation.tasks import TASK_NAMES, built_in
 
 _FACTS = ("command", "seed", "machine", "model", "network", "images of training", "unseen images", "binary labels",
           "feature network", "perceptual distance", "identity network", "DDIM baseline", "counts")  # fmt: skip
-
-
 _FOLDERS = re.compile(r"(?<![\w./])/(?:[\w.+-]+/)+")
 """Folders before the names of files: those of one machine, of no use to readers."""
 
@@ -87,11 +85,12 @@ def summary(evaluations: list[Evaluation]) -> list[str]:
 
 def section(evaluation: Evaluation, out: Path, *, with_images: bool) -> list[str]:
     """One evaluation, as lines of Markdown."""
-    plain, outcomes = evaluation.about, evaluation.outcomes
+    outcomes, facts = evaluation.outcomes, dict(evaluation.about)
     lines = [f"## {evaluation.name}", ""]
-    if plain["quick"]:
+    if facts["quick"]:
         lines += [f"**Quick run.** {QUICK_WARNING}", ""]
-    lines += markdown(("", ""), [(name, _code(name, plain[name])) for name in _FACTS if name in plain])
+    facts["command"] = f"`{facts['command']}`"
+    lines += markdown(("", ""), [(name, facts[name]) for name in _FACTS if name in facts])
     lines += [f"All tasks together took {duration(list(outcomes.values()))}.", ""]
     lines += ["### The paper's claims", "", *markdown(CLAIM_HEADER, claim_rows(outcomes))]
     for outcome in outcomes.values():
@@ -118,7 +117,7 @@ def _task(report: Path, out: Path, outcome: Outcome, *, with_images: bool) -> li
 
 
 def _table(table: Table) -> list[str]:
-    rows = [[text(cell) for cell in row] for row in table.rows]
+    rows = [map(text, row) for row in table.rows]
     return [f"**{table.title}**", "", *markdown(table.header, rows), *([table.note, ""] if table.note else [])]
 
 
@@ -127,10 +126,6 @@ def markdown(header: Any, rows: Any) -> list[str]:
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
     first, *others = (f"| {' | '.join(row)} |" for row in cells)
     return [first, f"|{'---|' * len(header)}", *others, ""]
-
-
-def _code(name: str, value: str) -> str:
-    return f"`{value}`" if name == "command" else value
 
 
 if __name__ == "__main__":

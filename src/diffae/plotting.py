@@ -47,11 +47,6 @@ class Tile:
     caption: str = ""
     """Drawn below the picture; may have several lines."""
 
-    @property
-    def caption_height(self) -> int:
-        """Pixels that the caption takes in a sheet."""
-        return len(self.caption.splitlines()) * _LINE + (3 if self.caption else 0)
-
 
 def tiles_of(x: Float[Tensor, "n c h w"], captions: Sequence[str] | str = "") -> list[Tile]:
     """Convert images in [-1, 1] to tiles, with a caption each or one caption for all."""
@@ -67,10 +62,10 @@ def heat_tile(values: Float[Tensor, "h w"], caption: str = "") -> Tile:
     return Tile(np.asarray(colours)[..., :3], caption)
 
 
-def error_tile(x: Float[Tensor, "c h w"], y: Float[Tensor, "c h w"], caption: str | None = None) -> Tile:
+def error_tile(x: Float[Tensor, "c h w"], y: Float[Tensor, "c h w"]) -> Tile:
     """Draw |x - y|, averaged over channels, times `ERROR_GAIN`; x and y are in [-1, 1]."""
     error = (to_unit(x.cpu()) - to_unit(y.cpu())).abs().mean(dim=0)
-    return heat_tile(error * ERROR_GAIN, f"error ×{ERROR_GAIN:g}" if caption is None else caption)
+    return heat_tile(error * ERROR_GAIN, f"error ×{ERROR_GAIN:g}")
 
 
 def chart_tile(chart: Image.Image, caption: str = "") -> Tile:
@@ -105,7 +100,6 @@ def sheet(
     labels: Sequence[str] = (),
     *,
     side: int = LEAST_SIDE,
-    gap: int = _GAP,
     transparent: bool = False,
 ) -> Image.Image:
     """Arrange rows of tiles as one picture, with captions below the tiles.
@@ -114,34 +108,34 @@ def sheet(
         rows: tiles; rows may differ in length.
         labels: one for each row, drawn to its left; or none.
         side: tiles are enlarged to at least this many pixels.
-        gap: pixels between tiles.
         transparent: RGBA without a background, with text that is readable on white and on black; else RGB on white.
     """
     rows = [[replace(tile, pixels=enlarge(tile.pixels, side)) for tile in row] for row in rows]
     labels = labels or [""] * len(rows)
     font, ink = _font(), _GREY if transparent else _INK
-    margin = gap + max((int(font.getlength(line)) + gap for text in labels for line in text.splitlines()), default=0)
-    widths = [margin + sum(tile.pixels.shape[1] + gap for tile in row) for row in rows]
-    heights = [max(tile.pixels.shape[0] + tile.caption_height for tile in row) + gap for row in rows]
+    margin = _GAP + max((int(font.getlength(line)) + _GAP for text in labels for line in text.splitlines()), default=0)
+    widths = [margin + sum(tile.pixels.shape[1] + _GAP for tile in row) for row in rows]
+    heights = [max(len(tile.pixels) + _caption_height(tile.caption) for tile in row) + _GAP for row in rows]
     mode, ground = ("RGBA", (0, 0, 0, 0)) if transparent else ("RGB", _PAPER)
-    page = Image.new(mode, (max(widths), sum(heights) + gap), ground)
-    draw, top = ImageDraw.Draw(page), gap
+    page = Image.new(mode, (max(widths), sum(heights) + _GAP), ground)
+    draw, top = ImageDraw.Draw(page), _GAP
     for row, label, height in zip(rows, labels, heights, strict=True):
-        draw.text((gap, top + max(tile.pixels.shape[0] for tile in row) / 2), label, ink, font, "lm")
+        draw.text((_GAP, top + max(len(tile.pixels) for tile in row) / 2), label, ink, font, "lm")
         left = margin
         for tile in row:
             tall, wide = tile.pixels.shape[:2]
             page.paste(Image.fromarray(tile.pixels), (left, top))
             caption = "\n".join(_fitted(line, wide) for line in tile.caption.splitlines())
             draw.text((left + wide / 2, top + tall + 3), caption, ink, font, "ma", align="center")
-            left += wide + gap
+            left += wide + _GAP
         top += height
     return page
 
 
-def labelled_rows(rows: Sequence[tuple[str, Sequence[Tile]]], side: int = STRIP_SIDE) -> Image.Image:
+def labelled_rows(rows: Sequence[tuple[str, Sequence[Tile]]]) -> Image.Image:
     """Arrange rows of tiles, given as (label, tiles), on a transparent background; see `sheet`."""
-    return sheet([tiles for _, tiles in rows], [label for label, _ in rows], side=side, transparent=True)
+    labels, tiles = zip(*rows, strict=True)
+    return sheet(tiles, labels, side=STRIP_SIDE, transparent=True)
 
 
 def save_sheet(path: str | Path, page: Image.Image) -> None:
@@ -189,6 +183,10 @@ def animation(frames: Sequence[Tile], kind: str = "WEBP", milliseconds: int = 90
         buffer, kind, save_all=True, append_images=pictures[1:], duration=durations, loop=0, lossless=True, disposal=1
     )
     return buffer.getvalue()
+
+
+def _caption_height(caption: str) -> int:
+    return len(caption.splitlines()) * _LINE + (3 if caption else 0)
 
 
 def _fitted(line: str, width: int) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -81,15 +80,12 @@ def pca(x: Float[Tensor, "n c h w"], size: int, seed: int = 0) -> Baseline:
         raise DataError(f"{len(x)} images: PCA needs at least 2")
     pixels = x.flatten(1).numpy()
     fitted = PCA(min(size, *pixels.shape), svd_solver="randomized", random_state=seed).fit(pixels)
-    shape = tuple(x.shape[1:])
-
-    def encode(images: Tensor) -> Tensor:
-        return torch.from_numpy(fitted.transform(images.cpu().flatten(1).numpy()))
-
-    def decode(code: Tensor) -> Tensor:
-        return torch.from_numpy(fitted.inverse_transform(code.numpy()).astype(np.float32)).unflatten(1, shape)
-
-    return Baseline("PCA", encode, decode)
+    shape = x.shape[1:]
+    return Baseline(
+        "PCA",
+        lambda images: torch.from_numpy(fitted.transform(images.cpu().flatten(1).numpy())),
+        lambda code: torch.from_numpy(fitted.inverse_transform(code.numpy())).unflatten(1, shape),
+    )
 
 
 # ---------------------------------------------------------------------- plain autoencoder and VAE

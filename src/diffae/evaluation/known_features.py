@@ -8,7 +8,8 @@ build of PyTorch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -36,13 +37,10 @@ def open_inception() -> Callable[[Tensor], Tensor]:
     Raises:
         DataError: torch-fidelity is missing, or its weights are missing or not the published ones.
     """
-    try:
+    with _needing("inception", "torch-fidelity", INCEPTION_WEIGHTS):
         from torchmetrics.image.fid import NoTrainInceptionV3
 
         network = NoTrainInceptionV3("inception-v3-compat", ["2048"], antialias=False)
-    except (ImportError, RuntimeError, OSError) as error:
-        raise _unavailable("inception", "torch-fidelity", error) from None
-    check_hash(_downloaded(INCEPTION_WEIGHTS))
     return lambda x: network((to_unit(x) * 255).round().to(torch.uint8))  # float [-1, 1] => uint8 [0, 255]
 
 
@@ -53,14 +51,23 @@ def open_lpips(name: str) -> Callable[[Tensor, Tensor], Tensor]:
         DataError: torchvision is missing or cannot be imported, or the weights are missing or not the published ones.
     """
     _, net, weights = LPIPS[name]
-    try:
+    with _needing(name, "torchvision", weights):
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
         metric = LearnedPerceptualImagePatchSimilarity(net)  # pyright: ignore[reportArgumentType]
-    except (ImportError, RuntimeError, OSError) as error:
-        raise _unavailable(name, "torchvision", error) from None
-    check_hash(_downloaded(weights))
     return lambda a, b: metric.net(a.clamp(-1, 1), b.clamp(-1, 1)).flatten()
+
+
+@contextmanager
+def _needing(name: str, package: str, weights: str) -> Iterator[None]:
+    """Say what a network needs if it cannot be loaded, and check the file of weights if it can."""
+    try:
+        yield
+    except (ImportError, RuntimeError, OSError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        remedy = f"it needs the package {package} and its weights; or name the file of another network (.onnx)"
+        raise DataError(f"feature network {name!r} is not available ({reason}): {remedy}") from None
+    check_hash(Path(torch.hub.get_dir()) / "checkpoints" / weights)
 
 
 def arcface_file() -> str:
@@ -100,13 +107,3 @@ def sha256(path: Path) -> str:
     """A file's SHA-256 in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _downloaded(name: str) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / name
-
-
-def _unavailable(name: str, package: str, error: Exception) -> DataError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    remedy = f"it needs the package {package} and its weights; or name the file of another network (.onnx)"
-    return DataError(f"feature network {name!r} is not available ({reason}): {remedy}")
