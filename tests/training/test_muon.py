@@ -82,4 +82,20 @@ def test_the_size_of_a_step() -> None:
     muon = Muon(layer, lr=RATE, weight_decay=0.0)
     gradients(layer, 0)
     muon.step()
-    assert (layer.weight - before).square().mean().sqrt().item() == pytest.approx(RATE * SCALE, rel=0.15)
+    assert (layer.weight - before).square().mean().sqrt().item() == pytest.approx(RATE * 0.4, rel=0.15)
+
+
+def test_momentum_in_numbers() -> None:
+    """Of a row, whose direction a step keeps: gradients (1, 0), then (0, 1), with Nesterov momentum of 0.95."""
+    layer = nn.Linear(2, 1, bias=False)
+    muon = Muon(layer, lr=RATE, weight_decay=0.0)
+    steps = []
+    for gradient in ([[1.0, 0.0]], [[0.0, 1.0]]):
+        before = layer.weight.detach().clone()
+        layer.weight.grad = torch.tensor(gradient)
+        muon.step()
+        steps.append((before - layer.weight.detach())[0])
+    assert steps[0][1] == 0
+    mean = 0.95 * 0.05, 0.05  # the running mean after both
+    ahead = 0.95 * mean[0], 0.95 * mean[1] + 0.05
+    assert (steps[1][0] / steps[1][1]).item() == pytest.approx(ahead[0] / ahead[1], rel=1e-4)
