@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ class Means(nn.Module):
 def scripted(module: nn.Module, path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, but people hold such files
-        torch.jit.save(torch.jit.trace(module, torch.zeros(2, 3, 8, 8)), str(path))
+        torch.jit.save(torch.jit.script(module), str(path))
     return path
 
 
@@ -174,12 +175,8 @@ def test_gives_reports_what_a_network_returns(means: Path, tmp_path: Path) -> No
     assert FeatureNetwork.open(means).gives(8) == {"vectors", "distance"}
     assert FeatureNetwork("LPIPS-Alex", None, lambda a, b: a).gives(8) == {"distance"}
     for network, rule in ((Gray(), "must take"), (Nested(), "not tensors")):
-        path = tmp_path / "net.ts"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript is deprecated, but people hold such files
-            torch.jit.save(torch.jit.script(network), str(path))
         with pytest.raises(DataError, match=rule) as error:
-            FeatureNetwork.open(path).gives(8)
+            FeatureNetwork.open(scripted(network, tmp_path / "net.ts")).gives(8)
         assert "\n" not in str(error.value)
 
 
@@ -258,11 +255,8 @@ def test_a_damaged_file_is_named(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_torchscript_network_with_other_inputs_is_refused(tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.trace(nn.Linear(4, 2), torch.zeros(1, 4)), str(tmp_path / "linear.pt"))
     with pytest.raises(DataError, match="must take"):
-        FeatureNetwork.open(tmp_path / "linear.pt").vectors(images())
+        FeatureNetwork.open(scripted(nn.Linear(4, 2), tmp_path / "linear.pt")).vectors(images())
 
 
 @pytest.mark.parametrize("name", known_features.KNOWN)
@@ -270,17 +264,11 @@ def test_a_known_network_that_is_not_available_says_what_it_needs(name: str, tmp
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     package = {"inception": "torch_fidelity", "arcface": "none"}.get(name, "torchvision")
-    if name != "arcface" and _importable(package):
+    if name != "arcface" and find_spec(package):
         pytest.skip(f"{package} is here: its weights would be fetched")
     with pytest.raises(DataError, match=name) as error:
         FeatureNetwork.open(name)
     assert "\n" not in str(error.value)
-
-
-def _importable(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
 
 
 def test_weights_are_checked_by_the_hash_in_their_name(tmp_path: Path) -> None:
@@ -329,8 +317,7 @@ def test_an_onnx_network_is_fed_images_in_its_range(shared: Path) -> None:
     if not path.is_file():
         pytest.skip("the shared folder holds no nets/mobilefacenet.onnx")
     x = images(2, size=112)
-    prepared = ((x.numpy() + 1) / 2 - np.array([0.485, 0.456, 0.406])[:, None, None]) / np.array([0.229, 0.224, 0.225])[
-        :, None, None
-    ]
+    mean, std = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+    prepared = ((x.numpy() + 1) / 2 - mean) / std
     [expected] = onnxruntime.InferenceSession(str(path)).run(None, {"input0": prepared.astype(np.float32)})
     np.testing.assert_allclose(FeatureNetwork.open(path).vectors(x), expected, atol=1e-4)
