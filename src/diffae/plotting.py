@@ -32,6 +32,7 @@ ANIMATED = (".gif", ".webp")
 STILL = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 _GAP = 8  # pixels between tiles
+_FRAME = 90  # milliseconds that a frame of an animation is shown
 _LINE = 17  # height in pixels of one line of a caption
 _INK, _PAPER = (60, 60, 64), (255, 255, 255)
 _GREY = "#80848c"  # readable on white and on black
@@ -151,7 +152,7 @@ def save_sheet(path: str | Path, page: Image.Image) -> None:
         page.save(temporary, Image.registered_extensions()[path.suffix.lower()])
 
 
-def save_animation(path: str | Path, frames: Sequence[Tile], *, milliseconds: int = 90) -> None:
+def save_animation(path: str | Path, frames: Sequence[Tile]) -> None:
     """Write frames atomically as a .gif or .webp; see `animation`.
 
     Raises:
@@ -161,23 +162,22 @@ def save_animation(path: str | Path, frames: Sequence[Tile], *, milliseconds: in
     path = Path(path)
     check_suffix(path, ANIMATED)
     with written_beside(path) as temporary:
-        temporary.write_bytes(animation(frames, path.suffix[1:].upper(), milliseconds))
+        temporary.write_bytes(animation(frames, path.suffix[1:].upper()))
 
 
-def animation(frames: Sequence[Tile], kind: str = "WEBP", milliseconds: int = 90) -> bytes:
-    """Encode frames as an endless animation that plays forwards and backwards; captions are not drawn.
+def animation(frames: Sequence[Tile], kind: str = "WEBP") -> bytes:
+    """Encode frames as an endless animation that plays forwards and backwards, and waits at both ends.
 
     Args:
-        frames: tiles of one size.
+        frames: tiles of one size; their captions are not drawn.
         kind: "GIF" or "WEBP".
-        milliseconds: duration of a frame; the first and the last are shown six times as long.
     """
     there_and_back = [*frames, *frames[-2:0:-1]]
     pictures = [Image.fromarray(enlarge(tile.pixels, 2 * LEAST_SIDE)) for tile in there_and_back]
     if kind == "GIF":
         pictures = [picture.quantize(256, dither=Image.Dither.NONE) for picture in pictures]
-    durations = [milliseconds] * len(pictures)
-    durations[0] = durations[len(frames) - 1] = 6 * milliseconds
+    durations = [_FRAME] * len(pictures)
+    durations[0] = durations[len(frames) - 1] = 6 * _FRAME
     buffer = io.BytesIO()
     pictures[0].save(
         buffer, kind, save_all=True, append_images=pictures[1:], duration=durations, loop=0, lossless=True, disposal=1

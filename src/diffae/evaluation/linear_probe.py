@@ -92,11 +92,10 @@ def lead(probes: list[ProbeResult], others: list[ProbeResult], seed: int = 0) ->
         others: of another code of the same images, for the same attributes in the same order.
         seed: of the resampling.
     """
-    count = len(probes[0].labels)
-    pairs = list(zip(probes, others, strict=True))
-    weights = [probe.positives for probe in probes]
+    count, weights = len(probes[0].labels), [probe.positives for probe in probes]
 
     def difference(rows: np.ndarray) -> np.ndarray:
+        pairs = zip(probes, others, strict=True)
         each = [areas(a.logits, a.labels, rows) - areas(b.logits, b.labels, rows) for a, b in pairs]
         return np.average(each, axis=0, weights=weights)
 

@@ -84,8 +84,8 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values; pictures lose their pixels."""
-        seconds = {"seconds": round(self.seconds, 1), "cpu_seconds": round(self.cpu_seconds, 1)}
-        facts = {"parts": dict(self.parts), **seconds}
+        times = {"seconds": round(self.seconds, 1), "cpu_seconds": round(self.cpu_seconds, 1)}
+        facts = {"parts": dict(self.parts), **times}
         if self.skipped:
             return {**facts, "skipped": self.skipped}
         pictures = [{"name": p.name, "caption": p.caption, "chart": p.chart} for p in self.result.pictures]
