@@ -120,7 +120,11 @@ def plain(
     encoder = plain_encoder(model)
 
     def loss(networks: nn.Module, batch: Sequence[Tensor]) -> Tensor:
-        return networks(_mirrored(batch[0]) if config.flip else batch[0])
+        [x_0] = batch
+        if config.flip:
+            mirror = torch.rand(len(x_0), 1, 1, 1, device=x_0.device) < 0.5
+            x_0 = torch.where(mirror, x_0.flip(-1), x_0)
+        return networks(x_0)
 
     make = partial(PlainAutoencoder, encoder, model.image_shape, variational=variational)
     trained = train_on_arrays(make, [x], loss, config, folder, key)
@@ -174,12 +178,6 @@ class PlainAutoencoder(nn.Module):
         return error.clamp(min=1e-8).log() / 2 + divergence / x_0[0].numel()
 
 
-def _mirrored(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Each image mirrored with probability 1/2."""
-    mirror = torch.rand(len(x), device=x.device) < 0.5
-    return torch.where(mirror[:, None, None, None], x.flip(-1), x)
-
-
 # ---------------------------------------------------------------------- autoencoders of diffusers
 
 
@@ -195,8 +193,7 @@ def open_diffusers(folder: str | Path) -> Baseline:
     try:
         from diffusers.models.auto_model import AutoModel
     except ImportError:
-        command = "pip install diffae[diffusers]"
-        raise DataError(f"autoencoder {folder} needs diffusers: install it with `{command}`") from None
+        raise DataError(f"autoencoder {folder} needs diffusers: run `pip install diffae[diffusers]`") from None
     try:
         found = AutoModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
     except Exception as error:  # the library may raise anything
