@@ -15,14 +15,14 @@ from diffae.model import DiffusionModule
 from diffae.presets import Recipe, presets, prior_presets
 from diffae.training.settings import ContrastiveConfig, HOGConfig
 
-# paper, Table 5: image size, base channels, channel multipliers, batch size
+# paper, Table 5: image size, base channels, channel multipliers, batch size, millions of images
 TABLE_5 = {
-    "celeba64": (64, 64, (1, 2, 4, 8), 128),
-    "ffhq64": (64, 64, (1, 2, 4, 8), 128),
-    "ffhq128": (128, 128, (1, 1, 2, 3, 4), 128),
-    "horse128": (128, 128, (1, 1, 2, 3, 4), 128),
-    "bedroom128": (128, 128, (1, 1, 2, 3, 4), 128),
-    "ffhq256": (256, 128, (1, 1, 2, 2, 4, 4), 64),
+    "celeba64": (64, 64, (1, 2, 4, 8), 128, 72),
+    "ffhq64": (64, 64, (1, 2, 4, 8), 128, 48),
+    "ffhq128": (128, 128, (1, 1, 2, 3, 4), 128, 130),
+    "horse128": (128, 128, (1, 1, 2, 3, 4), 128, 130),
+    "bedroom128": (128, 128, (1, 1, 2, 3, 4), 128, 120),
+    "ffhq256": (256, 128, (1, 1, 2, 2, 4, 4), 64, 90),
 }
 NAMES = [*TABLE_5, "small32", "small64"]
 
@@ -48,13 +48,13 @@ def shared(part: UNetConfig | UNetEncoderConfig) -> tuple[Any, ...]:
 def test_paper_presets_are_table_5(name: str) -> None:
     model, training = presets("paper")[name]
     (decoder, encoder), diffusion = parts(model), model.diffusion
-    size, width, mult, batch = TABLE_5[name]
+    size, width, mult, batch, millions = TABLE_5[name]
     assert model.image_shape == model.latent_shape == (3, size, size)
     assert shared(decoder) == shared(encoder) == (width, 2, (16,), 1)
     assert (decoder.channel_mult, encoder.channel_mult) == (mult, (*mult, mult[-1]))
     assert (decoder.time_channels, decoder.dropout, encoder.z_sem_channels) == (512, 0.1, 512)
     assert (diffusion.schedule, diffusion.levels, diffusion.prediction) == ("linear", 1000, "eps")
-    assert training.batch_size == batch
+    assert (training.batch_size, training.images) == (batch, millions * 1_000_000)
     assert training.learning_rate == 1e-4
     assert training.ema_decay == 0.9999
     assert (training.ema_warmup, training.warmup_images, training.cooldown) == (False, 0, 0)
