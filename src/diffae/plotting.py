@@ -97,11 +97,7 @@ def in_rows(tiles: Sequence[Tile], columns: int) -> list[list[Tile]]:
 
 
 def sheet(
-    rows: Sequence[Sequence[Tile]],
-    labels: Sequence[str] = (),
-    *,
-    side: int = LEAST_SIDE,
-    transparent: bool = False,
+    rows: Sequence[Sequence[Tile]], labels: Sequence[str] = (), *, side: int = LEAST_SIDE, transparent: bool = False
 ) -> Image.Image:
     """Arrange rows of tiles as one picture, with captions below the tiles.
 
