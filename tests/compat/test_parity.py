@@ -85,7 +85,7 @@ def slow(names: list[str], quick: set[str]) -> list[Any]:
     return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-@pytest.mark.parametrize("name", slow(IMAGE_CASES, {"tiny", "tiny2", "ddim_tiny"}))
+@pytest.mark.parametrize("name", slow(IMAGE_CASES, {"tiny", "ddim_tiny"}))
 @torch.inference_mode()
 def test_images(shared: Path, tmp_path: Path, name: str) -> None:
     case = Case(shared / "parity", name)

@@ -11,6 +11,7 @@ import dataclasses
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,9 @@ def _signal_in(cls: type, method: str, step: int, number: int) -> None:
     setattr(cls, method, wrapped)
 
 
-def main(arguments: list[str]) -> None:
-    """Train as the arguments say; exits with 1 if training was interrupted."""
+def main(arguments: list[str], environment: Mapping[str, str] | None = None) -> None:
+    """Train as the arguments say, with some environment variables; exits with 1 if training was interrupted."""
+    os.environ.update(environment or {})
     torch.set_num_threads(1)
     trainer.LOG_EVERY = 1
     pack, run, *how = arguments

@@ -45,16 +45,11 @@ def start(pack: Pack) -> Start:
         forkserver.ensure_running()
 
     def started(run: Path, *how: str, environment: dict[str, str] | None = None) -> BaseProcess:
-        process = context.Process(target=_main, args=(environment or {}, [str(pack.path), str(run), *how]))
+        process = context.Process(target=training_run.main, args=([str(pack.path), str(run), *how], environment))
         process.start()
         return process
 
     return started
-
-
-def _main(environment: dict[str, str], arguments: list[str]) -> None:
-    os.environ.update(environment)
-    training_run.main(arguments)
 
 
 @pytest.fixture(scope="session")
