@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
+from diffae.data.labels import LabelTable
+from diffae.data.pack import Pack
 from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.material import given
+from diffae.training.autoencoder import held_out
 from diffae.training.settings import TrainingConfig
+
+COUNT = 60
+TRAINING = TrainingConfig(val_images=20)
 
 
 def test_unseen_images_that_were_trained_on_are_refused(context: EvaluationContext) -> None:
@@ -17,3 +26,35 @@ def test_unseen_images_that_were_trained_on_are_refused(context: EvaluationConte
     seen, unseen = given(train, test, None, TrainingConfig())
     assert sorted(unseen.rows.tolist()) == list(range(48)) != unseen.rows.tolist()  # files are often sorted
     assert len(seen) == 120
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Pack:
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 8, 3), dtype=np.uint8)
+    return Pack.from_arrays([pixels], tmp_path / "noise.pack")
+
+
+def splits(pack: Pack, test: np.ndarray, path: Path) -> LabelTable:
+    """A table whose column "split" says that these rows are the test images."""
+    split = np.where(np.isin(np.arange(COUNT), test), "test", "train")
+    path.write_text("file,split\n" + "".join(f"{name},{part}\n" for name, part in zip(pack.names, split, strict=True)))
+    return LabelTable.read(path)
+
+
+def test_images_that_were_trained_on_are_never_unseen(pack: Pack, tmp_path: Path) -> None:
+    _, kept = held_out(pack, TRAINING)
+    half = np.arange(0, COUNT, 2)
+    _, test = given(pack, None, splits(pack, half, tmp_path / "labels.csv"), TRAINING, pack.index["key"] or "")
+    assert set(test.rows) == set(half)  # a pack without a key is not known to be that of the training
+    pack.index["key"] = "1234"
+    _, test = given(pack, None, splits(pack, half, tmp_path / "labels.csv"), TRAINING, "1234")
+    assert set(test.rows) == set(half) & set(kept)
+    _, test = given(pack, None, splits(pack, half, tmp_path / "labels.csv"), TRAINING, "another")
+    assert set(test.rows) == set(half)
+
+
+def test_a_split_of_trained_images_alone_is_refused(pack: Pack, tmp_path: Path) -> None:
+    trained, _ = held_out(pack, TRAINING)
+    pack.index["key"] = "1234"
+    with pytest.raises(DataError, match="all images of 'test' were trained on; name images that were not by --unseen"):
+        given(pack, None, splits(pack, trained[:10], tmp_path / "labels.csv"), TRAINING, "1234")

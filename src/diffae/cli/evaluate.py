@@ -167,16 +167,18 @@ class Evaluate:
         labels = LabelTable.read(self.labels) if self.labels else None
         pack = models.training_pack(model, self.images)
         unseen = models.training_pack(model, self.unseen) if self.unseen else None
-        return *given(pack, unseen, labels, _training(model)), self._chosen(model, pack, labels)
+        trained_on = _config(model).get("data", {}).get("key")
+        found = given(pack, unseen, labels, _training(model), trained_on)
+        return *found, self._chosen(pack, labels, trained_on)
 
-    def _chosen(self, model: DiffusionAutoencoder, pack: Pack, labels: LabelTable | None) -> str:
+    def _chosen(self, pack: Pack, labels: LabelTable | None, trained_on: str | None) -> str:
         """Which images count as unseen, and how certain that is."""
         if self.unseen:
             return "given, none of them among the images of training"
+        own = trained_on is not None and trained_on == pack.index["key"]
         if labels and "split" in labels.columns:
-            return "those of the split “test”"
-        key = _config(model).get("data", {}).get("key")
-        if key and key == pack.index["key"]:
+            return "those of the split “test”" + (" that training held out" if own else "")
+        if own:
             return "held out in training"
         warn("these are not the images that config.json names: some that count as unseen may have been trained on")
         return "held out by their names, of images that config.json does not name: some may have been trained on"

@@ -101,7 +101,11 @@ def _drawn(folder: Path, size: int, count: int, seed: int) -> Images:
 
 
 def given(
-    pack: Pack, unseen: Pack | None, labels: LabelTable | None, training: TrainingConfig
+    pack: Pack,
+    unseen: Pack | None,
+    labels: LabelTable | None,
+    training: TrainingConfig,
+    trained_on: str | None = None,
 ) -> tuple[Images, Images]:
     """Training images and unseen ones, each in random order, since files are often sorted by content.
 
@@ -111,6 +115,8 @@ def given(
             is such a column (the training images are then those of "train"), else those that training held out.
         labels: of both.
         training: how the model was trained.
+        trained_on: key of the images it was trained on. If they are those of `pack`, no image that training did not
+            hold out counts as unseen, whatever its label "split" says.
     Raises:
         DataError: labels that name none of the images, or unseen images that are among the training images.
     """
@@ -123,6 +129,11 @@ def given(
         return found
     if table and "split" in table.columns and table.kinds["split"] == "class":
         train, test = (_of_split(table, name) for name in ("train", "test"))
+        if trained_on is not None and trained_on == pack.index["key"]:
+            test = np.intersect1d(test, held_out(pack, training)[1])
+            if not len(test):
+                what = "label column 'split': all images of 'test' were trained on"
+                raise DataError(f"{what}; name images that were not by --unseen, or leave the column out")
     else:
         train, test = held_out(pack, training)
     return _shuffled(every.at(train)), _shuffled(every.at(test))
