@@ -7,11 +7,13 @@ Files may hold values of other types and ranges; a window of values defines what
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from colorsys import hsv_to_rgb
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ from diffae.errors import DataError
 __all__ = [
     "SUFFIXES", "WHITE", "Crop", "ImageLike", "ImageMetadata", "ImageSpec", "as_batch", "decode_image", "fit_picture",
     "load_image", "metadata_of", "read_ready", "save_image", "suffix_for", "to_float", "to_rgb", "to_samples",
-    "to_tensor", "to_uint8", "to_uint16", "to_unit",
+    "to_tensor", "to_uint8", "to_unit",
 ]  # fmt: skip
 
 ImageLike = Image.Image | str | Path | np.ndarray | Tensor
@@ -84,6 +86,8 @@ def _load(path: str | Path, spec: ImageSpec) -> UInt[np.ndarray, "h w c"]:
         if index is not None or not tiff:  # Pillow knows more compressions of TIFF
             return fit_picture(stack.picture(index or 0), str(path), spec)
     try:
+        if not S_ISREG(os.stat(path).st_mode):  # a pipe would wait, a device might never end
+            raise DataError(f"image {path}: is not a regular file; save it as one")
         data = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"image {path}: cannot be opened ({error.strerror}); check the path") from None
@@ -120,17 +124,7 @@ def to_unit(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def to_uint8(x: Float[Tensor, "b c h w"]) -> UInt[np.ndarray, "b h w c"]:
     """float [-1, 1] => uint8 [0, 255], clamped and rounded."""
-    return _rounded(x, torch.uint8)
-
-
-def to_uint16(x: Float[Tensor, "b c h w"]) -> UInt[np.ndarray, "b h w c"]:
-    """float [-1, 1] => uint16 [0, 65535], clamped and rounded."""
-    return _rounded(x, torch.uint16)
-
-
-def _rounded(x: Float[Tensor, "b c h w"], dtype: torch.dtype) -> UInt[np.ndarray, "b h w c"]:
-    top = torch.iinfo(dtype).max
-    return (to_unit(x.detach().float()) * top).round().to(dtype).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return (to_unit(x.detach().float()) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def to_samples(

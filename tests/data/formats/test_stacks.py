@@ -16,7 +16,7 @@ import zarr
 from volumes import FORMATS, planes, write_dicom
 
 from diffae.data import images
-from diffae.data.formats import stacks
+from diffae.data.formats import base, stacks
 from diffae.data.formats.base import Format, Planes
 from diffae.data.formats.files import read_picture
 from diffae.data.formats.stacks import Stack, find_stack
@@ -277,3 +277,38 @@ def test_a_new_format_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ready = images.load_image(tmp_path / "a.raw/2", channels=1, window=((0.0, 1.0),))
     assert np.abs(ready[..., 0] / 65535 - values[2]).max() < 1e-5
     assert images.metadata_of(tmp_path / "a.raw/2") is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "unit"),
+    [
+        ((10**12, 8, 8), (1, 8, 8), "images"),
+        ((1, 10**6, 10**6), (1, 8, 8), "pixels"),
+        ((9, 8, 8), (2**30, 8, 8), "bytes"),
+    ],
+)
+def test_what_a_file_declares_is_limited(tmp_path: Path, shape: tuple, chunks: tuple, unit: str) -> None:
+    zarr.create_array(tmp_path / "a.zarr", shape=shape, chunks=chunks, dtype="uint8")
+    with pytest.raises(DataError, match=rf"has more than the limit of \d+ {unit} .*; make it smaller first"):
+        pixels_of(tmp_path / "a.zarr")
+
+
+def test_a_compressed_volume_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 30), np.uint8), np.eye(4)), tmp_path / "a.nii.gz")
+    monkeypatch.setattr(base, "MAX_FILE_BYTES", 1000)
+    with pytest.raises(DataError, match="has more than the limit of 1000 bytes"):
+        pixels_of(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("kind", ["external", "virtual"])
+def test_an_hdf5_file_that_names_other_files_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "secret").write_bytes(bytes(192))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        if kind == "external":
+            file.create_dataset("images", (3, 8, 8), "u1", external=[(str(tmp_path / "secret"), 0, 192)])
+        else:
+            layout = h5py.VirtualLayout((3, 8, 8), "u1")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "secret"), "images", (3, 8, 8))
+            file.create_virtual_dataset("images", layout)
+    with pytest.raises(DataError, match="keeps its samples in other files"):
+        pixels_of(tmp_path / "a.h5")

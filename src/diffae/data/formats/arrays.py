@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from diffae.data.formats.base import Format, Planes, library
+from diffae.data.formats.base import Format, Planes, check_limit, library
 from diffae.errors import DataError
 
 
@@ -23,7 +24,10 @@ class Hdf5(Format):
         file = library("h5py", "hdf5", f"images {path}").File(path, "r")
         arrays: dict[str, Any] = {}
         file.visititems(lambda name, item: arrays.update({name: item} if hasattr(item, "shape") else {}))
-        return _numbered(_chosen(arrays, inner), file.close)
+        array = _chosen(arrays, inner)
+        if array.is_virtual or array.external:  # these may name any file of this machine
+            raise DataError("keeps its samples in other files; copy them into one file, for instance with h5repack")
+        return _planes(array, close=file.close)
 
 
 class Zarr(Format):
@@ -40,16 +44,15 @@ class Zarr(Format):
         if hasattr(root, "shape"):
             if inner:
                 raise DataError(f"is one array, it has no {inner}; leave that out")
-            return _numbered(root)
+            return _planes(root)
         attributes: dict[str, Any] = dict(root.attrs)
         scales: Any = (attributes.get("ome", attributes).get("multiscales") or [None])[0]  # from OME-Zarr 0.5; before
         levels = [level["path"] for level in scales["datasets"]] if scales else []
         arrays = {name: item for name, item in root.members(max_depth=None) if hasattr(item, "shape")}
         if inner not in ("", *levels) or not levels:
-            return _numbered(_chosen(arrays, inner))
-        array = _chosen(arrays, inner or levels[0])
+            return _planes(_chosen(arrays, inner))
         axes = [axis["name"] if isinstance(axis, dict) else axis for axis in scales.get("axes", "tczyx")]
-        return Planes("".join(axes).upper(), array.shape, _by_chunks(array))
+        return _planes(_chosen(arrays, inner or levels[0]), "".join(axes).upper())
 
 
 def _chosen(arrays: dict[str, Any], inner: str) -> Any:
@@ -63,12 +66,14 @@ def _chosen(arrays: dict[str, Any], inner: str) -> Any:
     return arrays[inner or ("images" if "images" in fitting else fitting[0])]
 
 
-def _numbered(array: Any, close: Callable[[], object] = lambda: None) -> Planes:
-    """An array without names of its axes, laid out as in .npy files."""
+def _planes(array: Any, axes: str = "", close: Callable[[], object] = lambda: None) -> Planes:
+    """An array; without names of its axes it is laid out as in .npy files."""
     shape = tuple(array.shape)
-    if len(shape) not in (3, 4):
+    if not axes and len(shape) not in (3, 4):
         raise DataError(f"has shape {shape}, it must be (n, h, w) or (n, h, w, c); reshape it")
-    return Planes("NYXC"[: len(shape)], shape, _by_chunks(array), "RGB", close)
+    check_limit(math.prod(array.chunks or ()) * array.dtype.itemsize, "bytes")
+    bands = "" if axes else "RGB"
+    return Planes(axes or "NYXC"[: len(shape)], shape, _by_chunks(array), bands, close, array.dtype.itemsize)
 
 
 def _by_chunks(array: Any) -> Callable[[tuple[int | slice, ...]], np.ndarray]:

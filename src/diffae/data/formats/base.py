@@ -1,16 +1,16 @@
-"""What the image formats share: decoded pictures, arrays of planes, the protocols of a format, and the limits.
+"""What the image formats share: decoded pictures, arrays of planes, the protocol of a format, and the limits.
 
-Samples keep the type of their file: uint8 [0, 255], uint16 [0, 65535], or another type, whose range a window of values
-defines.
+Samples keep the type of their file: uint8 [0, 255], uint16 [0, 65535], or another type, whose range a window defines.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from jaxtyping import Real
@@ -20,10 +20,10 @@ from diffae.config import SampleType
 from diffae.data.formats.metadata import ImageMetadata
 from diffae.errors import ConfigError, DataError
 
-MAX_FILE_BYTES = 2**30  # of one image in a folder or archive, compressed or not
+MAX_FILE_BYTES = 2**30  # of whatever is in memory at once: a file, a decoded image, a chunk, a compressed volume
+MAX_IMAGES = 2**24  # of one file
 MAX_OPEN_FILES = 4  # of many images
 _SAMPLES = get_args(SampleType)
-_UNNAMED = "QI"  # tifffile's letters for pages whose meaning the file does not state
 
 
 class Picture(NamedTuple):
@@ -36,9 +36,7 @@ class Picture(NamedTuple):
 
 
 def from_array(array: np.ndarray) -> Picture:
-    """Make a picture of an array (h, w) or (h, w, c): one channel is gray, three are RGB, others are not colours.
-
-    Booleans become 0 and 255.
+    """Make a picture of an array (h, w) or (h, w, c): one channel is gray, three are RGB; booleans become 0 and 255.
 
     Raises:
         DataError: another type of samples or number of dimensions.
@@ -56,10 +54,7 @@ def from_array(array: np.ndarray) -> Picture:
 
 @dataclass(frozen=True)
 class Planes:
-    """An open array of images with named axes.
-
-    Y and X are rows and columns, C and S (samples of a pixel) are channels; every other axis counts images.
-    """
+    """An open array of images: Y and X are rows and columns, C and S are channels, every other axis counts images."""
 
     axes: str
     """One letter for each dimension."""
@@ -69,11 +64,12 @@ class Planes:
     bands: str = ""
     """Meaning of the channels where they are colours: "RGB" or "RGBA"."""
     close: Callable[[], object] = lambda: None
+    sample_bytes: int = 1
 
     def counted(self, channels: int) -> list[int]:
-        """Axes that count images; unnamed pages are channels if there are as many as `channels`."""
+        """Axes that count images; unnamed pages (Q or I in tifffile) are channels if there are `channels` of them."""
         axes = [axis for axis, letter in enumerate(self.axes) if letter not in "YXCS"]
-        unnamed = len(axes) == 1 and self.axes[axes[0]] in _UNNAMED and self.shape[axes[0]] == channels
+        unnamed = len(axes) == 1 and self.axes[axes[0]] in "QI" and self.shape[axes[0]] == channels
         return [] if unnamed else axes
 
     def picture(self, places: dict[int, int]) -> Picture:
@@ -82,11 +78,14 @@ class Planes:
         Raises:
             DataError: it has too many pixels, or samples of a type that is not supported.
         """
-        check_pixels(self.shape[self.axes.index("Y")] * self.shape[self.axes.index("X")])
+        rest = [axis for axis in range(len(self.axes)) if axis not in places]
+        letters, sizes = [self.axes[axis] for axis in rest], [self.shape[axis] for axis in rest]
+        rows, columns = letters.index("Y"), letters.index("X")
+        check_limit(sizes[rows] * sizes[columns], "pixels")
+        check_limit(math.prod(sizes) * self.sample_bytes, "bytes")
         pixels = self.read(tuple(places.get(axis, slice(None)) for axis in range(len(self.axes))))
-        letters = [letter for axis, letter in enumerate(self.axes) if axis not in places]
         channels = [axis for axis, letter in enumerate(letters) if letter not in "YX"]
-        pixels = np.transpose(pixels, (letters.index("Y"), letters.index("X"), *channels))
+        pixels = np.transpose(pixels, (rows, columns, *channels))
         picture = from_array(pixels.reshape(*pixels.shape[:2], -1))
         bands = self.bands if len(self.bands) == picture.pixels.shape[2] else ""
         return picture if picture.bands == "L" else picture._replace(bands=bands)
@@ -127,21 +126,18 @@ def library(name: str, extra: str, what: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        needed = name.partition(".")[0]
-        remedy = f"pip install 'diffae[{extra}]'"
-        raise ConfigError(f"{what}: reading it needs {needed}, which is not installed; {remedy}") from None
+        needed = f"{name.partition('.')[0]}, which is not installed; pip install 'diffae[{extra}]'"
+        raise ConfigError(f"{what}: reading it needs {needed}") from None
 
 
-def check_pixels(count: int) -> None:
-    """Raise DataError for an image of more pixels than Pillow's limit."""
-    if Image.MAX_IMAGE_PIXELS is not None and count > Image.MAX_IMAGE_PIXELS:
-        raise too_many_pixels()
-
-
-def too_many_pixels() -> DataError:
-    """The error of `check_pixels`."""
-    rule = f"has more than the limit of {Image.MAX_IMAGE_PIXELS} pixels (a decompression bomb?)"
-    return DataError(f"{rule}; make it smaller first, or in Python, if you trust it, set PIL.Image.MAX_IMAGE_PIXELS")
+def check_limit(count: float, unit: Literal["pixels", "bytes", "images"]) -> None:
+    """Raise DataError for more than the limit of what a file declares; call it before anything is allocated."""
+    limit = {"pixels": Image.MAX_IMAGE_PIXELS or math.inf, "bytes": MAX_FILE_BYTES, "images": MAX_IMAGES}[unit]
+    if count > limit:
+        trusted = ", or in Python, if you trust it, set PIL.Image.MAX_IMAGE_PIXELS" if unit == "pixels" else ""
+        raise DataError(
+            f"has more than the limit of {limit} {unit} (a decompression bomb?); make it smaller first{trusted}"
+        )
 
 
 def rescaled(stored: np.ndarray, slope: float, intercept: float, span: tuple[int, int]) -> np.ndarray:

@@ -18,10 +18,12 @@ class Dicom(Format):
     def matches(self, path: Path) -> bool:
         if "." in path.name or path.name.upper() == "DICOMDIR":  # the list of a medium's files
             return super().matches(path)
+        if not path.is_file():  # opening a pipe would wait
+            return False
         try:
             with path.open("rb") as file:
                 return file.read(132)[128:] == b"DICM"
-        except OSError:  # a folder, or nothing
+        except OSError:
             return False
 
     def open(self, path: Path, inner: str) -> Planes:
@@ -41,9 +43,8 @@ class Dicom(Format):
             return stored if colour else rescaled(stored, slope, intercept, span)
 
         shape = (int(header.get("NumberOfFrames", 1)), int(header.Rows), int(header.Columns))
-        if colour:
-            return Planes("ZYXS", (*shape, int(header.SamplesPerPixel)), read, "RGB")
-        return Planes("ZYX", shape, read)
+        shape += (int(header.SamplesPerPixel),) * colour
+        return Planes("ZYXS"[: len(shape)], shape, read, "RGB", sample_bytes=int(header.BitsAllocated) // 8)
 
     def metadata(self, path: Path, index: int, planes: Planes) -> ImageMetadata:
         """Type, shape and pixel spacing; nothing that identifies a patient."""

@@ -70,7 +70,7 @@ def metadata_of(path: str | Path) -> ImageMetadata | None:
     path = Path(path)
     try:
         if path.name.lower().endswith(pictures.SUFFIXES):
-            return pictures.metadata(path)
+            return pictures.metadata(path) if path.is_file() else None  # opening a pipe would wait
         found = find_stack(path, 1)
         return found and found[0].metadata(found[1] or 0)
     except Exception:  # reading the pixels reports what is wrong

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Real
 
-from diffae.data.formats.base import Format, Planes, library, rescaled
+from diffae.data.formats.base import Format, Planes, check_limit, library, rescaled
 from diffae.data.formats.metadata import ImageMetadata, moved
 from diffae.errors import DataError
 
@@ -21,6 +22,8 @@ class Nifti(Format):
 
     def open(self, path: Path, inner: str) -> Planes:
         stored = library("nibabel", "nifti", f"images {path}").load(path).dataobj
+        if path.suffix == ".gz":
+            check_limit(math.prod(stored.shape) * stored.dtype.itemsize, "bytes")
         raw = stored.get_unscaled()  # memory-mapped; a compressed file is read whole, for it cannot be entered midway
         span = (np.iinfo(raw.dtype).min, np.iinfo(raw.dtype).max) if raw.dtype.kind in "ui" else (0, 0)
 
@@ -29,7 +32,7 @@ class Nifti(Format):
 
         if raw.ndim > 4:
             raise DataError(f"has {raw.ndim} dimensions, up to 4 are read (x, y, z, channels); drop some")
-        return Planes("XYZC"[: raw.ndim], raw.shape, read)
+        return Planes("XYZC"[: raw.ndim], raw.shape, read, sample_bytes=raw.dtype.itemsize)
 
     def metadata(self, path: Path, index: int, planes: Planes) -> ImageMetadata:
         """Type and shape, both matrices moved to the slice, their codes, units and description."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import warnings
@@ -14,7 +15,7 @@ from jaxtyping import Real
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from diffae.data.formats.base import Picture, check_pixels, too_many_pixels
+from diffae.data.formats.base import Picture, check_limit
 from diffae.data.formats.metadata import CENTIMETRE, INCH, ImageMetadata, centre_square
 from diffae.errors import DataError
 
@@ -27,11 +28,8 @@ _PNG_TAGS = {"Software": 305, "Author": 315, "Copyright": 33432}  # TIFF's numbe
 _TURNING = ("XML:com.adobe.xmp", "Raw profile type")  # texts that may state an orientation: the image is upright now
 
 # What Pillow's modes become; with transparency, L becomes LA and RGB becomes RGBA.
-_BANDS = {
-    **{"1": "L", "L": "L", "LA": "LA", "La": "LA"},
-    **{"P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA", "RGBa": "RGBA"},
-    **{"CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB"},
-}
+_BANDS = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
+_BANDS |= dict.fromkeys(("P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"), "RGB")
 _TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 _UPRIGHT = {orientation: Image.Transpose[name] for orientation, name in enumerate(_TURNS, 2)}  # by EXIF orientation
 
@@ -80,7 +78,7 @@ def write(path: Path, pixels: Real[np.ndarray, "h w c"], metadata: ImageMetadata
 def read_picture(data: bytes, square: int | None = None) -> Picture:
     """Decode the bytes of one image; for `square` see `files.read_picture`."""
     with _open(data) as image:
-        check_pixels(image.width * image.height)
+        check_limit(image.width * image.height, "pixels")
         rawmode = _rawmode(image)
         if ";16" in rawmode and not image.mode.startswith("I"):
             return _read_16bit_colour(data, rawmode)
@@ -99,7 +97,7 @@ def from_pillow(image: Image.Image, square: int | None = None) -> Picture:
     Raises:
         DataError: a mode that is not supported, or too many pixels.
     """
-    check_pixels(image.width * image.height)
+    check_limit(image.width * image.height, "pixels")
     image.load()  # TIFF is turned by Pillow itself, and has no orientation from here on
     turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
@@ -133,8 +131,9 @@ def _open(data: bytes) -> Any:  # Any: `tile`, which 16-bit colour needs, is not
         warnings.simplefilter("ignore")  # about damaged headers, which matter only if decoding fails, and about size
         try:
             return Image.open(BytesIO(data), formats=_FORMATS)
-        except Image.DecompressionBombError:
-            raise too_many_pixels() from None
+        except Image.DecompressionBombError:  # more than twice the limit
+            check_limit(math.inf, "pixels")
+            raise
 
 
 def _rawmode(image: Any) -> str:
@@ -157,9 +156,11 @@ def _read_16bit_colour(data: bytes, rawmode: str) -> Picture:
         raise DataError(f"is a 16-bit image of layout {layout}, which is not read; save it as 16-bit RGB")
     if order == "N":
         order = "L" if sys.byteorder == "little" else "B"
-    high = _load_as(data, rawmode)
-    low = _load_as(data, f"{layout};16{'B' if order == 'L' else 'L'}")
-    return high._replace(pixels=high.pixels.astype(np.uint16) << 8 | low.pixels)
+    high, bands = _load_as(data, rawmode)
+    pixels = high.astype(np.uint16)
+    pixels <<= 8  # in place, as large images need
+    pixels |= _load_as(data, f"{layout};16{'B' if order == 'L' else 'L'}").pixels
+    return Picture(pixels, bands)
 
 
 def _load_as(data: bytes, rawmode: str) -> Picture:

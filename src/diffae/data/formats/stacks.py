@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from diffae.data.formats.arrays import Hdf5, Zarr
-from diffae.data.formats.base import MAX_OPEN_FILES, Format, Picture, Planes
+from diffae.data.formats.base import MAX_OPEN_FILES, Format, Picture, Planes, check_limit
 from diffae.data.formats.dicom import Dicom
 from diffae.data.formats.metadata import ImageMetadata
 from diffae.data.formats.nifti import Nifti
@@ -51,6 +51,10 @@ class Stack:
             planes = self._planes()
         self._counted = planes.counted(channels)
         self._sizes = tuple(planes.shape[axis] for axis in self._counted)
+        try:
+            check_limit(math.prod(self._sizes), "images")
+        except DataError as error:
+            raise DataError(f"images {file}: {error}") from None
 
     def __len__(self) -> int:
         return math.prod(self._sizes)
@@ -88,7 +92,9 @@ class Stack:
     def metadata(self, index: int) -> ImageMetadata | None:
         """What the file says about image number `index`; it may raise anything on a damaged file."""
         with _READING:
-            return _format_of(self.file).metadata(self.file, index, self._planes())
+            return next(filter(lambda form: form.matches(self.file), FORMATS)).metadata(
+                self.file, index, self._planes()
+            )
 
 
 def is_stack(path: Path) -> bool:
@@ -118,12 +124,8 @@ def find_stack(path: str | Path, channels: int) -> tuple[Stack, int | None] | No
     return Stack(file, outer, channels), int(last)  # no array has that name
 
 
-def _format_of(path: Path) -> Format:
-    return next(form for form in FORMATS if form.matches(path))
-
-
 def _open(path: Path, inner: str) -> Planes:
-    form = _format_of(path)
+    form = next(form for form in FORMATS if form.matches(path))
     if inner and not form.named_arrays:
         raise DataError(f"images {path}: has no {inner}; name an image of it by its number")
     try:

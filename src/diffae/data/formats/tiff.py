@@ -18,7 +18,7 @@ from jaxtyping import Real
 from PIL import Image
 
 from diffae.data.formats import pictures
-from diffae.data.formats.base import Format, Picture, Planes, check_pixels
+from diffae.data.formats.base import Format, Picture, Planes, check_limit
 from diffae.data.formats.metadata import CENTIMETRE, ImageMetadata
 from diffae.errors import DataError
 
@@ -118,7 +118,7 @@ def read_tiff(data: bytes, channels: int) -> Picture:
         planes = _planes(_only_series(file))
         if not {"Y", "X"} <= set(planes.axes):
             raise DataError(f"has axes {planes.axes}, an image needs rows and columns; convert it")
-        check_pixels(math.prod(planes.shape) // max(channels, 4))
+        check_limit(math.prod(planes.shape) // max(channels, 4), "pixels")
         counted = planes.counted(channels)
         if (count := math.prod(planes.shape[axis] for axis in counted)) != 1:
             rule = "inside an archive one file is one image"
@@ -182,7 +182,7 @@ def _planes(series: Any, close: Any = lambda: None) -> Planes:
             raise DataError("its compression is not read for this layout; save it uncompressed or deflated") from None
 
     bands = ("RGBA" if _has_alpha(page) else "RGB") if page.photometric == 2 else ""
-    return Planes(series.axes, shape, read, bands, close)
+    return Planes(series.axes, shape, read, bands, close, page.dtype.itemsize)
 
 
 def _has_alpha(page: Any) -> bool:
