@@ -36,8 +36,8 @@ with in_use(Path({str(folder)!r})):
     print("held", flush=True)
     sys.stdin.read()
 """
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", script], text=True, **pipes) as process:
+    words = [sys.executable, "-c", script]
+    with subprocess.Popen(words, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         yield process
@@ -49,9 +49,9 @@ def test_a_second_process_is_told_who_holds_the_run(pack: Pack, tmp_path: Path) 
     assert train_autoencoder(pack, run, MODEL, TRAINING)
     before = (run / "metrics.jsonl").read_bytes()
     with holder(run) as other:
-        for how in ({"resume": True}, {"overwrite": True}):
+        for resume in (True, False):
             with pytest.raises(CheckpointError, match=f"is in use by process {other.pid} on .*: wait until it ends"):
-                train_autoencoder(pack, run, MODEL, TRAINING, **how)
+                train_autoencoder(pack, run, MODEL, TRAINING, resume=resume, overwrite=not resume)
     assert (run / "metrics.jsonl").read_bytes() == before
     assert train_autoencoder(pack, run, MODEL, TRAINING, resume=True)  # a killed holder holds nothing
 

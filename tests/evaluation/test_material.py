@@ -46,7 +46,7 @@ def test_images_that_were_trained_on_are_never_unseen(pack: Pack, tmp_path: Path
     half = np.arange(0, COUNT, 2)
     _, test = given(pack, None, splits(pack, half, tmp_path / "labels.csv"), TRAINING, pack.index["key"] or "")
     assert set(test.rows) == set(half)  # a pack without a key is not known to be that of the training
-    pack.index["key"] = "1234"
+    pack.index = {**pack.index, "key": "1234"}
     _, test = given(pack, None, splits(pack, half, tmp_path / "labels.csv"), TRAINING, "1234")
     assert set(test.rows) == set(half) & set(kept)
     _, test = given(pack, None, splits(pack, half, tmp_path / "labels.csv"), TRAINING, "another")
@@ -55,6 +55,6 @@ def test_images_that_were_trained_on_are_never_unseen(pack: Pack, tmp_path: Path
 
 def test_a_split_of_trained_images_alone_is_refused(pack: Pack, tmp_path: Path) -> None:
     trained, _ = held_out(pack, TRAINING)
-    pack.index["key"] = "1234"
+    pack.index = {**pack.index, "key": "1234"}
     with pytest.raises(DataError, match="all images of 'test' were trained on; name images that were not by --unseen"):
         given(pack, None, splits(pack, trained[:10], tmp_path / "labels.csv"), TRAINING, "1234")
