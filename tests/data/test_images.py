@@ -266,7 +266,7 @@ def test_ranges_go_there_and_back(dtype: type) -> None:
     top = np.iinfo(dtype).max
 
     def back(x: torch.Tensor) -> np.ndarray:
-        return images.to_samples(x, InputConfig(dtype=np.dtype(dtype).name))
+        return images.to_samples(x, InputConfig(), np.dtype(dtype).name)
 
     values = np.arange(top + 1, dtype=dtype).reshape(1, -1, 16, 1)
     x = images.to_tensor(values)

@@ -293,6 +293,17 @@ def test_what_a_file_declares_is_limited(tmp_path: Path, shape: tuple, chunks: t
         pixels_of(tmp_path / "a.zarr")
 
 
+def test_the_pages_of_an_ome_tiff_are_limited(tmp_path: Path) -> None:
+    text = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        'DimensionOrder="XYZCT" SizeX="8" SizeY="8" SizeZ="100000" SizeC="1" SizeT="100000" Type="uint16">'
+        '<TiffData IFD="0" PlaneCount="1"/></Pixels></Image></OME>'
+    )
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.uint16), description=text, metadata=None)
+    with pytest.raises(DataError, match="has more than the limit of 16777216 images"):
+        pixels_of(tmp_path / "a.tif")
+
+
 def test_a_compressed_volume_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 30), np.uint8), np.eye(4)), tmp_path / "a.nii.gz")
     monkeypatch.setattr(base, "MAX_FILE_BYTES", 1000)

@@ -1,9 +1,4 @@
-"""Image files by their bytes or paths: decoding one image, reading its metadata, and writing it.
-
-A TIFF returns as a TIFF of its type of samples, with its resolution, description and other texts; a 16-bit PNG with its
-resolution and texts; a slice of a NIfTI volume as a NIfTI slice at its place in space; a DICOM frame as a TIFF of its
-values and pixel spacing.
-"""
+"""Image files by their bytes or paths: decoding one image, reading its metadata, and writing it."""
 
 from __future__ import annotations
 

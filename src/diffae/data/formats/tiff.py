@@ -99,11 +99,8 @@ class Tiff(Format):
 
 
 def read_tiff(data: bytes, channels: int) -> Picture:
-    """Decode the bytes of a TIFF of one image.
+    """Decode the bytes of a TIFF of one image, whose unnamed pages are channels if there are `channels` of them.
 
-    Args:
-        data: the file's content.
-        channels: as many unnamed pages as this are channels.
     Raises:
         DataError: it holds several images, too many pixels, or a compression that is not supported.
     """
@@ -152,6 +149,8 @@ def _strict_tifffile() -> Iterator[None]:
 
 def _only_series(file: Any) -> Any:
     """The pages of a TIFF, which must be alike; thumbnails, smaller levels and masks do not count."""
+    for element in re.findall(r"<[^<>]*\bPixels\s[^<>]*>", file.ome_metadata or ""):  # tifffile lists every page
+        check_limit(math.prod(map(float, re.findall(r"\bSize[ZCT]\s*=\s*[\"'](\d+)", element))), "images")
     first, *others = file.series
     more = [series for series in others if not (series.keyframe.is_subifd or series.keyframe.subfiletype & _ASIDE)]
     if more:
