@@ -33,7 +33,7 @@ def read_picture(data: bytes, name: str, channels: int = 3, square: int | None =
     """Decode the bytes of one image file.
 
     Args:
-        data: the file's content; its first bytes decide how it is read.
+        data: the file's content, whose first bytes decide how it is read.
         name: what error messages call it.
         channels: number of channels wanted, which decides how a TIFF of several channels is read.
         square: side to which the largest centred square will be scaled. JPEG is then decoded at no less than twice that

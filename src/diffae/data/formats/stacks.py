@@ -35,16 +35,7 @@ class Stack:
     """The images of one file or array. It is opened on use, so it can be pickled and used in several processes."""
 
     def __init__(self, file: Path, inner: str, channels: int) -> None:
-        """
-        Args:
-            file: what to open.
-            inner: name of the array inside, "" for the only or default one.
-            channels: as many unnamed pages of a TIFF as this are the channels of one image.
-
-        Raises:
-            DataError: it cannot be opened, or has no such array.
-            ConfigError: the library that reads it is not installed.
-        """
+        """Open the array `inner` of a file ("": the only or default one); raises as `find_stack` does."""
         self.file = file
         self._inner = inner
         with _READING:
@@ -105,8 +96,11 @@ def is_stack(path: Path) -> bool:
 def find_stack(path: str | Path, channels: int) -> tuple[Stack, int | None] | None:
     """The stack that FILE, FILE/ARRAY, FILE/k or FILE/ARRAY/k names, and k; None for any other path.
 
+    Args:
+        path: what to open.
+        channels: as many unnamed pages of a TIFF as this are the channels of one image.
     Raises:
-        DataError: the file cannot be opened, or has no such array.
+        DataError: the file cannot be opened, has no such array, or declares too many images.
         ConfigError: the library that reads it is not installed.
     """
     path = Path(path)
