@@ -233,3 +233,14 @@ def test_a_broken_link_is_left_out(folder: Path, tmp_path: Path, name: str) -> N
         source.read(source.names.index(name), SPEC)
     pack = build_pack(folder, tmp_path / "cache", size=4, workers=1)
     assert [left_out for left_out, _ in pack.skipped] == [name]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_and_a_device_among_the_images_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(os.devnull)
+    source = open_listed(tmp_path, 3)
+    assert list(source.names) == ["a.png", "b.png"]
+    for index, name in enumerate(source.names):
+        with pytest.raises(DataError, match=f"image {name}: is not a regular file; remove it"):
+            source.read(index, SPEC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -83,10 +84,13 @@ class FolderSource(ListedSource):
         if is_stack(path) and not name.lower().endswith(TIFF):
             Stack(path, "", spec.channels)  # raises the reason why it could not be opened
         try:
-            _check_bytes(path.stat().st_size, name)
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # a pipe would wait, a device never end
+                raise DataError(f"image {name}: is not a regular file; remove it")
+            _check_bytes(status.st_size, name)
             data = path.read_bytes()
         except OSError as error:
-            raise DataError(f"image {name}: cannot be opened ({error.strerror}); mend or remove it") from None
+            raise DataError(f"image {name}: cannot be opened ({error.strerror}); repair or remove it") from None
         return decode_image(data, name, spec)
 
     def fingerprint(self) -> Iterator[tuple]:

@@ -85,7 +85,7 @@ def _read(image: Any, name: str, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
         elif isinstance(image, np.ndarray):
             picture = from_array(image)
     except OSError as error:
-        raise DataError(f"image {name}: cannot be opened ({error}); mend or remove it") from None
+        raise DataError(f"image {name}: cannot be opened ({error}); repair or remove it") from None
     except DataError as error:
         raise DataError(f"image {name}: {error}") from None
     if picture is not None:
