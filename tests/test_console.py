@@ -35,7 +35,7 @@ def test_consoles_interpret_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "[/x] [bold]b[/] :smile: 3.5\n"
 
 
-def test_a_log_gets_a_line_every_half_minute(
+def test_a_log_gets_a_line_at_once_and_every_half_minute(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
@@ -45,8 +45,9 @@ def test_a_log_gets_a_line_every_half_minute(
             now += 10.0
             update(done, "loss 0.5")
     assert capsys.readouterr().err.splitlines() == [
-        "[/x] {y}: 130 of 600 images · 0.75 images/s · loss 0.5 · 10 min left",
-        "[/x] {y}: 170 of 600 images · 0.875 images/s · loss 0.5 · 8 min left",
+        "[/x] {y}: 100 of 600 images · 0 images/s · loss 0.5",
+        "[/x] {y}: 140 of 600 images · 0.8 images/s · loss 0.5 · 10 min left",
+        "[/x] {y}: 180 of 600 images · 0.889 images/s · loss 0.5 · 8 min left",
     ]
 
 

@@ -49,7 +49,7 @@ def progress(
     output: Console | None = None,
     transient: bool = True,
 ) -> Iterator[Update]:
-    """Show progress: a bar in a terminal, a line every 30 seconds in a log.
+    """Show progress: a bar in a terminal; in a log a line after 2 seconds, then every 30.
 
     Args:
         what: description.
@@ -67,18 +67,18 @@ def progress(
     description, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
     columns = (description, BarColumn(), MofNCompleteColumn(), note, TimeRemainingColumn())
     begin = time.monotonic()
-    printed = begin + FIRST_LINE_SECONDS - LINE_EVERY_SECONDS
+    due = begin + min(FIRST_LINE_SECONDS, LINE_EVERY_SECONDS)
     with Progress(*columns, console=output, disable=output.quiet or not output.is_terminal, transient=transient) as bar:
         task = bar.add_task(escaped(what), total=total, completed=start, note=unit)
 
         def update(done: int, note: str = "") -> None:
-            nonlocal printed
+            nonlocal due
             now = time.monotonic()
             rate = (done - start) / max(now - begin, 1e-9)
             note = " · ".join(part for part in (f"{rate:,.3g} {unit}/s", note) if part)
             bar.update(task, completed=done, note=f"{unit} · {note}")
-            if not output.is_terminal and now - printed > LINE_EVERY_SECONDS:
-                printed = now
+            if not output.is_terminal and now > due:
+                due = now + LINE_EVERY_SECONDS
                 of = "" if total is None else f" of {total:,}"
                 left = "" if total is None or not rate else f" · {(total - done) / rate / 60:.0f} min left"
                 output.print(f"{escaped(what)}: {done:,}{of} {unit} · {note}{left}", soft_wrap=True)

@@ -41,7 +41,7 @@ def test_help_imports_no_command() -> None:
     modules = modules_after("--help")
     assert not HEAVY & modules
     commands = {name for name in modules if name.startswith("diffae.cli.")}
-    assert commands == {"diffae.cli.renamed", "diffae.cli.terminal"}
+    assert commands == {"diffae.cli.common", "diffae.cli.renamed", "diffae.cli.terminal"}
 
 
 def test_modules_of_commands_import_without_torch() -> None:
