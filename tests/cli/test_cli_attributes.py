@@ -143,7 +143,8 @@ def test_a_sweep_is_a_strip(run: Run, trained: Path, many: Path) -> None:
     middle = tile("strip.png", 2).astype(int) - load_image(image)
     assert np.abs(middle).max() <= 1  # a step of 0, and exact inversion
     values = [float(word.rstrip("%")) for word in out.splitlines()[1].split()[1:]]
-    assert values[1] < values[0] < values[2]
+    before, first_asked, _, last_asked, _ = values
+    assert first_asked < before < last_asked
 
 
 @pytest.mark.parametrize(("only", "held"), [((), {"smiling", "age"}), (("age",), {"age"})])
@@ -283,3 +284,32 @@ def test_bad_numbers_of_directions(run: Run, model: Path, many: Path) -> None:
         assert code == 2
         assert f"pca is {pca}: must lie in 1..6" in one_line(err)
     assert not Path("run/directions.png").exists()
+
+
+def test_a_number_with_a_sign_is_a_change(run: Run, trained: Path, many: Path) -> None:
+    words = ("edit", trained, first(many, 1)[0], "--out", "a.png", "--steps", "2", "--inversion", "explicit")
+
+    def age(*change: str) -> list[float]:
+        code, out, _ = run(*words, "--rounds", "0", *change)
+        assert code == 0
+        [line] = [line.split() for line in out.splitlines() if line.startswith("age")]
+        return [float(word) for word in line[1:3]]
+
+    before, asked = age("--set", "age=+10")
+    assert asked == pytest.approx(before + 10, abs=0.02)
+    before, asked = age("--set", "age=-10")
+    assert asked == pytest.approx(before - 10, abs=0.02)
+    assert age("--set", "age==-10")[1] == pytest.approx(-10, abs=0.02)
+    code, _, error = run(*words, "--set", "age==old")
+    assert code == 2
+    assert "must be NAME==NUMBER" in one_line(error)
+
+
+def test_edits_that_the_image_does_not_follow_are_reported(run: Run, trained: Path, many: Path) -> None:
+    words = ("--set", "age=60", "--out", "a.png", "--steps", "2", "--inversion", "explicit", "--rounds", "0")
+    code, out, error = run("edit", trained, first(many, 1)[0], *words)
+    assert code == 0
+    [age] = [line.split() for line in out.splitlines() if line.startswith("age")]
+    before, asked, read = map(float, age[1:])
+    missed = abs(read - asked) > 0.05 * abs(asked - before)
+    assert ("did not reach its target" in error or "wrong way" in error) == missed

@@ -13,18 +13,22 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 from diffae.cli import common, models
 from diffae.cli.explore import COLUMNS
 from diffae.cli.options import ImageArgument, RunArgument, SamplingOptions, optional
-from diffae.cli.terminal import print_table, say
+from diffae.cli.terminal import print_table, say, warn
 from diffae.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from diffae.latent.attributes import AttributeDirections, Strength
+    from diffae.latent.editing import Edits
     from diffae.model import DiffusionAutoencoder
     from diffae.plotting import Tile
 
     Changes = Mapping[str, Strength]
 
+HARDLY = 0.004
+"""Mean change of an image in [0, 1] below which an edit is invisible: one level of 256."""
 DIFFERENCE_GAIN = 3.0
 """Difference maps show |before - after| times this, images in [0, 1]; less than error maps, as edits change more."""
 
@@ -45,7 +49,7 @@ class Edit:
         UseAppendAction[tuple[str, ...]], arg(metavar="NAME=STRENGTH", help_behavior_hint="(repeatable)")
     ] = ()
     """Smiling=+0.3 is a step along the direction; Smiling=median the median of images that have it; Smiling=p=0.9 a
-    probability of 0.9; for a number, the value to reach: age=60."""
+    probability of 0.9; for a number, age=60 is the value to reach, age=+10 ten more (and value==-5 minus five)."""
     sweep: Annotated[tuple[str, float, float, int] | None, arg(metavar="NAME FROM TO COUNT"), optional] = None
     """A strip of COUNT images, with strengths (of a number: values) from FROM to TO."""
     only: Annotated[tuple[str, ...] | None, arg(metavar="[NAME ...]"), optional] = None
@@ -53,14 +57,15 @@ class Edit:
     published: bool = False
     """Move along the classifier's weight vector, as published, instead of the direction in which images vary with
     it."""
+    rounds: int = 3
+    """Corrections of median, p= and values by what the edited image reads when it is encoded again; 0 for none."""
     sampling: OmitArgPrefixes[SamplingOptions] = field(default_factory=SamplingOptions)
 
     def run(self) -> int:
-        """Write the picture and print the readings before and after."""
-        import torch
-
-        from diffae.data.images import metadata_of
-        from diffae.latent.directions import with_z_sem
+        """Write the picture and print what was asked for and what the edited image reads."""
+        from diffae.data.images import metadata_of, to_unit
+        from diffae.latent.codes import Code
+        from diffae.latent.editing import edit_images
         from diffae.plotting import tiles_of
 
         common.check_picture(self.out, self.image)
@@ -73,17 +78,22 @@ class Edit:
         alone = self.out.with_name(f"{self.out.stem}-image{common.suffix_of(model, metadata)}")
         common.check_outputs([] if self.sweep else [alone], [self.image])
         x = models.read_images([self.image], model)
-        z_sem = model.encode_semantic(x)
-        moved = moved_codes(attributes, z_sem, steps, hold=hold, published=self.published)
+        before = attributes.read(model.encode_semantic(x))[0]
+        steps = [_absolute(attributes, before, changes) for changes in steps]
+        for changes in steps:  # wrong names and strengths are refused before x_T is found
+            attributes.edit_all(Code(model.encode_semantic(x)), changes, hold=hold, published=self.published)
         code = model.encode(x, sampling)
-        y = model.decode(with_z_sem(code, moved), sampling=sampling).cpu()
+        how = {"hold": hold, "published": self.published, "rounds": self.rounds, "sampling": sampling}
+        edits = edit_images(model, attributes, code, steps, **how)
+        y = edits.images.cpu()
         after = tiles_of(y, [_caption(attributes, changes) for changes in steps])
         difference = [] if self.sweep else [_difference(x, y)]
         common.write_sheet(self.out, [*tiles_of(x, "before"), *after, *difference], COLUMNS)
         if not self.sweep:
             common.write_image(alone, y, model, metadata)
         common.warn_residuals(code.residual, sampling)
-        _print_readings(attributes, torch.cat([z_sem, moved]), [*steps[0], *hold])
+        _print_readings(attributes, edits, [*steps[0], *hold])
+        _warn_missed(attributes, edits, steps, (to_unit(x) - to_unit(y)).abs().mean(dim=(1, 2, 3)).tolist())
         say(f"{self.image.name}, edited, written to {self.out}{'' if self.sweep else f'; alone to {alone}'}.")
         return 0
 
@@ -159,13 +169,35 @@ def _difference(x: Tensor, y: Tensor) -> Tile:
 
 
 def _split(text: str) -> tuple[str, Strength]:
-    """Split NAME=STRENGTH; the strength may be p=0.9."""
+    """Split NAME=STRENGTH; the strength may be p=0.9, and =-5 is the value -5 where -5 would be five less."""
     name, equals, strength = text.rpartition("=")
     if name.endswith("=p"):
         name, strength = name.removesuffix("=p"), f"p={strength}"
     if not equals or not name:
         raise ConfigError(f"set is {text!r}: must be NAME=STRENGTH, for instance Smiling=+0.3 or Young=median")
+    if name.endswith("=") and name[:-1]:
+        return name[:-1], _float(text, strength)
     return name, strength
+
+
+def _float(text: str, number: str) -> float:
+    try:
+        return float(number)
+    except ValueError:
+        raise ConfigError(f"set is {text!r}: must be NAME==NUMBER, for instance temperature==-5") from None
+
+
+def _absolute(attributes: AttributeDirections, before: np.ndarray, changes: Changes) -> Changes:
+    """The changes, with values of numbers such as +10 added to what the image reads."""
+
+    def resolved(name: str, strength: Strength) -> Strength:
+        row = attributes.index(name)
+        relative = isinstance(strength, str) and strength[:1] in ("+", "-")
+        if attributes.attributes_[name].binary or not relative:
+            return strength
+        return float(before[row]) + _float(f"{name}={strength}", str(strength))
+
+    return {name: resolved(name, strength) for name, strength in changes.items()}
 
 
 def _caption(attributes: AttributeDirections, changes: Changes) -> str:
@@ -179,14 +211,36 @@ def _caption(attributes: AttributeDirections, changes: Changes) -> str:
     return "\n".join(f"{name} {worded(name, strength)}" for name, strength in changes.items())
 
 
-def _print_readings(attributes: AttributeDirections, z_sem: Tensor, names: Sequence[str]) -> None:
-    """Print the attributes' readings in z_sem before and after, for a sweep at both ends."""
+def _print_readings(attributes: AttributeDirections, edits: Edits, names: Sequence[str]) -> None:
+    """Print the attributes' readings before, as asked for, and from the edited image; for a sweep at both ends."""
     from scipy.special import expit
 
-    shown = {"before": 0, "after": 1} if len(z_sem) == 2 else {"before": 0, "first": 1, "last": len(z_sem) - 1}
-    readings, rows = attributes.read(z_sem), []
+    last = len(edits.asked) - 1
+    columns = {"before": edits.before}
+    for word, row in [("first ", 0), ("last ", last)] if last else [("", 0)]:
+        columns |= {f"{word}asked": edits.asked[row], f"{word}read": edits.read[row]}
+    rows = []
     for name in names:
-        column, binary = attributes.index(name), attributes.attributes_[name].binary
-        values = [readings[row, column] for row in shown.values()]
+        place, binary = attributes.index(name), attributes.attributes_[name].binary
+        values = [readings[place] for readings in columns.values()]
         rows.append((name, *(f"{expit(value):.1%}" if binary else f"{value:.4g}" for value in values)))
-    print_table(("read from z_sem", *shown), rows)
+    print_table(("attribute", *columns), rows)
+
+
+def _warn_missed(
+    attributes: AttributeDirections, edits: Edits, steps: Sequence[Changes], change: Sequence[float]
+) -> None:
+    """Warn of edits that the image does not follow: hardly changed, the wrong way, or short of the target."""
+    from diffae.latent.editing import NEAR, distance
+
+    for number, (changes, changed) in enumerate(zip(steps, change, strict=True)):
+        where = f"image {number + 1} of {len(steps)}: " if len(steps) > 1 else ""
+        asked, read = edits.asked[number], edits.read[number]
+        if changed < HARDLY and any(attributes.goal(name, changes[name]) is not None for name in changes):
+            warn(f"{where}the image hardly changed (by {changed:.2%} on average)")
+        for name, strength in changes.items():
+            row, goal = attributes.index(name), attributes.goal(name, strength)
+            if (asked[row] - edits.before[row]) * (read[row] - edits.before[row]) < 0:
+                warn(f"{where}{name} moved the wrong way in the image")
+            elif goal is not None and distance(attributes, name, read, goal, edits.before) > NEAR:
+                warn(f"{where}{name} did not reach its target in the image; the table has what it reads")

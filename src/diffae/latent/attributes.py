@@ -35,6 +35,11 @@ _TENSORS = ("mean", "std", "weights", "moves", "intercepts", "medians")
 _RANK = 1e-10  # of the largest effect: less is rounding, as where two attributes are the same
 _LEAST_LEFT = 0.02  # of a direction's length that must remain when others are held; less is rounding
 
+
+class Reading(float):
+    """A reading to reach, as a strength of an edit: a logit, or the value of a number."""
+
+
 Strength = float | str
 """How far to edit; see `AttributeDirections.edit`."""
 
@@ -239,6 +244,14 @@ class AttributeDirections:
             raise DataError(f"direction {name!r}: nothing is left of it when {', '.join(hold)} must stay; hold fewer")
         return left
 
+    def goal(self, name: str, strength: Strength) -> float | None:
+        """The reading that an edit of this strength is to reach; None for a step of a given length.
+
+        Raises:
+            ConfigError: an unknown name, or a strength that is not finite or not of this kind.
+        """
+        return self._parse(name, strength)[1]
+
     def others(self, changed: Collection[str]) -> tuple[str, ...]:
         """All attributes except these and other classes of the same columns."""
         columns = {self.attributes_[name].column for name in changed}
@@ -247,6 +260,8 @@ class AttributeDirections:
     def _parse(self, name: str, strength: Strength) -> tuple[float | None, float | None]:
         """(step, None) or (None, the reading to reach)."""
         row, binary = self.index(name), self.attributes_[name].binary
+        if isinstance(strength, Reading):
+            return None, float(strength)
         if binary and strength == "median":
             if math.isnan(self.medians_[row]):
                 raise ConfigError(f"strength of {name} is 'median': unknown for imported attributes; give a number")
