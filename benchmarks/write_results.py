@@ -1,6 +1,6 @@
-"""Write docs/results.md from evaluations: tables, verdicts, command lines, seeds and times.
+"""Write a page of docs/experiments from evaluations: tables, verdicts, command lines, seeds and times.
 
-    python benchmarks/write_results.py REPORT [REPORT ...] [--with-images REPORT ...] --out docs/results.md
+    python benchmarks/write_results.py REPORT [REPORT ...] [--with-images REPORT ...] --out docs/experiments/PAGE.md
 
 REPORT is a folder made by `diffae evaluate`. Charts are copied beside the page, into images/. Pictures that show images
 are copied only for the reports named again by --with-images, those of drawn faces: photographs of people do not belong
@@ -33,7 +33,7 @@ def main() -> None:
     """Read the reports and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reports", type=Path, nargs="+")
-    parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--with-images", type=Path, nargs="+", default=[])
     arguments = parser.parse_args()
     if not set(arguments.with_images) <= set(arguments.reports):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from diffae.deprecation import NetworkConfig as NetworkConfig
     from diffae.latent.attributes import AttributeDirections as AttributeDirections
     from diffae.latent.codes import Code as Code
+    from diffae.latent.editing import edit_images as edit_images
     from diffae.latent.prior import LatentPrior as LatentPrior
     from diffae.model import DiffusionAutoencoder as DiffusionAutoencoder
     from diffae.presets import presets as presets
@@ -41,6 +42,7 @@ _HOMES = {
     "TrainingConfig": "diffae.training.settings",
     "UNetConfig": "diffae.config",
     "UNetEncoderConfig": "diffae.config",
+    "edit_images": "diffae.latent.editing",
     "presets": "diffae.presets",
     "train_autoencoder": "diffae.training.autoencoder",
 }

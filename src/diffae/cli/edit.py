@@ -57,7 +57,7 @@ class Edit:
     published: bool = False
     """Move along the classifier's weight vector, as published, instead of the direction in which images vary with
     it."""
-    rounds: int = 3
+    rounds: int = 5
     """Corrections of median, p= and values by what the edited image reads when it is encoded again; 0 for none."""
     sampling: OmitArgPrefixes[SamplingOptions] = field(default_factory=SamplingOptions)
 

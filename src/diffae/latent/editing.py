@@ -16,7 +16,7 @@ from diffae.latent.attributes import AttributeDirections, Reading, Strength
 from diffae.latent.codes import Code
 from diffae.latent.directions import Decodes, with_z_sem
 
-ROUNDS = 3
+ROUNDS = 5
 """Corrections of an edit, each of which decodes it once more."""
 
 NEAR = 0.05
@@ -24,7 +24,7 @@ NEAR = 0.05
 fraction of the change that was asked for."""
 
 MOST = 3.0
-"""A correction goes at most so many times as far as the target itself, in the units of the reading."""
+"""A correction stays within so many times the way to the target, from the original or from the edited image."""
 
 
 class Codec(Decodes, Protocol):
@@ -134,7 +134,7 @@ def _corrected(
     """The next reading to ask for: the last one plus what is missing in the image."""
     place, goal = attributes.index(name), goals[name]
     last = wanted if isinstance(wanted, Reading) else goal
-    most = MOST * abs(goal - before[place]) + 1e-9
+    most = MOST * max(abs(goal - before[place]), abs(goal - read[place]))
     return Reading(np.clip(float(last) + goal - read[place], goal - most, goal + most))
 
 

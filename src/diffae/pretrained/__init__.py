@@ -12,7 +12,7 @@ def pretrained_path(name: str = "sketch32") -> Path:
     """The folder of a model in the package, for `DiffusionAutoencoder.from_pretrained`.
 
     Args:
-        name: "sketch32": 32x32 faces drawn by `diffae.data.sketch_faces`.
+        name: "sketch32": 32x32 faces drawn by `sketchfaces.sketch_faces`.
 
     Raises:
         CheckpointError: this installation has no such model.
