@@ -78,10 +78,11 @@ class Edit:
         alone = self.out.with_name(f"{self.out.stem}-image{common.suffix_of(model, metadata)}")
         common.check_outputs([] if self.sweep else [alone], [self.image])
         x = models.read_images([self.image], model)
-        before = attributes.read(model.encode_semantic(x))[0]
+        z_sem = model.encode_semantic(x)
+        before = attributes.read(z_sem)[0]
         steps = [_absolute(attributes, before, changes) for changes in steps]
         for changes in steps:  # wrong names and strengths are refused before x_T is found
-            attributes.edit_all(Code(model.encode_semantic(x)), changes, hold=hold, published=self.published)
+            attributes.edit_all(Code(z_sem), changes, hold=hold, published=self.published)
         code = model.encode(x, sampling)
         how = {"hold": hold, "published": self.published, "rounds": self.rounds, "sampling": sampling}
         edits = edit_images(model, attributes, code, steps, **how)
