@@ -127,6 +127,8 @@ def test_networks_that_version_0_1_did_not_have() -> None:
 def test_sampling() -> None:
     with warns_here("argument 'grid'", "'spacing'"):
         assert Sampling(grid="trailing") == Sampling(spacing="trailing")  # pyright: ignore[reportCallIssue]
+    with pytest.raises(TypeError, match="'grid' and 'spacing' are the same argument"):
+        Sampling(grid="trailing", spacing="leading")  # pyright: ignore[reportCallIssue]
     with warns_here("inversion='pair'", "'bdia'"):
         assert Sampling(inversion="pair") == Sampling(inversion="bdia")
 

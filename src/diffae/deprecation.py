@@ -28,6 +28,8 @@ def renamed(**names: str) -> Callable[[Decorated], Decorated]:
         @functools.wraps(call)
         def translated(*args: Any, **kwargs: Any) -> Any:
             for old in names.keys() & kwargs.keys():
+                if names[old] in kwargs:
+                    raise TypeError(f"{old!r} and {names[old]!r} are the same argument: give the second alone")
                 warn_renamed(f"argument {old!r}", repr(names[old]))
                 kwargs[names[old]] = kwargs.pop(old)
             return call(*args, **kwargs)
