@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 ORDER = (
     "errors",
+    "distributed",
     "console",
     "deprecation",
     "diffusion",

@@ -17,6 +17,7 @@ from diffae.cli.renamed import COMMANDS as OLD_COMMANDS
 from diffae.cli.renamed import current
 from diffae.cli.terminal import note, say, warn
 from diffae.deprecation import __version__
+from diffae.distributed import is_main, rank, require_one_process
 from diffae.errors import ConfigError, DiffaeError
 
 UNEXPECTED = 1
@@ -55,6 +56,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("demo", "Demo", "Show what a trained model does, and train a small one, as one HTML page."),
 }
 """Module, class and summary of each command; the summary is the first line of the class's docstring."""
+
+_SHARED = ("train", "train-prior")
+"""Commands whose work several processes share."""
 
 _LOGGED = ("diffae.data.labels", "diffae.data.sources")  # loggers whose warnings are for the user
 
@@ -98,8 +102,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except DiffaeError as error:
-        rank = os.environ.get("RANK", "0")  # of several processes, any may be the only one that fails
-        who = "diffae" if rank == "0" else f"diffae: rank {rank}"
+        who = "diffae" if is_main() else f"diffae: rank {rank()}"  # any may be the only one that fails
         note(f"{who}: error: {' '.join(str(error).split())}")
         return FAILED
     except BrokenPipeError:  # the reader of standard output, `head` for instance, has gone
@@ -153,6 +156,8 @@ def _parse(words: Sequence[str]) -> Command:
         near = difflib.get_close_matches(grouped if group else name, [*COMMANDS, *OLD_COMMANDS], 1)
         remedy = f"did you mean `diffae {near[0]}`?" if near else f"see `diffae {f'{name} ' if group else ''}--help`"
         raise ConfigError(f"command {(grouped if group else name)!r} does not exist; {remedy}")
+    if name not in _SHARED:
+        require_one_process(f"`diffae {name}`")
     import tyro
 
     module, kind, _ = COMMANDS[name]

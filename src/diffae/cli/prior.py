@@ -60,9 +60,9 @@ class TrainPrior:
             raise ConfigError("resume and overwrite are both given: continue the prior or replace it; drop one")
         from diffae import checkpoint
         from diffae.config import from_dict
+        from diffae.distributed import processes
         from diffae.training.autoencoder import held_out
         from diffae.training.prior import refuse_prior, settings_of, train_prior
-        from diffae.training.trainer import processes
 
         folder = Path(self.model)
         settings = checkpoint.read_config(folder)

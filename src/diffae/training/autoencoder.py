@@ -24,6 +24,7 @@ from diffae.data.images import to_float
 from diffae.data.locks import in_use
 from diffae.deprecation import renamed
 from diffae.diffusion.schedules import draw_levels
+from diffae.distributed import processes
 from diffae.errors import CheckpointError, DataError, require
 from diffae.model import DiffusionAutoencoder
 from diffae.training.auxiliary_losses.base import AuxiliaryBatch, ModelWithLosses
@@ -31,7 +32,7 @@ from diffae.training.auxiliary_losses.contrastive import NUMBERS, view
 from diffae.training.auxiliary_losses.distillation import TargetFeatures
 from diffae.training.logger import Logger
 from diffae.training.settings import TrainingConfig
-from diffae.training.trainer import processes, require_even_shares, train
+from diffae.training.trainer import require_even_shares, train
 from diffae.training.validation import TOO_EARLY, Validation, z_sem_unused
 
 MINIMUM_IMAGES = 10

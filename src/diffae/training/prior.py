@@ -18,13 +18,14 @@ from diffae import checkpoint
 from diffae.checkpoint import Fingerprint
 from diffae.config import PriorConfig, from_dict, to_dict
 from diffae.console import console as terminal
+from diffae.distributed import processes
 from diffae.errors import CheckpointError
 from diffae.latent.prior import PRIOR, LatentPrior
 from diffae.networks.mlp import SkipMLP
 from diffae.training.autoencoder import CHANGEABLE, compare_settings, mix
 from diffae.training.logger import Logger
 from diffae.training.settings import TrainingConfig
-from diffae.training.trainer import processes, require_even_shares, train
+from diffae.training.trainer import require_even_shares, train
 
 PAIRS = 4096
 """The validation loss is a mean over this many pairs of a held-out code and a level."""

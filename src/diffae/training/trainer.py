@@ -12,13 +12,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from diffae.data.locks import in_use
@@ -32,15 +31,6 @@ from diffae.training.state import STATE, load_state, save_state
 
 LOG_EVERY = 20
 """Steps between two lines of metrics.jsonl, and between two readings of the losses on the device."""
-
-WAIT = timedelta(hours=12)
-"""How long processes wait for one that validates or encodes: the default of ten minutes is too short for large models.
-"""
-
-
-def processes() -> PartialState:
-    """This process and the others, started by `accelerate launch` or `torchrun`."""
-    return PartialState(cpu=default_device().type == "cpu", timeout=WAIT)
 
 
 class Task(Protocol):

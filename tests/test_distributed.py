@@ -1,0 +1,46 @@
+"""A process's place among others, and its share of the work."""
+
+from __future__ import annotations
+
+import pytest
+from cli_helpers import one_line
+
+from diffae import distributed
+from diffae.cli import main
+from diffae.errors import ConfigError
+
+
+def launch(monkeypatch: pytest.MonkeyPatch, rank: int, world_size: int) -> None:
+    """Set what torchrun sets."""
+    for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size}.items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.parametrize(("count", "world_size"), [(10, 3), (2, 4), (0, 2), (7, 1)])
+def test_shares_are_all_rows_in_order(monkeypatch: pytest.MonkeyPatch, count: int, world_size: int) -> None:
+    rows, sizes = [], []
+    for rank in range(world_size):
+        launch(monkeypatch, rank, world_size)
+        rows += distributed.share(count)
+        sizes.append(len(distributed.share(count)))
+    assert rows == list(range(count))
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_process_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")  # as some clusters set it, without starting four
+    assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
+    assert distributed.share(5) == range(5)
+    distributed.barrier()
+    distributed.require_one_process("this")
+
+
+def test_a_command_that_cannot_be_shared(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    launch(monkeypatch, 0, 2)
+    with pytest.raises(ConfigError, match="`this` runs in one process, 2 were started"):
+        distributed.require_one_process("`this`")
+    assert main(["data", "info", "faces.pack"]) == 2
+    assert "`diffae data info` runs in one process, 2 were started" in one_line(capsys.readouterr().err)
+    launch(monkeypatch, 1, 2)
+    assert main(["info", "run"]) == 2
+    assert capsys.readouterr().err.startswith("diffae: rank 1: error: ")
