@@ -2,6 +2,7 @@
 
     python benchmarks/recipe.py FACES64 FEATURES.onnx [--images 25000,50000,100000,250000] [--seeds 0,1]
     python benchmarks/recipe.py FACES64 FEATURES.onnx --images 25000 --runs all --json benchmarks/recipe_parts.json
+    python benchmarks/recipe.py FACES64 FEATURES.onnx --measure-only --out KEPT --json benchmarks/recipe.json
 
 FACES64 is a folder with images.zip and labels.csv (columns file, split, Male, Young, Child, age), FEATURES.onnx a
 network whose features make the Frechet and the perceptual distance. Every kind of run and seed is a run folder below
@@ -10,7 +11,11 @@ again), so that the results are learning curves; between them stand the validati
 z_sem are fitted on 5,000 images of "train", and on all; so are those of 16x16 pixels and of FEATURES, beside them, and
 those of FEATURES to which all 64x64 pixels of the photographs are shown.
 Everything is measured on --split, which is "val" while something is still to be chosen and "test" for what is
-published.
+published. --measure-only trains nothing: it measures the run folders below --out as they are.
+
+Every run is decoded by both samplers (`SAMPLERS`), and each figure says by which. That of the published code clips
+x0_hat to [-1, 1] in every step; a network that predicts eps needs it, so a comparison of recipes takes the paper's by
+the published sampler and the default by the default one.
 
 The paper's recipe is given a learning rate of 3e-4, batches of 64 and an average that warms up: with Table 5's 1e-4 and
 an average that does not, runs so short keep most of their random start.
@@ -37,6 +42,7 @@ from rich.table import Table
 from torch import Tensor
 from train_speed import our_step, timed
 
+from diffae import checkpoint
 from diffae.config import ModelConfig, Sampling
 from diffae.data.feature_cache import vectors_file
 from diffae.data.images import to_unit
@@ -66,6 +72,8 @@ RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "default, predicting eps": ("default", {"prediction": "eps"}),
 }
 """What is compared: a recipe, and the settings that differ from it."""
+SAMPLERS = {"published sampler": Sampling.official(20), "default sampler": Sampling(20)}
+"""Both take 20 network calls to decode."""
 LABELLED, MEASURED, INVERTED = (5000, 20_000), 2000, 128
 
 
@@ -106,22 +114,29 @@ def pixels(x_0: Tensor) -> Tensor:
 
 
 def decodings(model: DiffusionAutoencoder, faces: Faces, split: str, features: FeatureNetwork) -> dict[str, float]:
-    """What z_sem alone, with random x_T, brings back of unseen images; and what (z_sem, x_T) does."""
+    """What z_sem alone, with random x_T, brings back of unseen images; and what (z_sem, x_T) does; by both samplers."""
     x_0 = faces.images(faces.rows(split)[:MEASURED])
-    x = model.decode(z_sem=model.encode_semantic(x_0), generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
-    some, exact = x_0[:INVERTED], Sampling(20)
-    code = model.encode(some, exact)
-    assert code.x_T is not None
-    back = reconstruction_quality(to_unit(some), to_unit(model.decode(code, sampling=exact)))
-    x_T = code.x_T.double()
-    return {
-        "MSE from z_sem": (to_unit(x) - to_unit(x_0)).square().mean().item(),
-        f"{features.name} distance": float(features.distance(x_0, x).mean()),
-        f"FD-{features.name}": frechet(features.vectors(x), features.vectors(x_0)),
-        "exact MSE": back.mse.double().mean().item(),
-        "x_T std": x_T.std().item(),
-        "x_T kurtosis": (((x_T - x_T.mean()) / x_T.std()) ** 4).mean().item() - 3,
-    }
+    z_sem, real, found = model.encode_semantic(x_0), features.vectors(x_0), {}
+    for name, sampling in SAMPLERS.items():
+        generator = torch.Generator().manual_seed(0)
+        x = model.decode(z_sem=z_sem, sampling=sampling, generator=generator).clamp(-1, 1)
+        code = model.encode(x_0[:INVERTED], sampling)
+        assert code.x_T is not None
+        back = model.decode(code, sampling=sampling).clamp(-1, 1)
+        x_T = code.x_T.double()
+        found |= {
+            f"MSE from z_sem, {name}": (to_unit(x) - to_unit(x_0)).square().mean().item(),
+            f"{features.name} distance, {name}": float(features.distance(x_0, x).mean()),
+            f"FD-{features.name}, {name}": frechet(features.vectors(x), real),
+            f"MSE from z_sem and x_T, {name}": _mse(x_0[:INVERTED], back),
+            f"x_T std, {name}": x_T.std().item(),
+            f"x_T kurtosis, {name}": (((x_T - x_T.mean()) / x_T.std()) ** 4).mean().item() - 3,
+        }
+    return found
+
+
+def _mse(x: Tensor, y: Tensor) -> float:
+    return reconstruction_quality(to_unit(x), to_unit(y)).mse.double().mean().item()
 
 
 def generated(folder: Path, faces: Faces, split: str, features: FeatureNetwork) -> dict[str, float]:
@@ -130,10 +145,16 @@ def generated(folder: Path, faces: Faces, split: str, features: FeatureNetwork) 
     (folder / PRIOR).unlink(missing_ok=True)  # that of a shorter run
     if not train_small_prior(folder, pack):
         raise KeyboardInterrupt  # half a prior is not measured
-    model = DiffusionAutoencoder.from_pretrained(folder, "cpu")
-    drawn = model.sample(MEASURED, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
-    real = faces.images(faces.rows(split)[:MEASURED])
-    return {f"FD-{features.name} of samples": frechet(features.vectors(drawn), features.vectors(real))}
+    return sampled(DiffusionAutoencoder.from_pretrained(folder, "cpu"), faces, split, features)
+
+
+def sampled(model: DiffusionAutoencoder, faces: Faces, split: str, features: FeatureNetwork) -> dict[str, float]:
+    """Frechet distance of a model's samples by both samplers; nothing without a prior."""
+    real, found = features.vectors(faces.images(faces.rows(split)[:MEASURED])), {}
+    for name, sampling in SAMPLERS.items() if model.prior else ():
+        drawn = model.sample(MEASURED, sampling=sampling, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+        found[f"FD-{features.name} of samples, {name}"] = frechet(features.vectors(drawn), real)
+    return found
 
 
 def seconds_per_image(runs: list[str], rounds: int = 24) -> dict[str, float]:
@@ -160,9 +181,16 @@ def folder_of(run: str, seed: int, out: Path) -> Path:
 
 
 def validations(folder: Path) -> list[dict[str, float]]:
-    """Eq. 6 on held-out images, with right and with shuffled z_sem, and MSE from z_sem alone, by images seen."""
+    """Eq. 6 on held-out images, with right and with shuffled z_sem, and MSE from z_sem alone, by images seen.
+
+    The last is left out where the network predicts eps: training decodes without clipping, which such a network needs.
+    """
+    left_out = {"step"}
+    if checkpoint.read_config(folder)["model"]["diffusion"]["prediction"] == "eps":
+        left_out.add("val_mse_semantic")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "step"} for line in lines if "val_loss" in line]
+    kept = [line for line in lines if "val_loss" in line]
+    return [{name: value for name, value in line.items() if name not in left_out} for line in kept]
 
 
 def curve(run: str, seed: int, arguments: argparse.Namespace, faces: Faces, features: FeatureNetwork) -> list:
@@ -182,14 +210,38 @@ def curve(run: str, seed: int, arguments: argparse.Namespace, faces: Faces, feat
         trained = DiffusionAutoencoder.from_pretrained(folder, "cpu")
         figures = readings(trained.encode_semantic, faces, arguments.split)
         figures |= decodings(trained, faces, arguments.split, features)
-        figures |= generated(folder, faces, arguments.split, features)
+        if arguments.prior:
+            figures |= generated(folder, faces, arguments.split, features)
         rows.append({"run": run, "seed": seed, "images": images} | figures)
         measured.write_text(json.dumps(rows, indent=2) + "\n")
     return rows
 
 
-def main() -> None:
-    """Train, measure, print, write."""
+def kept(run: str, seed: int, arguments: argparse.Namespace, faces: Faces, features: FeatureNetwork) -> list:
+    """Measure a run folder as it is, by both samplers, without training anything; nothing if there is none."""
+    folder = folder_of(run, seed, arguments.out)
+    if not folder.is_dir():
+        return []
+    model = DiffusionAutoencoder.from_pretrained(folder, "cpu")
+    figures = readings(model.encode_semantic, faces, arguments.split)
+    figures |= decodings(model, faces, arguments.split, features)
+    figures |= sampled(model, faces, arguments.split, features)
+    images = checkpoint.read_config(folder)["training"]["images"]
+    return [{"run": run, "seed": seed, "images": images} | figures]
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """The figures as a table."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(*names)
+    for row in rows:
+        cells = (row.get(name, "") for name in names)
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in cells))
+    Console(width=200).print(table)
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("faces", type=Path)
     parser.add_argument("features", type=Path)
@@ -200,7 +252,14 @@ def main() -> None:
     parser.add_argument("--split", choices=("val", "test"), default="val")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
-    arguments = parser.parse_args()
+    parser.add_argument("--measure-only", action="store_true", help="measure the run folders as they are")
+    parser.add_argument("--no-prior", dest="prior", action="store_false", help="train no latent prior to sample from")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train, measure, print, write."""
+    arguments = parsed()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
     packs = arguments.out.parent / "packs"
@@ -208,12 +267,12 @@ def main() -> None:
     features = FeatureNetwork.open(arguments.features)
     runs = list(RUNS) if arguments.runs == "all" else ["paper", "default"]
     pairs = [(run, int(seed)) for seed in arguments.seeds.split(",") for run in runs]
-    rows = [row for run, seed in pairs for row in curve(run, seed, arguments, faces, features)]
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    speed = seconds_per_image(runs)
-    Console(width=200).print(table, f"seconds per image: {speed}")
+    make = kept if arguments.measure_only else curve
+    rows = [row for run, seed in pairs for row in make(run, seed, arguments, faces, features)]
+    if not rows:
+        raise SystemExit(f"{arguments.out} holds no run folder of {', '.join(runs)}: leave --measure-only out to train")
+    pairs = list(dict.fromkeys((row["run"], row["seed"]) for row in rows))
+    print_rows(rows)
     results = {"conditions": conditions(arguments.threads), "split": arguments.split, "runs": rows}
     whole = open_faces(arguments.faces, packs, size=64)
     others = {"16x16 pixels": (pixels, faces), features.name: (features.vectors, faces)}
@@ -222,7 +281,9 @@ def main() -> None:
     results["validations"] = {
         f"{run}, seed {seed}": validations(folder_of(run, seed, arguments.out)) for run, seed in pairs
     }
-    arguments.json.write_text(json.dumps(results | {"seconds_per_image": speed}, indent=2) + "\n")
+    if not arguments.measure_only:
+        results["seconds_per_image"] = seconds_per_image(runs)
+    arguments.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":
