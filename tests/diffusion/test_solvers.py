@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffae.config import DiffusionConfig
 from diffae.diffusion import solvers
-from diffae.diffusion.inversion import ExactInversion
+from diffae.diffusion.exact_inversion import ExactInversion
 from diffae.diffusion.schedules import alpha_bar_of
 from diffae.diffusion.settings import Schedule, Spacing
 from diffae.diffusion.timesteps import levels_of

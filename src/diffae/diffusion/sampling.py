@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from diffae.diffusion.bdia import BDIA
+from diffae.diffusion.exact_inversion import ExactInversion
 from diffae.diffusion.inversion import (
     Encoded,
-    ExactInversion,
     ExplicitInversion,
     OfficialInversion,
     PredictNoiseOf,

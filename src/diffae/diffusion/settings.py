@@ -117,8 +117,8 @@ class Sampling:
     twice the stochastic code, and is exact by algebra at one network call per step. Or an `Inversion` of your own."""
     clip_x0: bool = False
     """Clamp x0_hat to [-1, 1] in every step, as the published code does. Clipped steps cannot be inverted exactly."""
-    tolerance: float = 5e-5
-    """Exact inversion stops when a step's residual (root mean square, images in [-1, 1]) is below this."""
+    tolerance: float = 4e-5
+    """Bound on the error that a step of exact inversion leaves in the image: root mean square, images in [-1, 1]."""
     max_iterations: int = 30
     """Network calls that exact inversion may spend on one step."""
     solver: SolverName | Solver | Any = "ddim"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -12,8 +13,16 @@ from solving import decode, encode_explicit
 from torch import Tensor
 
 from diffae.config import DiffusionConfig
-from diffae.diffusion import inversion, solvers
-from diffae.diffusion.inversion import Anderson, ExactInversion, PredictNoiseOf, invert_step
+from diffae.diffusion import exact_inversion, solvers
+from diffae.diffusion.exact_inversion import (
+    Anderson,
+    DecoderStep,
+    ExactInversion,
+    Response,
+    damping,
+    invert_step,
+)
+from diffae.diffusion.inversion import PredictNoiseOf
 from diffae.diffusion.schedules import alpha_bar_of
 from diffae.diffusion.settings import Spacing
 from diffae.diffusion.timesteps import levels_of
@@ -91,9 +100,35 @@ def test_a_tolerance_below_rounding_is_no_error(shape: tuple[int, ...], std: flo
 def test_a_step_of_known_solution() -> None:
     """eps_hat = k x: x_s = (a + b k) x_t."""
     x_s, a, b, k = normal(3, 4), 1.25, -0.7, 0.9
-    found = invert_step(lambda x, _rows: k * x, x_s, x_s.clone(), (a, b), ExactInversion(1e-12, 50))
+    step, response = DecoderStep(a, b, in_noise=0.8, damping=1.0), Response.unknown(x_s)
+    found = invert_step(lambda x, _rows: k * x, x_s, x_s.clone(), step, ExactInversion(1e-12, 50), response)
     torch.testing.assert_close(found.x, x_s / (a + b * k), atol=1e-9, rtol=0)
-    torch.testing.assert_close(found.eps, k * found.x)
+    torch.testing.assert_close(response.noise_like * 0.8, torch.full((3, 1), -b / a * k, dtype=x_s.dtype))
+
+
+def test_pure_noise_is_inverted_in_one_call() -> None:
+    """Data at a single point leave eps = (x - signal mean) / sigma_t, whose response is 1 / sigma_t throughout."""
+    data = Mixture(torch.zeros(1, 2, 3, 3, dtype=torch.float64), 0.0, ALPHA_BAR)
+    t, s = 500, 400
+    step, x_s = DecoderStep.between(ALPHA_BAR[t], ALPHA_BAR[s]), normal(2, 18)
+    response = Response(torch.ones(2, 1, dtype=torch.float64), torch.full((2,), 0.1, dtype=torch.float64))
+    limits = ExactInversion(1.0, 1)
+
+    def eps_hat(x: Tensor, _rows: Tensor) -> Tensor:
+        return data.eps(x.view(-1, 2, 3, 3), t).flatten(1)
+
+    found = invert_step(eps_hat, x_s, x_s / step.a, step, limits, response)
+    torch.testing.assert_close(step.a * found.x + step.b * eps_hat(found.x, found.calls), x_s, atol=1e-12, rtol=0)
+    assert found.calls.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("level", [0, 30, 300, 999])
+def test_damping_is_that_of_data_with_a_flat_spectrum_of_log_variances(level: int) -> None:
+    """The exact flow of normal data scales a direction of variance v by sqrt(v / (alpha_bar v + 1 - alpha_bar))."""
+    ab = float(ALPHA_BAR[level])
+    v = torch.logspace(-4, math.log10(0.25), 10001, dtype=torch.float64)
+    gain = v / (ab * v + 1 - ab)
+    assert damping(ab) == pytest.approx(gain.mean().sqrt().item(), rel=1e-3)
 
 
 def test_anderson_solves_a_linear_system_of_few_dimensions_at_once() -> None:
@@ -129,7 +164,7 @@ def test_narrow_parts_are_solved_where_acceleration_alone_fails(
     data, levels = Mixture(means, std, ALPHA_BAR), levels_of(steps, "leading", 1000)
     x_0 = images(data, 60)
     assert encode(data, x_0, levels, tolerance=1e-6).residual.max() <= 1e-6
-    monkeypatch.setattr(inversion, "OVERSHOT", torch.inf)
+    monkeypatch.setattr(exact_inversion, "OVERSHOT", torch.inf)
     assert encode(data, x_0, levels, tolerance=1e-6).residual.max() > 1e-3
 
 
@@ -142,7 +177,8 @@ def test_steps_from_the_best_iterate_grow_shorter() -> None:
         return 3 * x.clamp(-1, 1) + 0.01 * torch.sin(200 * x)  # not linear: no two iterates determine the solution
 
     start = torch.full((1, 1), 0.9, dtype=torch.float64)
-    found = invert_step(eps_hat, torch.zeros_like(start), start, (1.0, 1.0), ExactInversion(1e-3, 60))
+    step, limits = DecoderStep(1.0, 1.0, in_noise=0.5, damping=1.0), ExactInversion(1e-3, 60)
+    found = invert_step(eps_hat, torch.zeros_like(start), start, step, limits, Response.unknown(start))
     assert found.residual.item() <= 1e-3
     assert max(map(abs, tried)) < 10
 
@@ -229,7 +265,7 @@ def test_an_image_is_encoded_as_it_is_in_a_batch() -> None:
 
 
 def test_residual_is_the_mismatch_of_the_worst_step() -> None:
-    """The states on the way are what the encoder returns for the first levels alone."""
+    """As it reaches the image. The states on the way are what the encoder returns for the first levels alone."""
     data, levels = mixture(ALPHA_BAR), levels_of(5, "leading", 1000)
     x_0 = images(data)
     for max_iterations in (1, 3):
@@ -238,9 +274,20 @@ def test_residual_is_the_mismatch_of_the_worst_step() -> None:
         for i, (s, t) in enumerate(pairwise(levels)):
             found = encode(data, x_0, levels[: i + 2], max_iterations=max_iterations)
             states.append(found.x_T)
-            worst = torch.maximum(worst, mismatch(data, states[-2], states[-1], s, t))
+            worst = torch.maximum(worst, damping(ALPHA_BAR[s]) * mismatch(data, states[-2], states[-1], s, t))
             torch.testing.assert_close(found.residual, worst)
-        assert (worst > 1e-3).all()
+        assert (worst > 1e-4).all()
+
+
+@pytest.mark.parametrize(("steps", "spacing"), [(5, "leading"), (20, "quadratic"), (10, "trailing")])
+def test_an_expected_residual_is_right_to_a_factor_of_ten(steps: int, spacing: Spacing) -> None:
+    """The last update of a step is not evaluated, so that its residual is an estimate."""
+    data, levels = mixture(ALPHA_BAR), levels_of(steps, spacing, 1000)
+    x_0, below = images(data), images(data)
+    for i, (s, t) in enumerate(pairwise(levels)):
+        found = encode(data, x_0, levels[: i + 2], tolerance=1e-6)
+        assert (damping(ALPHA_BAR[s]) * mismatch(data, below, found.x_T, s, t)).max() < 1e-5
+        below = found.x_T
 
 
 def test_too_few_iterations_are_reported() -> None:
