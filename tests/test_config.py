@@ -42,6 +42,14 @@ RULES: list[tuple[type, dict[str, Any], str, str]] = [
     (ModelConfig, {"image_size": 0}, "image_size is 0", "at least 1"),
     (ModelConfig, {"image_size": 72}, "image_size is 72", "divisible by 16"),  # the encoder halves it 4 times
     (ModelConfig, {"image_size": 4, "encoder": None}, "image_size is 4", "divisible by 8"),
+    (
+        ModelConfig,
+        {"image_size": 24, "decoder": UNetConfig(patch_size=2), "encoder": None},
+        "image_size is 24",
+        "by 16",
+    ),
+    (UNetConfig, {"patch_size": 0}, "patch_size is 0", "at least 1"),
+    (UNetEncoderConfig, {"patch_size": 0}, "patch_size is 0", "at least 1"),
     (ModelConfig, {"image_channels": 0}, "image_channels is 0", "at least 1"),
     (ModelConfig, {"decoder": 5}, "decoder is 5", "with a `build` method, as DecoderConfig says"),
     (ModelConfig, {"encoder": ThinConfig()}, "encoder is ThinConfig(extra=0)", "as EncoderConfig says"),
@@ -147,8 +155,8 @@ def test_round_trip_keeps_all_values() -> None:
     model = ModelConfig(
         16,
         5,
-        UNetConfig(6, (1, 3), 4, (8, 4), 2, 10, 0.25, "last", 3),
-        UNetEncoderConfig(7, 12, (2, 1), 3, (2,), 4, "flatten"),
+        UNetConfig(6, (1, 3), 4, (8, 4), 2, 10, 0.25, "last", 3, 2),
+        UNetEncoderConfig(7, 12, (2, 1), 3, (2,), 4, "flatten", 2),
         DiffusionConfig("cosine", 50, "v"),
         None,
         InputConfig((1, 2, 3, 4), (5, 6, 7), ((-1.0, 2.5),) * 5, "float32"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -29,7 +30,7 @@ from torch.nn.functional import normalize
 from diffae.compat.original.architecture import Facts
 from diffae.compat.original.folders import directions_of, export_official, import_official
 from diffae.compat.original.reading import Classifier, Statistics
-from diffae.config import DiffusionConfig
+from diffae.config import DiffusionConfig, UNetConfig
 from diffae.errors import CheckpointError, ConfigError
 from diffae.latent.attributes import AttributeDirections
 from diffae.latent.codes import Code
@@ -195,6 +196,15 @@ def test_networks_that_the_published_code_cannot_run(tmp_path: Path, model: Diff
     with pytest.raises(CheckpointError, match=message):
         export_official(tmp_path / "run", tmp_path / "exported")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_networks_of_patches_cannot_be_exported(tmp_path: Path) -> None:
+    config = config_of()
+    assert isinstance(config.decoder, UNetConfig)
+    model = DiffusionAutoencoder(dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, patch_size=2)))
+    model.save_pretrained(tmp_path / "run")
+    with pytest.raises(CheckpointError, match="patch_size is 2: the published networks see pixels"):
+        export_official(tmp_path / "run", tmp_path / "exported")
 
 
 def test_weights_that_do_not_fit_the_settings(run: Path, tmp_path: Path) -> None:

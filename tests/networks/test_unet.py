@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from awake import awake
 from torch import Tensor
 
-from diffae.config import ModelConfig, UNetConfig, from_dict
+from diffae.config import ModelConfig, UNetConfig, UNetEncoderConfig, from_dict
 from diffae.model import DiffusionModule
 from diffae.networks.layers import Attention, Stage
 from diffae.networks.settings import Pooling, Upsampling
@@ -260,3 +260,20 @@ def test_dropout_acts_in_the_unet_and_in_training_only() -> None:
         torch.manual_seed(0)
         assert not torch.equal(networks.decoder(x_t, TIME, z_sem), networks.decoder(x_t, TIME, z_sem))
         assert torch.equal(networks.encoder(x_t), networks.encoder(x_t))
+
+
+def test_patches_are_positions() -> None:
+    """Patches of n x n pixels are given as n * n channels to the network of the smaller images."""
+    patched = awake(UNetConfig(32, (1, 2), patch_size=2, attention_resolutions=(4,)).build((3, 16, 16), 8))
+    pixels = UNetConfig(32, (1, 2), attention_resolutions=(4,)).build((12, 8, 8), 8).eval()
+    pixels.load_state_dict(patched.state_dict())
+    x_t, time, z_sem = normal(2, 3, 16, 16), torch.tensor([3, 700]), normal(2, 8)
+    corners = torch.stack([x_t[..., i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=2).flatten(1, 2)
+    expected = pixels(corners, time, z_sem)
+    output = patched(x_t, time, z_sem)
+    found = torch.stack([output[..., i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=2).flatten(1, 2)
+    torch.testing.assert_close(found, expected)
+    encoder = UNetEncoderConfig(8, 32, (1, 2), patch_size=2).build((3, 16, 16))
+    whole = UNetEncoderConfig(8, 32, (1, 2)).build((12, 8, 8))
+    whole.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(encoder(x_t), whole(corners))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffae.networks.layers import ResBlock, bottleneck, contracting_path, group_norm
-from diffae.networks.settings import Shape, UNetEncoderConfig
+from diffae.networks.settings import Shape, UNetEncoderConfig, patched
 
 
 class SemanticEncoder(nn.Module):
@@ -19,6 +19,8 @@ class SemanticEncoder(nn.Module):
 
     def __init__(self, config: UNetEncoderConfig, shape: Shape) -> None:
         super().__init__()
+        shape = patched(shape, config.patch_size)
+        self.patch_size = config.patch_size
         mult = config.channel_mult
         width = mult[-1] * config.model_channels
         stages, _ = contracting_path(config, shape, ResBlock)
@@ -31,7 +33,7 @@ class SemanticEncoder(nn.Module):
 
     def forward(self, x_0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Images (b, c, h, w) in [-1, 1] -> z_sem (b, d)."""
-        h = x_0
+        h = F.pixel_unshuffle(x_0, self.patch_size)
         for stage in self.input_blocks:
             h = stage(h)
         h = F.silu(self.out_norm(self.middle_block(h)))

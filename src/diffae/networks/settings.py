@@ -86,19 +86,22 @@ class UNetConfig:
     which saves three quarters of their work (docs/recipe.md)."""
     z_map_channels: int = 0
     """Channels of a feature map that z_sem is unfolded to at the bottleneck; 0 for none, as in the paper."""
+    patch_size: int = 1
+    """The network sees patches of n x n pixels as one position with n * n times the channels; 1 for pixels (paper)."""
 
     def __post_init__(self) -> None:
         _check_widths(self.model_channels, self.channel_mult, self.heads)
         require(self.res_blocks >= 1, "res_blocks", self.res_blocks, "must be at least 1")
         require(self.model_channels % 2 == 0, "model_channels", self.model_channels, "must be even")
         require(self.time_channels >= 1, "time_channels", self.time_channels, "must be at least 1")
+        require(self.patch_size >= 1, "patch_size", self.patch_size, "must be at least 1")
         require(self.z_map_channels >= 0, "z_map_channels", self.z_map_channels, "must be 0 (none) or more")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "must lie in [0, 1)")
         require_choice("upsampling", self.upsampling, Upsampling)
 
     def check(self, shape: Shape) -> None:
         """Raise `ConfigError` unless images of this shape can be halved between all levels."""
-        _check_halvings(shape, self.channel_mult)
+        _check_halvings(shape, self.channel_mult, self.patch_size)
 
     def build(self, shape: Shape, z_sem_channels: int) -> nn.Module:
         """The network, with new weights."""
@@ -128,16 +131,19 @@ class UNetEncoderConfig:
     pooling: Pooling = "average"
     """What z_sem is a linear map of: the average of the last feature map over its positions (paper), or the whole map
     ("flatten"), which keeps where things are (docs/recipe.md)."""
+    patch_size: int = 1
+    """The network sees patches of n x n pixels as one position with n * n times the channels; 1 for pixels (paper)."""
 
     def __post_init__(self) -> None:
         require(self.z_sem_channels >= 1, "z_sem_channels", self.z_sem_channels, "must be at least 1")
         _check_widths(self.model_channels, self.channel_mult, self.heads)
         require(self.res_blocks >= 1, "res_blocks", self.res_blocks, "must be at least 1")
+        require(self.patch_size >= 1, "patch_size", self.patch_size, "must be at least 1")
         require_choice("pooling", self.pooling, Pooling)
 
     def check(self, shape: Shape) -> None:
         """Raise `ConfigError` unless images of this shape can be halved between all levels."""
-        _check_halvings(shape, self.channel_mult)
+        _check_halvings(shape, self.channel_mult, self.patch_size)
 
     def build(self, shape: Shape) -> nn.Module:
         """The network, with new weights."""
@@ -156,8 +162,16 @@ def _check_widths(model_channels: int, channel_mult: tuple[int, ...], heads: int
         require(width % heads == 0, "heads", heads, f"must divide every level's width, here {width}")
 
 
-def _check_halvings(shape: Shape, channel_mult: tuple[int, ...]) -> None:
+def patched(shape: Shape, patch_size: int) -> Shape:
+    """(c, h, w) of images whose patches are positions."""
+    c, h, w = shape
+    return c * patch_size**2, h // patch_size, w // patch_size
+
+
+def _check_halvings(shape: Shape, channel_mult: tuple[int, ...], patch_size: int) -> None:
     halvings = len(channel_mult) - 1
-    rule = f"must be divisible by {2**halvings}, because the network halves it {halvings} times"
+    unit = patch_size * 2**halvings
+    patches = f" its patches of {patch_size} x {patch_size} pixels" if patch_size > 1 else " it"
     for side in shape[1:]:
-        require(side % 2**halvings == 0, "image_size", side, rule)
+        rule = f"must be divisible by {unit}, because the network halves{patches} {halvings} times"
+        require(side % unit == 0, "image_size", side, rule)

@@ -25,7 +25,7 @@ from diffae.networks.layers import (
     resample,
     zeroed,
 )
-from diffae.networks.settings import Shape, UNetConfig
+from diffae.networks.settings import Shape, UNetConfig, patched
 
 
 class Doubling(nn.Module):
@@ -72,6 +72,8 @@ class UNet(nn.Module):
             z_channels=z_sem_channels,
             dropout=config.dropout,
         )
+        shape = patched(shape, config.patch_size)
+        self.patch_size = config.patch_size
         width = config.channel_mult[-1] * config.model_channels
         last = config.channel_mult[0] * config.model_channels
         self.time_embed = TimeEmbedding(config.model_channels, config.time_channels)
@@ -92,7 +94,7 @@ class UNet(nn.Module):
         """x_t (b, c, h, w), time index (b,) in 0..T-1 and z_sem (b, d; None without encoder) -> (b, c, h, w)."""
         emb = F.silu(self.time_embed(time))  # every AdaGN applies SiLU to both first: done once, here
         z = None if z_sem is None else F.silu(z_sem)
-        h = x_t
+        h = F.pixel_unshuffle(x_t, self.patch_size)
         skips: list[Tensor] = []
         for stage in self.input_blocks:
             h = stage(h, emb, z)
@@ -102,4 +104,4 @@ class UNet(nn.Module):
         h = self.middle_block(h, emb, z)
         for stage in self.output_blocks:
             h = stage(torch.cat([h, skips.pop()], dim=1), emb, z)
-        return self.out(F.silu(self.out_norm(h)))
+        return F.pixel_shuffle(self.out(F.silu(self.out_norm(h))), self.patch_size)

@@ -122,6 +122,8 @@ def _require_published(config: ModelConfig) -> None:
         raise CheckpointError(
             f"the model is made of {parts}: the published code has only its UNet and encoder, on pixels"
         )
+    if decoder.patch_size > 1 or (encoder is not None and encoder.patch_size > 1):
+        raise CheckpointError(f"patch_size is {decoder.patch_size}: the published networks see pixels")
     if encoder is not None and encoder.pooling != "average":
         raise CheckpointError(f"pooling is {encoder.pooling}: the published code can only average")
     if decoder.upsampling != "first":
