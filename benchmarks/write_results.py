@@ -23,8 +23,10 @@ from diffae.evaluation.results import Outcome, Table, picture_path, text
 from diffae.evaluation.runner import RESULTS
 from diffae.evaluation.tasks import TASK_NAMES, built_in
 
-_FACTS = ("command", "seed", "machine", "model", "network", "images of training", "unseen images", "binary labels",
-          "feature network", "perceptual distance", "identity network", "DDIM baseline", "counts")  # fmt: skip
+_FACTS = (
+    "command", "protocol", "seed", "machine", "model", "network", "images of training", "unseen images",
+    "binary labels", "feature network", "perceptual distance", "identity network", "DDIM baseline", "counts",
+)  # fmt: skip
 _FOLDERS = re.compile(r"(?<![\w./])/(?:[\w.+-]+/)+")
 """Folders before the names of files: those of one machine, of no use to readers."""
 

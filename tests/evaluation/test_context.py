@@ -18,15 +18,15 @@ def test_what_is_read_is_recorded(context: EvaluationContext) -> None:
     view = context.recording()
     assert view.reads == set()
     assert view.explicit.inversion == "explicit"
-    assert view.reads == {"sampling"}
+    assert view.reads == {"sampling", "protocol"}
     assert len(view.train.first(3).at(np.array([0, 2]))) == 2
-    assert view.reads == {"sampling", "train"}
+    assert view.reads == {"sampling", "protocol", "train"}
     view.train.first(3).having("red", 1)
-    assert view.reads == {"sampling", "train", "labels"}
+    assert view.reads == {"sampling", "protocol", "train", "labels"}
     assert view.recording().reads == set()
     assert context.recording().prior is not None
     assert view.out.name == "report"
-    assert view.reads == {"sampling", "train", "labels"}  # where a report is written changes no result
+    assert view.reads == {"sampling", "protocol", "train", "labels"}  # where a report is written changes no result
 
 
 def test_a_value_computed_once_counts_as_read_by_all_that_use_it(context: EvaluationContext) -> None:

@@ -8,7 +8,9 @@ from scipy.stats import norm
 
 from diffae.errors import DataError
 from diffae.evaluation.linear_probe import (
+    PaperDirections,
     ProbeResult,
+    fit_adam,
     lead,
     macro_average,
     probe_attribute,
@@ -76,3 +78,23 @@ def test_the_interval_of_a_lead_mostly_covers_the_true_lead() -> None:
 def test_attributes_with_too_few_examples_are_left_out() -> None:
     some, few = np.arange(20) % 2.0, (np.arange(20) < 2).astype(float)
     assert probeable({"a": some, "b": few, "c": some}, {"a": some, "b": some, "c": few}) == ["a"]
+
+
+def test_the_papers_classifier_converges_to_the_maximum_of_the_likelihood() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3))
+    y = (x @ [1.0, -0.5, 0.0] + rng.logistic(size=400) > 0).astype(float)
+    plane, exact = fit_adam(x, y), LogisticRegression(C=np.inf).fit(x, y)
+    np.testing.assert_allclose(plane.weight, exact.coef_[0], atol=0.03)
+    assert plane.intercept == pytest.approx(exact.intercept_[0], abs=0.03)
+
+
+def test_directions_of_the_papers_classifier_reach_the_median_of_images_with_the_attribute() -> None:
+    z, y = codes(300, 0)
+    y[:30] = np.nan
+    fitted = PaperDirections().fit(z, {"hat": y})
+    plane = fit_adam(fitted.normalise(z)[30:], y[30:])
+    np.testing.assert_allclose(fitted.weights_[0], plane.weight, rtol=1e-6)
+    assert fitted.medians_[0] == pytest.approx(np.median(fitted.read(z)[y == 1]))

@@ -59,10 +59,11 @@ def test_results_are_written_and_not_computed_again(context: EvaluationContext, 
 def test_results_hold_the_parts_that_were_read(context: EvaluationContext, counts: Counts) -> None:
     evaluate(context, tasks("denoising", "generation"), counts=counts)
     plain = json.loads((context.out / "results.json").read_text())["tasks"]
-    assert set(plain["denoising"]["parts"]) == {"version", "model", "test", "ddim", "sampling", "counts.denoised"}
+    parts = {"version", "model", "test", "ddim", "sampling", "protocol", "counts.denoised"}
+    assert set(plain["denoising"]["parts"]) == parts
     assert plain["denoising"]["parts"]["counts.denoised"] == "2"
-    expected = {"version", "model", "train", "test", "ddim", "features", "prior", "seed", "counts.distribution"}
-    assert set(plain["generation"]["parts"]) == expected
+    parts = {"version", "model", "train", "test", "ddim", "features", "prior", "seed", "protocol"}
+    assert set(plain["generation"]["parts"]) == {*parts, "counts.distribution"}
 
 
 def test_only_tasks_that_read_what_changed_are_computed_again(context: EvaluationContext) -> None:

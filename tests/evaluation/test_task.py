@@ -31,7 +31,7 @@ def test_every_claim_has_one_text() -> None:
     for task in built_in().values():
         for number, words in task.claims.items():
             texts.setdefault(number, set()).add(words)
-    assert sorted(texts) == list(range(1, 10))
+    assert sorted(texts) == list(range(1, 11))
     assert all(len(words) == 1 for words in texts.values())
 
 
@@ -41,6 +41,14 @@ def test_counts_are_changed_by_name() -> None:
     assert changed["capacity"].capacities == (8, 16)
     assert {changed[name].labelled for name in ("capacity", "attributes", "manipulation", "detection")} == {70}
     assert changed["generation"] == counts_of(built_in().values())["generation"]
+
+
+def test_the_papers_protocol_has_its_own_full_counts() -> None:
+    paper = counts_of(built_in().values(), protocol="paper")
+    assert (paper["generation"].distribution, paper["conditional"].distribution) == (50_000, 5_000)
+    assert (paper["conditional"].draws, paper["conditional"].class_steps, paper["interpolation"].pairs) == (3, 100, 200)
+    assert counts_of(built_in().values())["generation"].distribution == 2_000
+    assert counts_of(built_in().values(), quick=True, protocol="paper") == counts_of(built_in().values(), quick=True)
 
 
 def test_a_count_may_be_changed_for_one_task_alone() -> None:

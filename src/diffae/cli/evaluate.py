@@ -17,9 +17,11 @@ from diffae.cli.options import RunArgument, optional
 from diffae.cli.terminal import note, print_table, say, warn
 from diffae.console import progress
 from diffae.errors import CheckpointError, ConfigError, DataError
+from diffae.evaluation.protocol import ABOUT, Protocol
 from diffae.evaluation.tasks import TASK_NAMES
 
 if TYPE_CHECKING:
+    from diffae.config import Sampling
     from diffae.data.labels import LabelTable
     from diffae.data.pack import Pack
     from diffae.evaluation.baselines import Baseline
@@ -70,6 +72,9 @@ class Evaluate:
     """Further autoencoders to compare with: diffusers folders, AutoencoderKL or VQModel."""
     out_of_distribution: Annotated[Path | None, optional] = None
     """Images of another kind, for the task out-of-distribution."""
+    protocol: Protocol = "default"
+    """Whose choices to follow where the paper's differ from what is recommended here: sampler, inversion, T of the
+    prior, real images, direction of edits, classifiers, counts (see docs/evaluation.md). Every table says which."""
     seed: int = 0
     """Seed of every random number."""
     keep_going: bool = False
@@ -86,7 +91,7 @@ class Evaluate:
         self._check()
         common.make_folder(self.out)
         tasks = [task for name, task in built_in().items() if name in self.tasks or not self.tasks]
-        counts = counts_of(built_in().values(), quick=self.quick, changes=self.counts)
+        counts = counts_of(built_in().values(), quick=self.quick, changes=self.counts, protocol=self.protocol)
         context, facts = self._context(counts)
         about = {"command": shlex.join(["diffae", *sys.argv[1:]]), "quick": self.quick, **facts}
         lead = f"{facts['network']}; measured on {len(context.test):,} unseen images."
@@ -135,10 +140,13 @@ class Evaluate:
             capacity=tuple((name, models.open_model(name)) for name in self.capacity),
             out_of_distribution=models.training_pack(model, others) if (others := self.out_of_distribution) else None,
             seed=self.seed,
+            sampling=self._sampling(model),
+            protocol=self.protocol,
         )  # fmt: skip
         return context, {
             "model": f"{self.model}, fingerprint {model.fingerprint()}",
             "network": _describe(model),
+            "protocol": ABOUT[self.protocol].removeprefix("Protocol: ").removesuffix("."),
             "images of training": _counted(train),
             "unseen images": f"{_counted(test)}, {chosen}",
             "binary labels": ", ".join(test.labels) or "none",
@@ -150,6 +158,12 @@ class Evaluate:
             "machine": machine(),
             "counts": described(counts),
         }
+
+    def _sampling(self, model: DiffusionAutoencoder) -> Sampling:
+        """For encoding and decoding where a task does not vary it: T = 100, as published, by the paper's protocol."""
+        from diffae.config import Sampling
+
+        return Sampling.official(min(100, model.config.diffusion.levels)) if self.protocol == "paper" else Sampling()
 
     def _images(self, model: DiffusionAutoencoder, counts: Mapping[str, Any]) -> tuple[Images, Images, str]:
         """Training images, unseen ones, and how these were chosen."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -20,9 +20,11 @@ from diffae.data.feature_cache import encode_pack
 from diffae.data.pack import Pack
 from diffae.errors import DataError
 from diffae.evaluation.baselines import Baseline, pca, plain
+from diffae.evaluation.facts import facts
 from diffae.evaluation.features import FeatureNetwork
-from diffae.evaluation.linear_probe import probeable
+from diffae.evaluation.linear_probe import PaperDirections, probeable
 from diffae.evaluation.material import Images
+from diffae.evaluation.protocol import Protocol
 from diffae.evaluation.results import Skipped
 from diffae.latent.attributes import AttributeDirections
 from diffae.latent.prior import LatentPrior
@@ -36,6 +38,8 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 STEPS = (10, 20, 50, 100)
 """T of the paper's tables."""
+UNDERTRAINED = ", undertrained"
+"""Behind the name of a baseline that saw fewer images than the model."""
 
 _BATCH = 64  # images decoded at once
 _BLOCK = 512  # images of a pack in memory at once
@@ -85,6 +89,8 @@ class EvaluationContext:
     seed: int = 0
     sampling: Sampling = field(default_factory=Sampling)
     """For encoding and decoding, unless a task varies it."""
+    protocol: Protocol = "default"
+    """Whose choices tasks follow where the paper's differ."""
     reads: set[str] = field(init=False, repr=False, default_factory=set)
     """Names of the parts read so far."""
     _computed: dict[Any, tuple[Any, set[str]]] = field(init=False, repr=False, default_factory=dict)
@@ -111,7 +117,7 @@ class EvaluationContext:
     def key(self, part: str) -> str:
         """A hash that changes with the content of a part."""
         value = [self.train.labels, self.test.labels] if part == "labels" else getattr(self, part)
-        return hashlib.sha256(repr(_facts(value)).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr(facts(value)).encode()).hexdigest()[:16]
 
     def _once(self, name: Any, make: Callable[[EvaluationContext], T]) -> T:
         """A value computed once per evaluation; every task that uses it has read what it was made from."""
@@ -167,9 +173,30 @@ class EvaluationContext:
         return [steps for steps in STEPS if steps <= self.model.config.diffusion.levels]
 
     @property
+    def papers(self) -> bool:
+        """Whether the paper's protocol is followed."""
+        return self.protocol == "paper"
+
+    @property
+    def real(self) -> Images:
+        """What samples are compared with: unseen images, or by the paper's protocol those of the data set."""
+        return self.train if self.papers else self.test
+
+    def at(self, steps: int) -> Sampling:
+        """How to decode, or encode, at T = `steps`: by the paper's protocol as the published code does."""
+        return Sampling.official(steps) if self.papers else Sampling(steps)
+
+    def prior_steps(self, steps: int) -> int:
+        """T of the prior where the decoder's is `steps`: the same by the paper's protocol."""
+        return steps if self.papers else PRIOR_STEPS
+
+    @property
     def explicit(self) -> Sampling:
-        """`sampling` with explicit inversion: five times faster, and accurate enough unless x_T itself is studied."""
-        return replace(self.sampling, inversion="explicit")
+        """`sampling` with explicit inversion: five times faster, and accurate enough unless x_T itself is studied.
+
+        By the paper's protocol it is `sampling` itself, whose inversion is the published one.
+        """
+        return self.sampling if self.papers else replace(self.sampling, inversion="explicit")
 
     @property
     def work(self) -> Path:
@@ -196,7 +223,7 @@ class EvaluationContext:
             return (model or self.model).encode(x, sampling, progress=done)
 
     def reconstruct(self, x: Tensor, what: str) -> Float[Tensor, "n c h w"]:
-        """Images encoded by explicit inversion and decoded again, clamped to [-1, 1]."""
+        """Images encoded by `explicit` inversion and decoded again, clamped to [-1, 1]."""
         code = self.encode(x, self.explicit, what)
         return self.model.decode(code, sampling=self.explicit).cpu().clamp(-1, 1)
 
@@ -228,7 +255,7 @@ class EvaluationContext:
             for start in range(0, total, _BATCH):
                 part = None if isinstance(z_sem, int) else z_sem[start : start + _BATCH]
                 x_T = torch.randn((min(_BATCH, total - start), *model.config.latent_shape), generator=generator)
-                images.append(model.decode(z_sem=part, x_T=x_T, sampling=Sampling(steps)).cpu())
+                images.append(model.decode(z_sem=part, x_T=x_T, sampling=self.at(steps)).cpu())
                 done(start + len(x_T))
         return torch.cat(images).clamp(-1, 1)
 
@@ -261,29 +288,35 @@ class EvaluationContext:
         def fit(context: EvaluationContext) -> AttributeDirections:
             images = context.train.first(labelled)
             labels = {name: images.labels[name] for name in probeable(images.labels, images.labels)}
-            return AttributeDirections().fit(context.z_sem(images), labels)
+            fitted = PaperDirections() if context.papers else AttributeDirections()
+            return fitted.fit(context.z_sem(images), labels)
 
         return self._once(("directions", labelled), fit)
 
     def baselines(self, learnt: int, images_seen: int) -> tuple[Baseline, ...]:
         """PCA, a plain autoencoder and a VAE with as many dimensions as z_sem, then `others`.
 
+        The autoencoder and the VAE see as many images as the model did, or as many as are allowed; then they are called
+        undertrained, and no claim counts them.
+
         Args:
             learnt: training images they are fitted to.
-            images_seen: length of training of the autoencoder and the VAE.
+            images_seen: longest training of the autoencoder and the VAE.
         """
 
         def fit(context: EvaluationContext) -> tuple[Baseline, ...]:
             settings, images = context.model.config, context.train
             x = images.tensor(min(learnt, _MOST_VALUES // int(np.prod(context.model.image_shape))))
-            config = context.training(images_seen)
+            length = min(images_seen, context.trained.images)
+            config, short = context.training(length), length < context.trained.images
             key = repr((settings, config, images.rows[: len(x)].tolist(), images.pack.index))
             key = hashlib.sha256(key.encode()).hexdigest()
             trained = (
                 plain(x, settings, config, context.work / name, key, variational=name == "vae")
                 for name in ("autoencoder", "vae")
             )
-            return pca(x, settings.z_sem_channels, context.seed), *trained
+            named = (replace(one, name=f"{one.name}{UNDERTRAINED}") if short else one for one in trained)
+            return pca(x, settings.z_sem_channels, context.seed), *named
 
         return (*self._once(("baselines", learnt, images_seen), fit), *self.others)
 
@@ -291,27 +324,3 @@ class EvaluationContext:
 _FIELDS = {part.name for part in fields(EvaluationContext) if part.init}
 PARTS = _FIELDS - {"out", "run", "progress"} | {"labels", "prior"}
 """Everything a result can depend on besides the task's own counts."""
-
-
-def _facts(value: Any) -> Any:
-    """Plain values that identify a part."""
-    match value:
-        case Images():
-            return value.pack.path.name, value.pack.index, value.rows.tolist()
-        case Pack():
-            return value.index
-        case DiffusionAutoencoder():
-            return value.fingerprint()
-        case LatentPrior():
-            return value.config, _facts({**value.network.state_dict(), "mean": value.mean, "std": value.std})
-        case FeatureNetwork() | Baseline():
-            return value.name, value.key
-        case Tensor():
-            return _facts(value.double().cpu().numpy())
-        case np.ndarray():
-            return hashlib.sha256(value.tobytes()).hexdigest()
-        case Mapping():
-            return {name: _facts(item) for name, item in value.items()}
-        case tuple() | list():
-            return [_facts(item) for item in value]
-    return value

@@ -7,6 +7,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from diffae.checkpoint import written_beside
 from diffae.deprecation import __version__
 from diffae.errors import DataError, DiffaeError, TrainingError
 from diffae.evaluation.context import PARTS, EvaluationContext
+from diffae.evaluation.protocol import ABOUT
 from diffae.evaluation.results import Outcome, Result, csv_rows, listed, picture_path
 from diffae.evaluation.task import Task, counts_of
 from diffae.evaluation.tasks import built_in
@@ -129,6 +131,9 @@ def _run(context: EvaluationContext, task: Task, counts: Any, key: Key) -> Outco
     context, start = context.recording(), (time.monotonic(), time.process_time())
     try:
         result, skipped = task.run(context, _RecordedCounts(counts, context.reads)), None
+        about = ABOUT[context.protocol]
+        tables = tuple(replace(table, note=f"{table.note} {about}".strip()) for table in result.tables)
+        result = replace(result, tables=tables)
     except TrainingError:
         raise
     except DiffaeError as error:

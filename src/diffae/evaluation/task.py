@@ -9,6 +9,7 @@ from typing import Any, Literal
 from diffae.deprecation import __version__
 from diffae.errors import ConfigError
 from diffae.evaluation.context import EvaluationContext
+from diffae.evaluation.protocol import Protocol
 from diffae.evaluation.results import Result
 
 
@@ -43,6 +44,8 @@ class Task:
     """A frozen dataclass whose fields have defaults, best made by `count`."""
     claims: Mapping[int, str] = field(default_factory=dict)
     """The paper's claims that it decides, by number."""
+    paper: Mapping[str, Any] = field(default_factory=dict)
+    """Counts of the paper's protocol, where they differ from the full ones."""
     version: str = __version__
     """Results of another version are computed again."""
 
@@ -95,20 +98,27 @@ class BaselineCounts:
 # ---------------------------------------------------------------------- their values
 
 
-def counts_of(tasks: Iterable[Task], *, quick: bool = False, changes: Sequence[str] = ()) -> dict[str, Any]:
+def counts_of(
+    tasks: Iterable[Task], *, quick: bool = False, changes: Sequence[str] = (), protocol: Protocol = "default"
+) -> dict[str, Any]:
     """The counts of each task, by the task's name.
 
     Args:
         tasks: whose counts.
         quick: whether to start from the quick values.
         changes: NAME=NUMBER, or TASK.NAME=NUMBER for one task only; 64,128 where a count is a tuple.
+        protocol: whose full counts.
     Raises:
         ConfigError: a name that is unknown or stands for different counts, or a number that is not positive.
     """
     tasks = tuple(tasks)
     found = {
         task.name: task.counts(
-            **{f.name: f.metadata.get("quick", f.default) for f in fields(task.counts)} if quick else {}
+            **{f.name: f.metadata.get("quick", f.default) for f in fields(task.counts)}
+            if quick
+            else task.paper
+            if protocol == "paper"
+            else {}
         )
         for task in tasks
     }

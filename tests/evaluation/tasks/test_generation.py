@@ -4,30 +4,59 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from diffae.config import Sampling
 from diffae.evaluation.context import EvaluationContext
-from diffae.evaluation.results import Claim, Result
-from diffae.evaluation.tasks import generation
+from diffae.evaluation.protocol import ABOUT, Protocol
+from diffae.evaluation.results import Result
+from diffae.evaluation.runner import evaluate
+from diffae.evaluation.tasks import built_in, generation
 from diffae.evaluation.tasks.shared import distances
 from diffae.latent.prior import LatentPrior
+from diffae.model import DiffusionAutoencoder
 
 
-def test_fewer_steps_are_needed_only_where_samples_are_nearer() -> None:
+def test_equal_steps_decide_claim_5_and_fewer_ones_claim_10(context: EvaluationContext) -> None:
+    """The paper's claim is made at equal T; one with fewer steps than DDIM's used to stand in its place."""
     rng = np.random.default_rng(0)
     real = rng.normal(size=(200, 3))
 
-    def claims(ours: float, ddim: float) -> tuple[Claim, ...]:
-        made = {(generation._OURS, 10): rng.normal(ours, 1, (200, 3)), ("DDIM", 20): rng.normal(ddim, 1, (200, 3))}
-        others = {(generation._OURS, 20): real, ("DDIM", 10): real, ("ours, z_sem of real images", 10): real}
-        return generation._claims(real, {**made, **others}, 0)
+    def verdicts(ours: float, ddim: dict[int, float]) -> list[tuple[int, str]]:
+        made = {(name, t): rng.normal(ours, 1, (200, 3)) for name in (generation._OURS, generation._SAME_T)
+                for t in ddim}  # fmt: skip
+        made |= {("DDIM", t): rng.normal(mean, 1, (200, 3)) for t, mean in ddim.items()}
+        return [(claim.number, claim.verdict) for claim in generation._claims(real, made, context)]
 
-    assert [claims(*means)[0].verdict for means in ((0.0, 1.0), (1.0, 0.0), (0.5, 0.5))] == [
-        "shown", "not shown", "not decided",
-    ]  # fmt: skip
-    assert generation._claims(real, {(generation._OURS, 10): real, (generation._OURS, 20): real}, 0) == ()
+    assert verdicts(0.0, {10: 1.0, 20: 1.0}) == [(5, "shown"), (10, "shown")]
+    assert verdicts(0.5, {10: 1.0, 20: 0.0}) == [(5, "partly shown"), (10, "not shown")]
+    assert verdicts(0.5, {10: 0.5, 20: 0.5})[0] == (5, "not decided")
+    assert verdicts(0.0, {50: 1.0, 100: 1.0}) == [(5, "shown")]
+    assert generation._claims(real, {(generation._SAME_T, 10): real}, context) == ()
+
+
+def test_the_papers_protocol_takes_its_sampler_and_images_of_the_data_set(
+    context: EvaluationContext, counts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samplings: set[Sampling] = set()
+    own = DiffusionAutoencoder.decode
+    monkeypatch.setattr(
+        DiffusionAutoencoder, "decode", lambda *a, **how: samplings.add(how["sampling"]) or own(*a, **how)
+    )
+    cases: tuple[tuple[Protocol, Callable[[int], Sampling], str], ...] = (
+        ("default", Sampling, "unseen"), ("paper", Sampling.official, "those of training")
+    )  # fmt: skip
+    for protocol, sampler, real in cases:
+        samplings.clear()
+        changed = dataclasses.replace(context, protocol=protocol, out=context.out / protocol)
+        outcome = evaluate(changed, [built_in()["generation"]], counts=counts)["generation"]
+        assert samplings == {sampler(1), sampler(2)}
+        assert f"Real images are {real}" in outcome.result.notes[0]
+        assert all(ABOUT[protocol] in table.note for table in outcome.result.tables)
+        assert "protocol" in outcome.parts  # another protocol, another result
 
 
 def test_the_prior_is_sampled_in_its_own_steps_and_in_those_of_the_decoder(

@@ -94,7 +94,7 @@ def test_reconstruction_must_be_better_by_more_than_chance() -> None:
         ("ours", 10, (4.0, 4.1)), ("ours", 20, (0.9, 0.8)), ("ours", 100, (0.1, 0.2)),
         ("DDIM", 10, (3.0, 3.1)), ("DDIM", 20, (2.0, 0.1)), ("DDIM", 100, (0.5, 0.6)),
     )]  # fmt: skip
-    (claim,) = reconstruction._claims(rows)
+    (claim,) = reconstruction._claims(rows, "explicit")
     assert claim.verdict == "partly shown"
     assert "not significantly better at T = 10 and 20;" in claim.reason
     assert "DDIM's error at T = 100 is first beaten at T = 100" in claim.reason

@@ -120,4 +120,4 @@ def _note(context: EvaluationContext, counts: Counts, sizes: list[int]) -> str:
     )
 
 
-TASK = Task("conditional", "Conditional generation", "Table 3", conditional, Counts)
+TASK = Task("conditional", "Conditional generation", "Table 3", conditional, Counts, paper={"distribution": 5_000})

@@ -150,4 +150,5 @@ TASK = Task(
     interpolation,
     Counts,
     {2: "Interpolating z_sem is smoother than interpolating DDIM's x_T"},
+    paper={"pairs": 200},
 )

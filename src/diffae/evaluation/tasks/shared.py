@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.distances import frechet, kernel
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.results import Picture, listed
@@ -30,6 +31,13 @@ def against_steps(
     """Curves of {T: value} against T."""
     drawn = {line: (list(values), list(values.values())) for line, values in lines.items()}
     return Picture(name, caption, curves(drawn, "steps T", label, logarithmic=logarithmic), chart=True)
+
+
+def about_baselines(context: EvaluationContext, allowed: int) -> str:
+    """A note on how long the autoencoder and the VAE were trained, where `allowed` images bound it."""
+    seen, ours = min(allowed, context.trained.images), context.trained.images
+    short = "; they are undertrained, and no claim counts them" if seen < ours else ""
+    return f"The autoencoder and the VAE saw {seen:,} images in training, the model {ours:,}{short}."
 
 
 def too_few_labels(names: Sequence[str]) -> tuple[str, ...]:
