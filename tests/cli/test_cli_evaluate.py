@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 from cli_helpers import Run, one_line, save_model, save_networks
 
+from diffae.cli import models
 from diffae.evaluation import task
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.tasks import TASK_NAMES
+from diffae.model import DiffusionAutoencoder
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +102,15 @@ BAD = [
     (("--unseen", "{faces}"), "unseen images are among the images of training"),
     (("--labels", "labels.csv"), "none names one of the"),
     (("--out-of-distribution", "nowhere"), "nowhere"),
+    (
+        ("--labels", "all.csv", "--attributes", "smling,hat"),
+        "attribute 'smling' is not among the binary labels; did you mean 'smiling'?",
+    ),
+    (("--attributes", "hat"), "attribute 'hat' is not among the binary labels; choose from none: give --labels"),
+    (
+        ("--labels", "all.csv", "--attributes", "smiling,hat"),
+        "attribute 'hat' does not vary among training images: name another, or label more",
+    ),
 ]
 
 
@@ -107,12 +119,25 @@ def test_bad_input(run: Run, trained: Path, faces: Path, tmp_path: Path, words: 
     Path("bad.onnx").write_bytes(b"no network")
     save_networks()
     Path("labels.csv").write_text("file,hat\nsomebody.png,1\nelse.png,0\n")
+    rows = [f"{path.name},{number % 2},{int(number == 0)}" for number, path in enumerate(sorted(faces.glob("*.png")))]
+    Path("all.csv").write_text("\n".join(["file,smiling,hat", *rows]))
     small = save_model(tmp_path / "small", z_sem_channels=0, image_size=8)
     words = tuple(word.format(trained=trained, small=small, faces=faces) for word in words)
     code, _, err = run("evaluate", trained, *words, "--quick", "--images", faces, "--out", "report")
     assert code == 2
     assert message in one_line(err)
     assert not Path("report/results.json").exists()
+
+
+def test_a_split_that_contradicts_training_is_named(run: Run, trained: Path, faces: Path) -> None:
+    config = json.loads((trained / "config.json").read_text())
+    config["data"] = {"key": models.training_pack(DiffusionAutoencoder.from_pretrained(trained), faces).index["key"]}
+    (trained / "config.json").write_text(json.dumps(config))
+    rows = [f"{path.name},{'train' if place < 4 else 'test'}" for place, path in enumerate(sorted(faces.glob("*.png")))]
+    Path("split.csv").write_text("\n".join(["file,split", *rows]))
+    words = ("evaluate", trained, "variation", "--quick", "--images", faces, "--labels", "split.csv", "--out", "report")
+    _, _, err = run(*words, "--keep-going")
+    assert re.search(r"'split' contradicts training: \d+ of 20 images of “test” were trained on, and are left out", err)
 
 
 def test_a_ddim_baseline_is_not_evaluated_itself(run: Run, tmp_path: Path, faces: Path) -> None:

@@ -57,6 +57,8 @@ class Evaluate:
     """Test images; by default those of --images whose label "split" is "test", or that training held out."""
     labels: Annotated[Path | None, optional] = None
     """CSV with a column of 0 and 1 for each attribute."""
+    attributes: Annotated[tuple[str, ...], optional] = ()
+    """Attributes to edit, and to sample with and without, for instance Male,Blond_Hair; by default the first ones."""
     features: Annotated[str | None, optional] = None
     """Network for distances between sets of images: an ONNX or TorchScript file, or inception (FID)."""
     perceptual: Annotated[str | None, optional] = None
@@ -120,6 +122,7 @@ class Evaluate:
     def _context(self, counts: Mapping[str, Any]) -> tuple[EvaluationContext, dict[str, str]]:
         """What the tasks work on, and facts about it for the report."""
         from diffae.evaluation.context import EvaluationContext
+        from diffae.evaluation.material import check_attributes
         from diffae.evaluation.task import described
         from diffae.evaluation.tasks.throughput import machine
 
@@ -128,6 +131,8 @@ class Evaluate:
             raise ConfigError(f"{self.model} has no encoder (z_sem_channels is 0): name it by --ddim, beside a model")
         features, perceptual, identity = self._networks(model)
         train, test, chosen = self._images(model, counts)
+        attributes = tuple(name for part in self.attributes for name in part.split(",") if name)
+        check_attributes(attributes, train, test)
         ddim = self._ddim(model)
         context = EvaluationContext(
             model, train, test, self.out, self.model, progress,
@@ -142,6 +147,7 @@ class Evaluate:
             seed=self.seed,
             sampling=self._sampling(model),
             protocol=self.protocol,
+            attributes=attributes,
         )  # fmt: skip
         return context, {
             "model": f"{self.model}, fingerprint {model.fingerprint()}",
@@ -150,6 +156,7 @@ class Evaluate:
             "images of training": _counted(train),
             "unseen images": f"{_counted(test)}, {chosen}",
             "binary labels": ", ".join(test.labels) or "none",
+            "attributes": ", ".join(attributes) or "the first ones",
             "feature network": features.name if features else "none",
             "perceptual distance": perceptual.distance_name if perceptual else "none",
             "identity network": identity.name if identity else "none",
@@ -183,14 +190,19 @@ class Evaluate:
         unseen = models.training_pack(model, self.unseen) if self.unseen else None
         trained_on = _config(model).get("data", {}).get("key")
         found = given(pack, unseen, labels, _training(model), trained_on)
-        return *found, self._chosen(pack, labels, trained_on)
+        return *found, self._chosen(pack, labels, trained_on, len(found[1]))
 
-    def _chosen(self, pack: Pack, labels: LabelTable | None, trained_on: str | None) -> str:
-        """Which images count as unseen, and how certain that is."""
+    def _chosen(self, pack: Pack, labels: LabelTable | None, trained_on: str | None, count: int) -> str:
+        """Which images, `count` of them, are taken for unseen, and how certain that is."""
         if self.unseen:
             return "given, none of them among the images of training"
         own = trained_on is not None and trained_on == pack.index["key"]
         if labels and "split" in labels.columns:
+            table = labels.for_images(pack.names)
+            tested = int((table.column("split") == table.classes["split"].index("test")).sum())
+            if count < tested:
+                what = f"{tested - count:,} of {tested:,} images of “test” were trained on"
+                warn(f"label column 'split' contradicts training: {what}, and are left out")
             return "those of the split “test”" + (" that training held out" if own else "")
         if own:
             return "held out in training"

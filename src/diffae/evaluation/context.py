@@ -91,6 +91,8 @@ class EvaluationContext:
     """For encoding and decoding, unless a task varies it."""
     protocol: Protocol = "default"
     """Whose choices tasks follow where the paper's differ."""
+    attributes: tuple[str, ...] = ()
+    """Attributes to edit and to sample; if none are named, tasks take the first ones."""
     reads: set[str] = field(init=False, repr=False, default_factory=set)
     """Names of the parts read so far."""
     _computed: dict[Any, tuple[Any, set[str]]] = field(init=False, repr=False, default_factory=dict)

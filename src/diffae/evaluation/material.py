@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -157,6 +158,21 @@ def _digests(images: Images) -> Iterator[bytes]:
     for rows in np.array_split(np.sort(images.rows), range(_BLOCK, len(images), _BLOCK)):
         for pixels in images.pack.fetch(rows):
             yield hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+
+
+def check_attributes(names: Sequence[str], train: Images, test: Images) -> None:
+    """Raise `DataError` unless all names are attributes of both sets, with images that have it and that lack it."""
+    known = [name for name in train.known if name in test.known]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.5)
+            remedy = (
+                f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known) or 'none: give --labels'}"
+            )
+            raise DataError(f"attribute {name!r} is not among the binary labels; {remedy}")
+        for which, images in (("training", train), ("unseen", test)):
+            if len({*images.known[name][~np.isnan(images.known[name])]}) < 2:
+                raise DataError(f"attribute {name!r} does not vary among {which} images: name another, or label more")
 
 
 def binary_labels(table: LabelTable) -> dict[str, Float[np.ndarray, " n"]]:

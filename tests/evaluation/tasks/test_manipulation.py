@@ -14,6 +14,8 @@ from torch import Tensor
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.distances import frechet
 from diffae.evaluation.features import FeatureNetwork
+from diffae.evaluation.linear_probe import PaperDirections
+from diffae.evaluation.protocol import Protocol
 from diffae.evaluation.results import Result
 from diffae.evaluation.statistics import Estimate
 from diffae.evaluation.tasks import manipulation
@@ -99,11 +101,11 @@ def test_edits_are_not_compared_with_the_images_they_came_from(
 ) -> None:
     """The distance of a set from itself is below 0: an edit that does nothing would look nearer than near."""
     given: list[Tensor] = []
-    monkeypatch.setattr(manipulation, "edit", lambda context, x, name, labelled: given.append(x) or x)
+    monkeypatch.setattr(manipulation, "edit", lambda context, x, *how: given.append(x) or [x, x])
     seen: list[Tensor] = []
     monkeypatch.setattr(FeatureNetwork, "vectors", lambda self, x: seen.append(x) or x.mean((2, 3)).numpy())
     manipulation._compare(context, context.need_features(), counts["manipulation"], "red")
-    _, others, made = seen
+    _, others, made, _ = seen
     assert made is given[0]
     assert not any(torch.equal(one, other) for one in made for other in others)
 
@@ -114,12 +116,12 @@ def test_an_edit_that_does_nothing_does_not_show_the_claim(
     rng = np.random.default_rng(0)
     sets = {"with": rng.normal(2, 1, (64, 4)), "without": rng.normal(0, 1, (64, 4)), "idle": rng.normal(0, 1, (64, 4)),
             "moved": rng.normal(1, 1, (64, 4))}  # fmt: skip
-    monkeypatch.setattr(manipulation, "edit", lambda context, x, name, labelled: x)
+    monkeypatch.setattr(manipulation, "edit", lambda context, x, *how: [x, x])
     found = {}
     for made in ("idle", "moved"):
-        vectors = iter([sets["with"], sets["without"], sets[made]])
+        vectors = iter([sets["with"], sets["without"], sets[made], sets[made]])
         monkeypatch.setattr(FeatureNetwork, "vectors", lambda self, x, vectors=vectors: next(vectors))
-        found[made] = manipulation._compare(context, context.need_features(), counts["manipulation"], "red")
+        found[made], _ = manipulation._compare(context, context.need_features(), counts["manipulation"], "red")
     assert (found["idle"].holds, found["moved"].holds) == (None, True)
     claim = manipulation._claim(list(found.values()))
     assert claim.verdict == "partly shown"
@@ -133,10 +135,40 @@ def test_both_distances_of_images_with_and_without_are_in_the_table(
     """The Frechet distance between them, which says what an edit could reach, used to be left out."""
     table = run("manipulation").tables[0]
     pairs = ("with and without", "edited and with", "edited and without")
-    assert table.header[1:] == tuple(f"{kind}-colours, {pair}" for kind in ("KD", "FD") for pair in pairs)
-    (row,) = table.rows
+    assert table.header[2:] == tuple(f"{kind}-colours, {pair}" for kind in ("KD", "FD") for pair in pairs)
+    row, _ = table.rows
     with_, without = (context.test.having("red", value).tensor() for value in (1, 0))
     network = context.need_features()
     expected = frechet(network.vectors(with_[:12]), network.vectors(without[1::2]))
-    assert isinstance(row[4], Estimate)
-    assert row[4].value == pytest.approx(expected)
+    assert isinstance(row[5], Estimate)
+    assert row[5].value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("protocol", ["default", "paper"])
+def test_the_papers_edit_along_w_stands_beside_the_default_one(
+    context: EvaluationContext, run: Callable[..., Result], protocol: Protocol
+) -> None:
+    """Tables 9 and 10 used to have edits along C w only, which are not the paper's."""
+    context = replace(context, protocol=protocol, sampling=context.at(2))
+    ways = ["along C w (default)", "along w (paper)"]
+    found = run("manipulation", context)
+    for table in found.tables:
+        assert [row[:2] for row in table.rows] == [("red", way) for way in (ways[::-1] if context.papers else ways)]
+    directions = context.directions(60)
+    assert isinstance(directions, PaperDirections) == context.papers
+    x = context.test.tensor(3)
+    along_w, along_cw = manipulation.edit(context, x, "red", 60, (True, False))
+    code = context.model.encode(x, context.explicit)
+    expected = context.model.decode(
+        directions.edit(code, "red", "median", published=True), sampling=context.explicit
+    ).clamp(-1, 1)  # fmt: skip
+    torch.testing.assert_close(along_w, expected)
+    assert not torch.allclose(along_w, along_cw)
+
+
+def test_attributes_may_be_named(context: EvaluationContext, run: Callable[..., Result]) -> None:
+    known = {"blue": context.train.known["red"][::-1], **context.train.known}
+    train = replace(context.train, known=known)
+    test = replace(context.test, known={"blue": context.test.known["red"][::-1], **context.test.known})
+    rows = run("manipulation", replace(context, train=train, test=test, attributes=("red",))).tables[0].rows
+    assert {row[0] for row in rows} == {"red"}

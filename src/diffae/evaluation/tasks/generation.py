@@ -37,7 +37,7 @@ def generation(context: EvaluationContext, counts: DistributionCounts) -> Result
     features = context.need_features()
     count = min(counts.distribution, len(context.real), len(context.train))
     if count < _LEAST:
-        rule = f"generation needs at least {_LEAST} real ones; give more by --unseen, or hold out more in training"
+        rule = f"generation needs at least {_LEAST} real ones; give more by --unseen, or raise --counts distribution"
         raise DataError(f"{count} images: {rule}")
     real = context.real.tensor(count)
     seen, steps = features.vectors(real), context.steps

@@ -21,7 +21,7 @@ from diffae.evaluation.material import Images
 from diffae.evaluation.results import Cell, Claim, Result, Table, text, verdict
 from diffae.evaluation.statistics import Estimate, jackknife, mean
 from diffae.evaluation.task import DistributionCounts, LabelledCounts, Task, count
-from diffae.evaluation.tasks.shared import about_distances, distances, sheet
+from diffae.evaluation.tasks.shared import about_distances, distances, sheet, too_few_labels
 from diffae.latent.attributes import AttributeDirections
 from diffae.latent.codes import Code
 from diffae.model import DiffusionAutoencoder
@@ -35,11 +35,13 @@ LEAST = 12
 """Unseen images that an attribute needs: as many with it, and twice as many without (half are edited)."""
 
 _PAIRS = ("with and without", "edited and with", "edited and without")
+_WAYS = {True: "along w (paper)", False: "along C w (default)"}  # of `AttributeDirections.edit`, by `published`
 _NOTE = (
-    "Edits move z_sem along the attribute's direction until the logit is the median of images that have the attribute "
-    "(Eq. 11); x_T, by explicit inversion, is kept. Claim 6 counts as shown for an attribute if edited images are "
-    "nearer both to those with it and to those without than these are to each other, each by more than the interval of "
-    "the difference (of kernel distances). The images without the attribute are others than the edited ones."
+    "Edits move z_sem until the logit is the median of images that have the attribute: along the classifier's weight "
+    "vector w, as in the paper (Eq. 11), or along C w, where C is the covariance of z_sem; x_T, by {} inversion, is "
+    "kept. Claim 6 is decided by edits {}; it counts as shown for an attribute if edited images are nearer both to "
+    "those with it and to those without than these are to each other, each by more than the interval of the "
+    "difference (of kernel distances). The images without the attribute are others than the edited ones."
 )
 
 # ---------------------------------------------------------------------- what an edit changes, seen by other classifiers
@@ -155,6 +157,8 @@ class Edited:
     """An attribute given to unseen images without it, with distances between the sets of images."""
 
     name: str
+    published: bool
+    """Whether the edit is along w."""
     without: Tensor
     made: Tensor
     smallest: int
@@ -165,6 +169,11 @@ class Edited:
     """How much nearer edited images are to those with the attribute than those without are; kernel distance."""
     near: Estimate
     """How much nearer edited images are to those without the attribute than those with it are."""
+
+    @property
+    def way(self) -> str:
+        """The direction, for tables."""
+        return _WAYS[self.published]
 
     @property
     def holds(self) -> bool | None:
@@ -187,21 +196,31 @@ class Edited:
 def manipulation(context: EvaluationContext, counts: Counts) -> Result:
     """Unseen images without an attribute, edited to have it, compared with images that have it."""
     features = context.need_features()
-    names = [name for name in context.directions(counts.labelled).attributes_ if _enough(context.test, name)]
+    fitted = context.directions(counts.labelled).attributes_
+    names = [name for name in context.attributes or fitted if name in fitted and _enough(context.test, name)]
     if not names:
         rule = f"no attribute has {LEAST} unseen images with it and {2 * LEAST} without; label more"
         raise DataError(f"{len(context.test)} unseen images: {rule}")
-    found = [_compare(context, features, counts, name) for name in names[: counts.edited]]
-    rows = tuple((one.name, *(pair[k] for k in (1, 0) for pair in one.between)) for one in found)
+    names = names[: None if context.attributes else counts.edited]
+    found = [one for name in names for one in _compare(context, features, counts, name)]
+    rows = tuple((one.name, one.way, *(pair[k] for k in (1, 0) for pair in one.between)) for one in found)
     kinds = (features.kernel_name, features.frechet_name)
-    header = ("attribute", *(f"{kind}, {what}" for kind in kinds for what in _PAIRS))
+    header = ("attribute", "edit", *(f"{kind}, {what}" for kind in kinds for what in _PAIRS))
     note = about_distances(features, min(one.smallest for one in found))
     tables = [Table("distances", "Edited images, images with the attribute and without", header, rows, note)]
     if context.identity:
         tables.append(_identity(context, context.identity, found))
-    strips = [row for one in found for row in ((f"without\n{one.name}", one.without), ("edited", one.made))]
+    strips = []
+    for one in found:
+        own = one.published == context.papers
+        strips += [(f"without\n{one.name}", one.without)] * own + [(one.way.replace(" (", "\n("), one.made)]
     picture = sheet("strips", "Unseen images and their edits; x_T is kept.", strips)
-    return Result(tuple(tables), (picture,), (_claim(found),), (_NOTE,))
+    deciding = [one for one in found if one.published == context.papers]
+    notes = (
+        _NOTE.format(context.explicit.inversion, _WAYS[context.papers]),
+        *too_few_labels([name for name in context.attributes if name not in names]),
+    )
+    return Result(tuple(tables), (picture,), (_claim(deciding),), notes)
 
 
 def _claim(found: list[Edited]) -> Claim:
@@ -210,44 +229,56 @@ def _claim(found: list[Edited]) -> Claim:
     return Claim(6, verdict(*(one.holds for one in found)), "; ".join(one.words for one in found), "; ".join(reasons))
 
 
-def _compare(context: EvaluationContext, features: FeatureNetwork, counts: Counts, name: str) -> Edited:
+def _compare(context: EvaluationContext, features: FeatureNetwork, counts: Counts, name: str) -> list[Edited]:
+    """An attribute's edits: by the protocol's direction first, then by the other one."""
     positives = context.test.having(name, 1).tensor(counts.distribution // 2)
     negatives = context.test.having(name, 0).tensor(counts.distribution)
     without, others = negatives[::2], negatives[1::2]  # an edited image is always near its own original
-    made = edit(context, without, name, counts.labelled)
-    have, lack, seen = (features.vectors(images) for images in (positives, others, made))
-    between = [distances(*pair, context.seed) for pair in ((have, lack), (have, seen), (lack, seen))]
-    toward = jackknife(lambda a, b, c: kernel(a, b) - kernel(a, c), (have, lack, seen), context.seed)
-    near = jackknife(lambda a, b, c: kernel(a, b) - kernel(b, c), (have, lack, seen), context.seed)
-    return Edited(name, without, made, min(len(others), len(positives)), between, toward, near)
+    have, lack = (features.vectors(images) for images in (positives, others))
+    ways = context.papers, not context.papers
+    found = []
+    for published, made in zip(ways, edit(context, without, name, counts.labelled, ways), strict=True):
+        seen = features.vectors(made)
+        between = [distances(*pair, context.seed) for pair in ((have, lack), (have, seen), (lack, seen))]
+        toward = jackknife(lambda a, b, c: kernel(a, b) - kernel(a, c), (have, lack, seen), context.seed)
+        near = jackknife(lambda a, b, c: kernel(a, b) - kernel(b, c), (have, lack, seen), context.seed)
+        smallest = min(len(others), len(positives))
+        found.append(Edited(name, published, without, made, smallest, between, toward, near))
+    return found
 
 
-def edit(context: EvaluationContext, x: Tensor, name: str, labelled: int) -> Tensor:
+def edit(context: EvaluationContext, x: Tensor, name: str, labelled: int, ways: Sequence[bool]) -> list[Tensor]:
     """Images with an attribute's logit set to the median of images that have the attribute; clamped to [-1, 1].
 
-    `labelled` is the number of training images that the directions are fitted to.
+    Args:
+        context: gives the model and the directions.
+        x: images in [-1, 1].
+        name: of the attribute.
+        labelled: training images that the directions are fitted to.
+        ways: for each result, whether the edit is along w, as published.
     """
-    code = context.encode(x, context.explicit, f"manipulation: {name}")
-    changed = context.directions(labelled).edit(code, name, "median")
-    return context.model.decode(changed, sampling=context.explicit).cpu().clamp(-1, 1)
+    code, directions = context.encode(x, context.explicit, f"manipulation: {name}"), context.directions(labelled)
+    changed = (directions.edit(code, name, "median", published=published) for published in ways)
+    return [context.model.decode(one, sampling=context.explicit).cpu().clamp(-1, 1) for one in changed]
 
 
 def edit_in_turn(context: EvaluationContext, x: Tensor, labelled: int) -> Tensor:
-    """Images with one attribute edited in each, taking the attributes in turn; see `edit`."""
-    names = list(context.directions(labelled).attributes_)
-    return torch.cat(
-        [edit(context, x[place :: len(names)], name, labelled) for place, name in enumerate(names) if place < len(x)]
-    )
+    """Images with one attribute edited in each, taking the attributes in turn, by the protocol's direction."""
+    names, ways = list(context.directions(labelled).attributes_), (context.papers,)
+    parts = [(name, x[place :: len(names)]) for place, name in enumerate(names) if place < len(x)]
+    return torch.cat([edit(context, part, name, labelled, ways)[0] for name, part in parts])
 
 
 def _identity(context: EvaluationContext, network: FeatureNetwork, found: list[Edited]) -> Table:
     """Identity kept by an edit, beside that of reconstructions and of different images."""
     rows: list[tuple[Cell, ...]] = []
+    back: dict[str, Tensor] = {}
     for one in found:
-        back = context.reconstruct(one.without, f"manipulation: {one.name}, unedited")
-        others = (one.made, back, one.without.roll(1, 0))
-        rows.append((one.name, *(mean(network.similarity(one.without, other)) for other in others)))
-    header = ("attribute", "edited", "x_T and z_sem kept", "different images")
+        if one.name not in back:
+            back[one.name] = context.reconstruct(one.without, f"manipulation: {one.name}, unedited")
+        others = (one.made, back[one.name], one.without.roll(1, 0))
+        rows.append((one.name, one.way, *(mean(network.similarity(one.without, other)) for other in others)))
+    header = ("attribute", "edit", "edited", "x_T and z_sem kept", "different images")
     note = f"Cosine similarity of {network.name} embeddings with the unedited image; means, bootstrap intervals."
     return Table("identity", f"{network.name} similarity", header, tuple(rows), note)
 
