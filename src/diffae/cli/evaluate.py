@@ -123,8 +123,6 @@ class Evaluate:
         """What the tasks work on, and facts about it for the report."""
         from diffae.evaluation.context import EvaluationContext
         from diffae.evaluation.material import check_attributes
-        from diffae.evaluation.task import described
-        from diffae.evaluation.tasks.throughput import machine
 
         model = models.open_model(self.model)
         if not model.config.has_encoder:
@@ -133,14 +131,13 @@ class Evaluate:
         train, test, chosen = self._images(model, counts)
         attributes = tuple(name for part in self.attributes for name in part.split(",") if name)
         check_attributes(attributes, train, test)
-        ddim = self._ddim(model)
         context = EvaluationContext(
             model, train, test, self.out, self.model, progress,
             features=features,
             perceptual=perceptual,
             identity=identity,
             trained=_training(model),
-            ddim=ddim,
+            ddim=self._ddim(model),
             others=self._others(),
             capacity=tuple((name, models.open_model(name)) for name in self.capacity),
             out_of_distribution=models.training_pack(model, others) if (others := self.out_of_distribution) else None,
@@ -149,14 +146,23 @@ class Evaluate:
             protocol=self.protocol,
             attributes=attributes,
         )  # fmt: skip
-        return context, {
+        return context, self._facts(context, counts, chosen)
+
+    def _facts(self, context: EvaluationContext, counts: Mapping[str, Any], chosen: str) -> dict[str, str]:
+        """What was measured on what, and how the unseen images were chosen, for the report."""
+        from diffae.evaluation.task import described
+        from diffae.evaluation.tasks.throughput import machine
+
+        model, ddim = context.model, context.ddim
+        features, perceptual, identity = context.features, context.perceptual, context.identity
+        return {
             "model": f"{self.model}, fingerprint {model.fingerprint()}",
             "network": _describe(model),
             "protocol": ABOUT[self.protocol].removeprefix("Protocol: ").removesuffix("."),
-            "images of training": _counted(train),
-            "unseen images": f"{_counted(test)}, {chosen}",
-            "binary labels": ", ".join(test.labels) or "none",
-            "attributes": ", ".join(attributes) or "the first ones",
+            "images of training": _counted(context.train),
+            "unseen images": f"{_counted(context.test)}, {chosen}",
+            "binary labels": ", ".join(context.test.labels) or "none",
+            "attributes": ", ".join(context.attributes) or "the first ones",
             "feature network": features.name if features else "none",
             "perceptual distance": perceptual.distance_name if perceptual else "none",
             "identity network": identity.name if identity else "none",
