@@ -45,12 +45,13 @@ def mean(values: Float[np.ndarray, " n"], seed: int = 0) -> Estimate:
     return Estimate(float(values.mean()), *interval, len(values))
 
 
-def auroc(scores: Float[np.ndarray, " n"], positive: np.ndarray) -> Estimate:
+def auroc(scores: Float[np.ndarray, " n"], positive: np.ndarray, looked_at: int = 1) -> Estimate:
     """Area under the ROC curve with Newcombe's interval, which is never empty (see `diffae.latent.probes`).
 
     Args:
         scores: higher means positive; ties count half.
         positive: (n,) true or false.
+        looked_at: the number of areas that this one was chosen from. The interval is widened for it (Bonferroni).
     Raises:
         DataError: all images are of one class.
     """
@@ -58,7 +59,8 @@ def auroc(scores: Float[np.ndarray, " n"], positive: np.ndarray) -> Estimate:
     ones = int(positive.sum())
     if not 0 < ones < len(positive):
         raise DataError(f"{ones} positives and {len(positive) - ones} negatives: AUROC needs at least one of each")
-    found = probes.auroc(np.asarray(scores, np.float64), positive.astype(np.float64))
+    z = float(norm.ppf(1 - 0.025 / looked_at))
+    found = probes.auroc(np.asarray(scores, np.float64), positive.astype(np.float64), z)
     return Estimate(found.value, found.low, found.high, len(positive))
 
 

@@ -98,8 +98,11 @@ def fit_number(x: Rows, y: Row, penalty: float) -> Plane:
     return Plane(model.coef_, float(model.intercept_))
 
 
-def auroc(logits: Row, y: Row) -> Score:
-    """Area under the ROC curve with its 95 % interval (Newcombe 2006, method 5), of positive width even at 0 and 1."""
+def auroc(logits: Row, y: Row, z: float = _Z) -> Score:
+    """Area under the ROC curve with its 95 % interval (Newcombe 2006, method 5), of positive width even at 0 and 1.
+
+    `z` is the standard normal quantile of another interval.
+    """
     from scipy.optimize import brentq
     from sklearn.metrics import roc_auc_score
 
@@ -112,7 +115,7 @@ def auroc(logits: Row, y: Row) -> Score:
 
         def function(true: float) -> float:
             spread = 1 + others * ((1 - true) / (2 - true) + true / (1 + true))
-            return true + sign * _Z * (true * (1 - true) * spread / pairs) ** 0.5 - area
+            return true + sign * z * (true * (1 - true) * spread / pairs) ** 0.5 - area
 
         return function
 

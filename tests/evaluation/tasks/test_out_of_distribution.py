@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,18 @@ from tiny import images, normal, tiny_model
 
 from diffae.config import Sampling
 from diffae.errors import DataError
-from diffae.evaluation.tasks.out_of_distribution import mahalanobis, noise_scores, scores, shifted, textures
+from diffae.evaluation.context import EvaluationContext
+from diffae.evaluation.results import Result
+from diffae.evaluation.statistics import Estimate, auroc
+from diffae.evaluation.tasks.out_of_distribution import (
+    _best,
+    _claim,
+    mahalanobis,
+    noise_scores,
+    scores,
+    shifted,
+    textures,
+)
 from diffae.model import Code
 
 
@@ -62,3 +75,45 @@ def test_textures_differ_from_each_other() -> None:
     assert found.shape == (3, 3, 16, 16)
     assert found.abs().max() <= 1
     assert (found[0] - found[1]).abs().mean() > 0.1
+
+
+def test_translated_images_are_moved_to_the_right_by_a_quarter() -> None:
+    """Fig. 11 used to be missing."""
+    x = images(2)
+    moved = shifted(x, generator())["translated"]
+    torch.testing.assert_close(moved[..., 4:], x[..., :12])
+    torch.testing.assert_close(moved[..., :4], x[..., :1].expand(-1, -1, -1, 4))
+
+
+def test_the_best_of_several_scores_has_a_wider_interval() -> None:
+    rng = np.random.default_rng(0)
+    inside = {name: rng.normal(size=60) for name in "abcd"}
+    outside = {name: rng.normal(0.4 * (name == "c"), 1, 60) for name in "abcd"}
+    best, name = _best(outside, inside)
+    alone = auroc(np.concatenate([outside["c"], inside["c"]]), np.arange(120) < 60)
+    assert name == "c"
+    assert best.value == alone.value
+    assert best.low < alone.low < alone.high < best.high
+
+
+def test_the_best_of_several_scores_of_the_same_kind_is_rarely_above_chance() -> None:
+    """Without the correction it would be so in one draw of ten."""
+    rng = np.random.default_rng(1)
+    draws = [[{name: rng.normal(size=40) for name in "abcd"} for _ in "io"] for _ in range(200)]
+    above = [_best(*pair)[0].low > 0.5 for pair in draws]
+    assert np.mean(above) <= 0.05
+
+
+def test_claim_8_is_decided_by_normality(context: EvaluationContext, run: Callable[..., Result]) -> None:
+    """The best of several scores of x_T, its correlations among them, used to decide that it is not normal."""
+    sure, unsure, against = Estimate(0.8, 0.7, 0.9, 9), Estimate(0.6, 0.4, 0.8, 9), Estimate(0.3, 0.2, 0.4, 9)
+    assert [_claim({"a": one, "b": other}).verdict for one, other in ((sure, sure), (sure, against), (unsure, against))
+            ] == ["shown", "partly shown", "not decided"]  # fmt: skip
+    found = run("out-of-distribution")
+    single = {row[0]: row for row in found.tables[1].rows}
+    assert found.tables[1].header[2] == "x_T not normal"
+    for kind in ("translated", "out-of-distribution: textures"):
+        area = single[kind][2]
+        assert isinstance(area, Estimate)
+        assert f"{kind}: AUROC {area.value:.3f} by" in found.claims[0].evidence
+    assert [picture.name for picture in found.pictures] == ["sheet", "maps", "normality"]
