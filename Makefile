@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 
-.PHONY: install demo test test-slow check coverage docs format clean
+.PHONY: install demo test test-slow fuzz check coverage docs format clean
 
 install: .venv/installed
 
@@ -31,6 +31,12 @@ test: .venv/tested
 
 test-slow: .venv/tested
 	$(PYTEST) -m slow
+
+# Hours of mutated files for every reader: make fuzz FUZZ_CASES=1000000 FUZZ_SECONDS=36000
+FUZZ_CASES ?= 100000
+FUZZ_SECONDS ?= 7200
+fuzz: .venv/tested
+	$(BIN)/python tests/fuzz/run.py --cases $(FUZZ_CASES) --seconds $(FUZZ_SECONDS)
 
 check: .venv/tested
 	$(BIN)/ruff format --check .
