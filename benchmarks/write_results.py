@@ -25,7 +25,8 @@ from diffae.evaluation.tasks import TASK_NAMES, built_in
 
 _FACTS = (
     "command", "protocol", "seed", "machine", "model", "network", "images of training", "unseen images",
-    "binary labels", "feature network", "perceptual distance", "identity network", "DDIM baseline", "counts",
+    "binary labels", "feature network", "perceptual distance", "identity network", "backbone of the detector",
+    "DDIM baseline", "counts",
 )  # fmt: skip
 _FOLDERS = re.compile(r"(?<![\w./])/(?:[\w.+-]+/)+")
 """Folders before the names of files: those of one machine, of no use to readers."""

@@ -66,6 +66,9 @@ class Evaluate:
     --features, if it can measure one."""
     identity: Annotated[str | None, optional] = None
     """Network that compares faces: a file, or arcface."""
+    backbone: Annotated[str | None, optional] = None
+    """ImageNet-pretrained network of the task detection: a file whose features a linear layer classifies, or
+    timm:resnet50, which is trained further."""
     ddim: Annotated[str | None, optional] = None
     """Run trained with --no-encoder: the paper's DDIM baseline."""
     capacity: Annotated[tuple[str, ...], optional] = ()
@@ -122,6 +125,7 @@ class Evaluate:
     def _context(self, counts: Mapping[str, Any]) -> tuple[EvaluationContext, dict[str, str]]:
         """What the tasks work on, and facts about it for the report."""
         from diffae.evaluation.context import EvaluationContext
+        from diffae.evaluation.detectors import Backbone
         from diffae.evaluation.material import check_attributes
 
         model = models.open_model(self.model)
@@ -136,6 +140,7 @@ class Evaluate:
             features=features,
             perceptual=perceptual,
             identity=identity,
+            backbone=Backbone.open(self.backbone) if self.backbone else None,
             trained=_training(model),
             ddim=self._ddim(model),
             others=self._others(),
@@ -166,6 +171,7 @@ class Evaluate:
             "feature network": features.name if features else "none",
             "perceptual distance": perceptual.distance_name if perceptual else "none",
             "identity network": identity.name if identity else "none",
+            "backbone of the detector": context.backbone.name if context.backbone else "none",
             "DDIM baseline": f"{self.ddim}: {_describe(ddim)}" if ddim else "none",
             "seed": str(self.seed),
             "machine": machine(),

@@ -20,6 +20,7 @@ from diffae.data.feature_cache import encode_pack
 from diffae.data.pack import Pack
 from diffae.errors import DataError
 from diffae.evaluation.baselines import Baseline, pca, plain
+from diffae.evaluation.detectors import Backbone
 from diffae.evaluation.facts import facts
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.linear_probe import PaperDirections, probeable
@@ -76,6 +77,8 @@ class EvaluationContext:
     """Network for the distance between two images."""
     identity: FeatureNetwork | None = None
     """Network whose cosine similarity compares faces."""
+    backbone: Backbone | None = None
+    """Pretrained network of a detector of generated images."""
     trained: TrainingConfig = field(default_factory=TrainingConfig)
     """How the model was trained, as far as known."""
     ddim: DiffusionAutoencoder | None = None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffae.data.pack import Pack
 from diffae.evaluation.baselines import Baseline
+from diffae.evaluation.detectors import Backbone
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.material import Images
 from diffae.latent.prior import LatentPrior
@@ -28,7 +29,7 @@ def facts(value: Any) -> Any:
             return value.fingerprint()
         case LatentPrior():
             return value.config, facts({**value.network.state_dict(), "mean": value.mean, "std": value.std})
-        case FeatureNetwork() | Baseline():
+        case FeatureNetwork() | Baseline() | Backbone():
             return value.name, value.key
         case Tensor():
             return facts(value.double().cpu().numpy())

@@ -45,6 +45,20 @@ def mean(values: Float[np.ndarray, " n"], seed: int = 0) -> Estimate:
     return Estimate(float(values.mean()), *interval, len(values))
 
 
+def proportion(right: Float[np.ndarray, " n"]) -> Estimate:
+    """The share of ones among zeros and ones, with Wilson's interval, which is never empty, even where all are ones.
+
+    Raises:
+        DataError: there are no values.
+    """
+    from scipy.stats import binomtest
+
+    if not len(right):
+        raise DataError("0 values: a share needs at least one image")
+    found = binomtest(int(np.sum(right)), len(right)).proportion_ci(method="wilson")
+    return Estimate(float(np.mean(right)), float(found.low), float(found.high), len(right))
+
+
 def auroc(scores: Float[np.ndarray, " n"], positive: np.ndarray, looked_at: int = 1) -> Estimate:
     """Area under the ROC curve with Newcombe's interval, which is never empty (see `diffae.latent.probes`).
 

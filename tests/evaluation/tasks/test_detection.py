@@ -1,71 +1,66 @@
-"""Detectors on images that differ in their frequencies, and on images that do not differ."""
+"""Detectors of their own for each kind and T, and a verdict only from enough images."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
-from rich.console import Console
-from tiny import normal
 from torch import Tensor
 
-from diffae.errors import DataError
-from diffae.evaluation.tasks.detection import (
-    accuracy,
-    convolutional_detector,
-    frequency_detector,
-    log_spectrum,
-    quantised,
-)
-from diffae.training.settings import TrainingConfig
+from diffae.evaluation.context import EvaluationContext
+from diffae.evaluation.detectors import Backbone
+from diffae.evaluation.results import Result
+from diffae.evaluation.statistics import Estimate, proportion
+from diffae.evaluation.tasks import detection
 
 
-def noise(count: int, seed: int) -> Tensor:
-    return (normal(count, 3, 16, 16, seed=seed) / 3).clamp(-1, 1)
+def test_each_kind_and_t_has_detectors_of_its_own(
+    context: EvaluationContext, counts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One detector used to be trained on generated images of all T, and tested on edits it had never seen."""
+    trained: list[tuple[int, Tensor]] = []
+
+    def train(real: Tensor, fake: Tensor, *settings: Any) -> Callable[[Tensor], np.ndarray]:
+        trained.append((len(real), fake))
+        return lambda images: np.full(len(images), 1.0)
+
+    monkeypatch.setattr(detection, "convolutional_detector", train)
+    monkeypatch.setattr(detection, "backbone_detector", lambda backbone, *how: train(*how))
+    network = Backbone("Pretrained", "", context.features)
+    few = replace(counts["detection"], detected_steps=(1, 2, 2_000))
+    found = detection.detection(replace(context, backbone=network), few)
+    places = [(kind, t) for kind in ("generated", "edited") for t in (1, 2)]
+    assert [row[:2] for row in found.tables[0].rows] == places  # the model has no 2,000 levels
+    assert found.tables[0].header[2:] == ("Pretrained", "convolutional", "frequencies alone")
+    assert [len(fake) for _, fake in trained] == [16] * 8
+    assert len({float(fake.sum()) for _, fake in trained}) == 4
+    assert "accuracy, Pretrained: generated at T = 1 50.0%" in found.claims[0].evidence
 
 
-def smooth(count: int, seed: int) -> Tensor:
-    return F.avg_pool2d(F.pad(noise(count, seed), (1, 1, 1, 1), "replicate"), 3, 1) * 3
+def test_without_labels_nothing_is_edited(context: EvaluationContext, run: Callable[..., Result]) -> None:
+    found = run("detection", replace(context, train=replace(context.train, known={})))
+    assert {row[0] for row in found.tables[0].rows} == {"generated"}
+    assert "Images are not edited: no binary labels are given (--labels)." in found.notes[0]
 
 
-def training(images: int) -> TrainingConfig:
-    return TrainingConfig(images=images, batch_size=8, learning_rate=3e-3, ema_decay=0.5, precision="float32")
+def test_few_images_decide_nothing_against_the_claim() -> None:
+    """A detector trained on 64 images used to show that generated images cannot be detected."""
+    good, bad = Estimate(0.97, 0.95, 0.99, 400), Estimate(0.6, 0.55, 0.65, 400)
+
+    def verdict(one: Estimate, known: int) -> str:
+        return detection._claim({("generated", 100): one}, "Net", known).verdict
+
+    assert [verdict(one, known) for known in (64, 7_000) for one in (good, bad)] == [
+        "shown", "not decided", "shown", "not shown",
+    ]  # fmt: skip
 
 
-def test_both_detectors_separate_bright_or_smooth_images_from_others(tmp_path: Path) -> None:
-    spectral = frequency_detector(noise(60, 1), smooth(60, 2))
-    assert accuracy(spectral, noise(40, 3), smooth(40, 4)).mean() > 0.9
-    console = Console(quiet=True)
-    real, fake = noise(40, 1) - 0.3, noise(40, 2) * 0.3 + 0.3
-    network = [convolutional_detector(real, fake, training(320), tmp_path, "key", console) for _ in "ab"]
-    assert accuracy(network[0], noise(20, 3) - 0.3, noise(20, 4) * 0.3 + 0.3).mean() > 0.9
-    np.testing.assert_allclose(network[1](real), network[0](real), atol=1e-5)  # read, not trained again
-
-
-def test_images_of_the_same_kind_are_separated_by_chance_only() -> None:
-    detect = frequency_detector(noise(200, 1), noise(200, 2))
-    assert 0.35 < accuracy(detect, noise(200, 3), noise(200, 4)).mean() < 0.65
-
-
-def test_the_spectrum_does_not_see_where_things_are() -> None:
-    x = noise(2, 1)
-    np.testing.assert_allclose(log_spectrum(x), log_spectrum(x.roll((3, 5), (2, 3))), rtol=1e-6)
-    np.testing.assert_allclose(log_spectrum(torch.zeros(1, 1, 4, 4)), np.log(1e-8))
-    wave = torch.cos(2 * torch.pi * 3 * torch.arange(16) / 16).expand(1, 1, 16, 16)
-    assert log_spectrum(wave).argmax() == 3
-
-
-def test_images_are_rounded_to_8_bits() -> None:
-    x = quantised(noise(2, 1))
-    levels = (x + 1) * 127.5
-    torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
-
-
-def test_too_few_images_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="3 real and 20 generated"):
-        frequency_detector(noise(3, 1), noise(20, 2))
-    with pytest.raises(DataError, match="at least 8"):
-        convolutional_detector(noise(20, 1), noise(2, 2), training(16), tmp_path, "key")
+def test_a_dozen_right_answers_do_not_show_it_either() -> None:
+    """The bootstrap's interval of twelve right answers of twelve has no width."""
+    assert proportion(np.ones(12)).above(0.9) is None
+    assert proportion(np.ones(120)).above(0.9) is True
+    low, high = proportion(np.repeat([0.0, 1.0], 50)).low, proportion(np.repeat([0.0, 1.0], 50)).high
+    assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-4)  # Wilson (1927)

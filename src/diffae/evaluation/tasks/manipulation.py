@@ -247,7 +247,14 @@ def _compare(context: EvaluationContext, features: FeatureNetwork, counts: Count
     return found
 
 
-def edit(context: EvaluationContext, x: Tensor, name: str, labelled: int, ways: Sequence[bool]) -> list[Tensor]:
+def edit(
+    context: EvaluationContext,
+    x: Tensor,
+    name: str,
+    labelled: int,
+    ways: Sequence[bool],
+    sampling: Sampling | None = None,
+) -> list[Tensor]:
     """Images with an attribute's logit set to the median of images that have the attribute; clamped to [-1, 1].
 
     Args:
@@ -256,17 +263,19 @@ def edit(context: EvaluationContext, x: Tensor, name: str, labelled: int, ways: 
         name: of the attribute.
         labelled: training images that the directions are fitted to.
         ways: for each result, whether the edit is along w, as published.
+        sampling: how to encode and decode; by default `context.explicit`.
     """
-    code, directions = context.encode(x, context.explicit, f"manipulation: {name}"), context.directions(labelled)
+    sampling, directions = sampling or context.explicit, context.directions(labelled)
+    code = context.encode(x, sampling, f"editing {name}, T = {sampling.steps}")
     changed = (directions.edit(code, name, "median", published=published) for published in ways)
-    return [context.model.decode(one, sampling=context.explicit).cpu().clamp(-1, 1) for one in changed]
+    return [context.model.decode(one, sampling=sampling).cpu().clamp(-1, 1) for one in changed]
 
 
-def edit_in_turn(context: EvaluationContext, x: Tensor, labelled: int) -> Tensor:
+def edit_in_turn(context: EvaluationContext, x: Tensor, labelled: int, sampling: Sampling) -> Tensor:
     """Images with one attribute edited in each, taking the attributes in turn, by the protocol's direction."""
     names, ways = list(context.directions(labelled).attributes_), (context.papers,)
     parts = [(name, x[place :: len(names)]) for place, name in enumerate(names) if place < len(x)]
-    return torch.cat([edit(context, part, name, labelled, ways)[0] for name, part in parts])
+    return torch.cat([edit(context, part, name, labelled, ways, sampling)[0] for name, part in parts])
 
 
 def _identity(context: EvaluationContext, network: FeatureNetwork, found: list[Edited]) -> Table:
