@@ -14,6 +14,7 @@ ORDER = (
     "errors",
     "distributed",
     "console",
+    "interrupts",
     "deprecation",
     "diffusion",
     "networks",

@@ -19,10 +19,10 @@ from diffae.cli.terminal import note, say, warn
 from diffae.deprecation import __version__
 from diffae.distributed import is_main, rank, require_one_process
 from diffae.errors import ConfigError, DiffaeError
+from diffae.interrupts import exit_code, raised
 
 UNEXPECTED = 1
 FAILED = 2
-INTERRUPTED = 130
 
 GLOBAL = ("--trust-code", "--debug")
 """Options before the command: import a run's parts from outside diffae; show tracebacks."""
@@ -86,8 +86,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: the words after `diffae`; by default those of the process.
 
     Returns:
-        0 on success; 2 on bad input and 1 on an unexpected error, after one line on standard error; 130 when
-        interrupted.
+        0 on success; 2 on bad input and 1 on an unexpected error, after one line on standard error; 130 after
+        Ctrl-C, and 143 after SIGTERM.
 
     Raises:
         SystemExit: after the `--help` of a command, or with code 2 after wrong usage of one.
@@ -100,7 +100,8 @@ def main(args: Sequence[str] | None = None) -> int:
     flags = {words.pop(0) for _ in GLOBAL if words and words[0] in GLOBAL}
     common.trust_code = "--trust-code" in flags
     try:
-        return _run(words)
+        with raised():
+            return _run(words)
     except DiffaeError as error:
         who = "diffae" if is_main() else f"diffae: rank {rank()}"  # any may be the only one that fails
         note(f"{who}: error: {' '.join(str(error).split())}")
@@ -110,7 +111,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         note("diffae: interrupted")
-        return INTERRUPTED
+        return exit_code()
     except Exception as error:
         if "--debug" in flags:
             raise

@@ -17,7 +17,7 @@ class Demo:
     """Folder for report.html, the faces and the run."""
 
     def run(self) -> int:
-        """Write the page; 130 when its training is interrupted."""
+        """Write the page; 130 or 143 when its training is interrupted."""
         from diffae.cli.demo_page import write_page
 
         return write_page(self.out)

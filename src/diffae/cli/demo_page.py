@@ -24,6 +24,7 @@ from diffae.data.build import build_pack
 from diffae.data.images import to_tensor, to_unit
 from diffae.evaluation.report import Report
 from diffae.evaluation.tasks.reconstruction import reconstruction_quality
+from diffae.interrupts import exit_code
 from diffae.latent.attributes import ATTRIBUTES
 from diffae.latent.directions import with_z_sem
 from diffae.latent.few_shot import LatentClassifier, sample_like
@@ -68,7 +69,7 @@ def write_page(out: Path) -> int:
     _sampling(page, model)
     if not _training(page, out, size, x):
         say("Interrupted before the report was written.")
-        return 130
+        return exit_code()
     _next_steps(page, out, folder)
     page.write(out / "report.html")
     say(f"The report is in {out / 'report.html'}: open it in a browser.")

@@ -13,6 +13,7 @@ from diffae.cli.terminal import note, say
 from diffae.config import PriorConfig, PriorLoss
 from diffae.diffusion.settings import Prediction, Schedule
 from diffae.errors import ConfigError
+from diffae.interrupts import exit_code
 from diffae.training.settings import Precision, TrainingConfig
 
 _FALLBACK = "small32"  # for runs that name no preset
@@ -55,7 +56,7 @@ class TrainPrior:
     """Replace the run's prior."""
 
     def run(self) -> int:
-        """Encode the training images once, and train; 130 when interrupted."""
+        """Encode the training images once, and train; 130 or 143 when interrupted."""
         if self.resume and self.overwrite:
             raise ConfigError("resume and overwrite are both given: continue the prior or replace it; drop one")
         from diffae import checkpoint
@@ -87,7 +88,7 @@ class TrainPrior:
         )
         if main:
             self._tell_end(folder, finished)
-        return 0 if finished else 130
+        return 0 if finished else exit_code()
 
     def _settings(self, start: tuple[PriorConfig, TrainingConfig]) -> tuple[PriorConfig, TrainingConfig]:
         """These settings with the options that were given."""

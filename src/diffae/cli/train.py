@@ -17,6 +17,7 @@ from diffae.cli.terminal import note, say, warn
 from diffae.config import ModelConfig, UNetConfig, UNetEncoderConfig
 from diffae.console import console, progress
 from diffae.errors import CheckpointError, ConfigError, DataError, require
+from diffae.interrupts import exit_code
 from diffae.presets import Recipe, presets
 from diffae.training.settings import (
     ContrastiveConfig,
@@ -107,7 +108,7 @@ class Train:
     """Also write TensorBoard events."""
 
     def run(self) -> int:
-        """Train; 130 when interrupted."""
+        """Train; 130 or 143 when interrupted."""
         if self.resume and self.overwrite:
             raise ConfigError("resume and overwrite are both given: continue the run or replace it; drop one")
         if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
@@ -139,7 +140,7 @@ class Train:
         )
         if main:
             _tell_end(self, pack, finished)
-        return 0 if finished else 130
+        return 0 if finished else exit_code()
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,10 @@ No step waits for the device: losses are collected there and read every LOG_EVER
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +19,7 @@ from torch import Tensor, nn
 
 from diffae.data.locks import in_use
 from diffae.errors import TrainingError, require
+from diffae.interrupts import deferred
 from diffae.model import default_device
 from diffae.training.ema import EMA
 from diffae.training.logger import Logger
@@ -66,26 +64,6 @@ def use_bfloat16(config: TrainingConfig, device: torch.device) -> bool:
         capabilities = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-@contextmanager
-def interruptible() -> Iterator[list[bool]]:
-    """Let Ctrl-C and SIGTERM set a flag, so that the step is finished and saved; a second Ctrl-C interrupts at once."""
-    stop = [False]
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        stop[0] = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread receives signals
-        return
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def require_even_shares(config: TrainingConfig, processes: int) -> None:
@@ -208,7 +186,7 @@ class Trainer:
         start, first = time.monotonic(), self.images
         batches = self.task.batches(self.step, self.accelerator.process_index, self.accelerator.num_processes)
         latest: list[Tensor] = []
-        with interruptible() as stop:
+        with deferred() as stop:
             while self.step < self.config.steps:
                 latest.append(self.take_step(next(batches)))
                 last = self.step == self.config.steps
