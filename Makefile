@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 
-.PHONY: install demo test test-slow fuzz check coverage docs format clean
+.PHONY: install demo test test-slow test-faults fuzz check coverage docs format clean
 
 install: .venv/installed
 
@@ -37,6 +37,9 @@ FUZZ_CASES ?= 100000
 FUZZ_SECONDS ?= 7200
 fuzz: .venv/tested
 	$(BIN)/python tests/fuzz/run.py --cases $(FUZZ_CASES) --seconds $(FUZZ_SECONDS)
+
+test-faults: .venv/tested
+	$(PYTEST) -m slow tests/faults
 
 check: .venv/tested
 	$(BIN)/ruff format --check .

@@ -45,11 +45,14 @@ def test_train_then_reconstruct_as_it_proposes(run: Run, faces: Path) -> None:
         assert fact in out
 
 
-def test_ctrl_c_saves_and_the_command_it_prints_resumes(run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_command_that_is_printed_resumes(
+    run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, exit_code: int
+) -> None:
     losses = AutoencoderTask.losses
 
     def pressed(*args: Any) -> Any:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
         return losses(*args)
 
     words = ["train", faces, "--out", "a run", *TINY_TRAINING, "--no-encoder", "--cache", "packs"]
@@ -58,7 +61,7 @@ def test_ctrl_c_saves_and_the_command_it_prints_resumes(run: Run, faces: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(AutoencoderTask, "losses", pressed)
         code, out, _ = run(*words)
-    assert code == 130
+    assert code == exit_code
     assert "Interrupted after 4 images; everything is saved in a run" in out
     resume = shlex.split(out.splitlines()[-1])
     assert resume == ["diffae", "train", str(faces), "--out", "a run", "--resume", "--cache", "packs"]
@@ -180,6 +183,7 @@ def test_one_of_several_processes_shows_progress_and_all_report_their_errors(
     run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
     code, _, err = run("train", faces, "--out", "run", "--batch-size", "0")
     assert (code, err[:29]) == (2, "diffae: rank 1: error: batch_")
     monkeypatch.setenv("WORLD_SIZE", "3")
