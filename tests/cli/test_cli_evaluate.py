@@ -13,6 +13,7 @@ import pytest
 from cli_helpers import Run, one_line, save_model, save_networks
 
 from diffae.cli import models
+from diffae.data.locks import in_use
 from diffae.evaluation import task
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.tasks import TASK_NAMES
@@ -138,6 +139,14 @@ def test_a_split_that_contradicts_training_is_named(run: Run, trained: Path, fac
     words = ("evaluate", trained, "variation", "--quick", "--images", faces, "--labels", "split.csv", "--out", "report")
     _, _, err = run(*words, "--keep-going")
     assert re.search(r"'split' contradicts training: \d+ of 20 images of “test” were trained on, and are left out", err)
+
+
+def test_a_second_evaluation_is_told_who_writes_the_report(run: Run, trained: Path, faces: Path) -> None:
+    Path("report").mkdir()
+    with in_use(Path("report")):
+        code, _, err = run("evaluate", trained, "--images", faces, "--out", "report", "--quick")
+    assert code == 2
+    assert re.search(r"report is in use by process \d+ on .*: wait until it ends", one_line(err))
 
 
 def test_a_ddim_baseline_is_not_evaluated_itself(run: Run, tmp_path: Path, faces: Path) -> None:

@@ -87,14 +87,20 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluate and write the report; 2 if a task was left out, unless --keep-going."""
+        from diffae.data.locks import in_use
+
+        self._check()
+        common.make_folder(self.out)
+        with in_use(self.out):
+            return self._evaluate()
+
+    def _evaluate(self) -> int:
         from diffae.cli import FAILED
         from diffae.evaluation.report import PAGE, Heading, write_page
         from diffae.evaluation.runner import evaluate
         from diffae.evaluation.task import counts_of
         from diffae.evaluation.tasks import built_in
 
-        self._check()
-        common.make_folder(self.out)
         tasks = [task for name, task in built_in().items() if name in self.tasks or not self.tasks]
         counts = counts_of(built_in().values(), quick=self.quick, changes=self.counts, protocol=self.protocol)
         context, facts = self._context(counts)

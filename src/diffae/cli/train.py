@@ -16,6 +16,7 @@ from diffae.cli.options import background_of, by_preset, crop_of, optional, wind
 from diffae.cli.terminal import note, say, warn
 from diffae.config import ModelConfig, UNetConfig, UNetEncoderConfig
 from diffae.console import console, progress
+from diffae.distributed import is_main, world_size
 from diffae.errors import CheckpointError, ConfigError, DataError, require
 from diffae.interrupts import exit_code
 from diffae.presets import Recipe, presets
@@ -114,7 +115,7 @@ class Train:
         if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
             remedy = "pip install 'diffae[tensorboard]', or drop --tensorboard"
             raise ConfigError(f"tensorboard is given, but the package is not installed: {remedy}")
-        main = os.environ.get("RANK", "0") == "0"  # the first of several processes
+        main = is_main()
         plan = _resumed(self) if self.resume else _fresh(self)
         _check(self, plan)
         if main and not self.resume:
@@ -194,8 +195,7 @@ def _fresh(command: Train) -> _Plan:
     preset = command.preset or _DEFAULT_PRESET
     recipe = command.recipe or "default"
     model, training = _overridden(command, *presets(recipe)[preset])
-    source = command.distill_from
-    if source:
+    if source := command.distill_from:
         require(model.has_encoder, "distill_from", source, "must be left out with --no-encoder; drop one")
         training = training.with_loss(DistillationConfig, DistillationConfig.weight)
     return _Plan(preset, recipe, model, training, distill_from=source)
@@ -226,9 +226,6 @@ def _resumed(command: Train) -> _Plan:
     return replace(plan, distill_from=command.distill_from or source)
 
 
-_LOSSES = {"contrastive": ContrastiveConfig, "hog": HOGConfig}
-
-
 def _overridden(command: Train, model: ModelConfig, training: TrainingConfig) -> tuple[ModelConfig, TrainingConfig]:
     """Settings with the options that were given."""
     if command.no_encoder and command.z_sem_channels:
@@ -247,7 +244,7 @@ def _overridden(command: Train, model: ModelConfig, training: TrainingConfig) ->
     cut = {"crop": crop_of(command.crop), "background": background_of(command.background)}
     given = replace(model.input, **_given(cut | {"window": None if isinstance(window, str) else window}))
     training = replace(training, **_given(settings))
-    for option, kind in _LOSSES.items():
+    for option, kind in (("contrastive", ContrastiveConfig), ("hog", HOGConfig)):
         weight = getattr(command, option)
         training = training if weight is None else training.with_loss(kind, weight)
     return replace(model, **_given(shape), encoder=encoder, input=given), training
@@ -270,7 +267,7 @@ def _check(command: Train, plan: _Plan) -> None:
         refuse_differences(command.out, plan.model, plan.training)
     else:
         refuse_existing(command.out, overwrite=command.overwrite)
-    require_even_shares(plan.training, int(os.environ.get("WORLD_SIZE", "1")))
+    require_even_shares(plan.training, world_size())
     there = next(folder for folder in (out, *out.parents) if os.path.exists(folder))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         why = "cannot be written" if there.is_dir() else "is not a folder"
@@ -332,16 +329,16 @@ def _tell_start(command: Train, plan: _Plan, pack: Pack, network: FeatureNetwork
 
 def _tell_end(command: Train, pack: Pack, finished: bool) -> None:
     if not finished:
-        seen = common.images_seen(command.out)
-        say(f"Interrupted after {seen:,} images; everything is saved in {command.out}. To continue:")
-        say(f"    {_resume_command(command)}")
+        seen = f"{common.images_seen(command.out):,} images"
+        done = f"Interrupted after {seen}; everything is saved in {command.out}. To continue:"
+        say(done, f"    {_resume_command(command)}")
         return
     say(f"The model is in {command.out}, with pictures in {command.out / 'samples'}.")
     if metrics := common.last_validation(command.out):
         say(f"validation after {metrics['images']:,} images: {common.describe_validation(metrics)}")
-    example = photo if (photo := command.photos / pack.names[0]).is_file() else Path("a.png")
-    next_one = ["diffae", "reconstruct", str(command.out), str(example), "--out", f"{command.out}-out"]
-    say("Try now:", f"    {shlex.join(next_one)}")
+    example = photo if (photo := command.photos / pack.names[0]).is_file() else "a.png"
+    words = map(str, ["diffae", "reconstruct", command.out, example, "--out", f"{command.out}-out"])
+    say("Try now:", f"    {shlex.join(words)}")
 
 
 def _resume_command(command: Train) -> str:
