@@ -321,3 +321,16 @@ def test_an_onnx_network_is_fed_images_in_its_range(shared: Path) -> None:
     prepared = ((x.numpy() + 1) / 2 - mean) / std
     [expected] = onnxruntime.InferenceSession(str(path)).run(None, {"input0": prepared.astype(np.float32)})
     np.testing.assert_allclose(FeatureNetwork.open(path).vectors(x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "standard", "expected"),
+    [
+        ("LPIPS-VGG", "lpips-vgg", True, "PPL-VGG"),
+        ("LPIPS-Alex", "lpips-alex", True, "path length, LPIPS-Alex"),
+        ("SqueezeNet", "f0a2 unit", False, "path length, SqueezeNet distance"),
+        ("lpips-vgg", "lpips-vgg", False, "path length, lpips-vgg distance"),
+    ],
+)
+def test_a_path_length_is_called_ppl_by_vgg16_alone(name: str, key: str, standard: bool, expected: str) -> None:
+    assert FeatureNetwork(name, None, key=key, standard=standard).path_length_name == expected

@@ -101,6 +101,11 @@ class FeatureNetwork:
         """Name of its perceptual distance: "LPIPS-..." for the LPIPS networks alone."""
         return self.name if self.standard else f"{self.name} distance"
 
+    @property
+    def path_length_name(self) -> str:
+        """Name of a path length by its distance: "PPL-VGG", as papers mean it, for LPIPS by VGG16 alone."""
+        return "PPL-VGG" if self.standard and self.key == "lpips-vgg" else f"path length, {self.distance_name}"
+
     def gives(self, size: int) -> frozenset[Kind]:
         """What it returns for square images of a size: feature vectors, a perceptual distance, or both.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,8 @@ from scipy.stats import mannwhitneyu
 from sklearn.neighbors import NearestNeighbors
 
 from diffae.errors import DataError
+from diffae.evaluation.context import EvaluationContext
+from diffae.evaluation.results import Result
 from diffae.evaluation.tasks import memorisation
 from diffae.evaluation.tasks.memorisation import SIGNIFICANT, Comparison, Nearest, copying, nearest
 
@@ -86,3 +91,31 @@ def test_too_few_samples_do_not_show_that_none_are_copies() -> None:
     verdicts = [memorisation._claim({"pixels": comparison(count)}, 0.5, count).verdict for count in (8, 200)]
     assert verdicts == ["not decided", "shown"]
     assert memorisation._claim({"pixels": comparison(200)}, 0.001, 200).verdict == "not shown"
+
+
+def test_neighbours_are_ordered_anew_by_a_slow_distance(context: EvaluationContext) -> None:
+    """The paper's first distance, LPIPS, used to be missing from Appendix C."""
+    x, training = context.test.tensor(3), context.train.tensor()
+    x[1] = training[7].flip(-1)
+    one = Comparison.of(x[:2], x[2:], lambda images: images.flatten(1), [training.flatten(1)])
+
+    def darkness(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
+        return (a - b).abs().amax((1, 2, 3)).numpy()
+
+    again = one.reranked(x[:2], x[2:], context.train, darkness)
+    for found, image in ((again.samples, x[0]), (again.held_out, x[2])):
+        near = training[torch.from_numpy(found.rows[0])]
+        expected = np.minimum(darkness(image[None].expand(near.shape), near), darkness(image.flip(-1)[None], near))
+        np.testing.assert_allclose(found.distances[0], expected, rtol=1e-6)
+        assert (np.diff(found.distances[0]) >= 0).all()
+    assert sorted(again.samples.rows[0]) == sorted(one.samples.rows[0])
+    assert (again.samples.rows[1, 0], again.samples.distances[1, 0]) == (7, 0)
+
+
+def test_the_perceptual_distance_has_a_row_where_there_is_a_network(
+    context: EvaluationContext, run: Callable[..., Result]
+) -> None:
+    names = [row[0] for row in run("memorisation").tables[0].rows]
+    assert names[-1] == "colours distance, of the 50 nearest by pixels"
+    without = replace(context, perceptual=None, out=context.out / "without")
+    assert [row[0] for row in run("memorisation", without).tables[0].rows] == names[:-1]

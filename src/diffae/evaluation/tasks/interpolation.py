@@ -104,7 +104,7 @@ def interpolation(context: EvaluationContext, counts: Counts) -> Result:
     sampling, perceptual = context.sampling, context.perceptual
     distances: dict[str, Distance] = {"pixel path length": squared_error}
     if perceptual:
-        distances[f"path length, {perceptual.distance_name}"] = perceptual.distance
+        distances[perceptual.path_length_name] = perceptual.distance
     lengths: dict[tuple[str, str], np.ndarray] = {}
     strips = []
     for whose, model in context.models.items():
@@ -123,7 +123,7 @@ def interpolation(context: EvaluationContext, counts: Counts) -> Result:
     note = (
         f"Eq. 10 with epsilon = {EPSILON:g} over {len(x)} pairs of {len(x)} unseen images, each and the next, "
         f"T = {sampling.steps}, x_T by {sampling.inversion} inversion; z_sem is interpolated linearly, x_T "
-        "spherically. Shorter is smoother."
+        "spherically. Shorter is smoother. The paper's perceptual distance is that of VGG16 (--perceptual lpips-vgg)."
     )
     table = Table("path-length", "Path length", ("distance", *context.models), rows, note)
     picture = sheet("strips", "From one unseen image to another.", strips, _FRAMES)

@@ -14,6 +14,7 @@ from torch import Tensor
 from diffae.data.images import to_unit
 from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
+from diffae.evaluation.material import Images
 from diffae.evaluation.results import Claim, Picture, Result, Table, verdict
 from diffae.evaluation.statistics import mean
 from diffae.evaluation.task import DistributionCounts, LabelledCounts, Task, count
@@ -26,6 +27,8 @@ SIGNIFICANT = 0.01
 
 View = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n p"]]
 """Images in [-1, 1] => vectors whose mean squared difference is the distance."""
+Distance = Callable[[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]], Float[np.ndarray, " n"]]
+"""Of pairs of images in [-1, 1], for instance LPIPS."""
 
 _STEPS = 20
 _SHOWN, _NEAREST = 6, 5
@@ -110,6 +113,20 @@ class Comparison:
         halves = (slice(len(samples)), slice(len(samples), None))
         return cls(*(Nearest(found.rows[half], found.distances[half]) for half in halves))
 
+    def reranked(
+        self, samples: Float[Tensor, "n c h w"], held_out: Float[Tensor, "m c h w"], training: Images, by: Distance
+    ) -> Comparison:
+        """The neighbours found, ordered anew by a distance that is too slow for all training images.
+
+        Args:
+            samples, held_out: the images compared, in [-1, 1].
+            training: the images that neighbours were looked for among.
+            by: the distance; an image and its mirror image count as the same.
+        """
+        return Comparison(
+            _reranked(samples, self.samples, training, by), _reranked(held_out, self.held_out, training, by)
+        )
+
     @property
     def p_value(self) -> float:
         """One-sided Mann-Whitney U test of whether the samples' relative distances are the smaller ones.
@@ -150,6 +167,17 @@ class Comparison:
         return int((self.samples.relative < self.held_out.relative.min()).sum())
 
 
+def _reranked(images: Tensor, found: Nearest, training: Images, by: Distance) -> Nearest:
+    distances, rows = [], []
+    for image, near in zip(images.split(1), found.rows, strict=True):
+        others = training.at(near).tensor()
+        here = np.minimum(*(by(view.expand(others.shape), others) for view in (image, image.flip(-1))))
+        order = np.argsort(here, kind="stable")
+        distances.append(here[order].astype(np.float64))
+        rows.append(near[order])
+    return Nearest(np.stack(rows), np.stack(distances))
+
+
 def copying(comparisons: Iterable[Comparison]) -> float:
     """The smallest p-value over several measures, times their number (Bonferroni), at most 1."""
     values = [comparison.p_value for comparison in comparisons]
@@ -176,6 +204,10 @@ def memorisation(context: EvaluationContext, counts: Counts) -> Result:
         name: Comparison.of(x, unseen, view, map(view, context.blocks(known, f"memorisation: {name}")))
         for name, view in _views(context, counts).items()
     }
+    perceptual = context.perceptual
+    if perceptual:
+        name = f"{perceptual.distance_name}, of the {NEIGHBOURS} nearest by pixels"
+        found[name] = found["pixels"].reranked(x, unseen, known, perceptual.distance)
     rows = tuple(
         (name, mean(one.samples.relative), mean(one.held_out.relative), one.nearer, one.closest, one.p_value)
         for name, one in found.items()
@@ -193,7 +225,7 @@ def memorisation(context: EvaluationContext, counts: Counts) -> Result:
     drawn = histograms(relative, "distance of the nearest over that of the next 49")
     caption = f"Distance to the nearest training image, by pixels; {len(x)} samples, {len(unseen)} unseen images."
     pictures = (
-        Picture("nearest", "Samples, and their nearest training images by pixels.", _sheet(context, x, pixels)),
+        Picture("nearest", "Samples, and their nearest training images.", _sheet(known, x, found)),
         Picture("distances", caption, drawn, chart=True),
     )
     return Result((table,), pictures, (_claim(found, copying(found.values()), len(x)),))
@@ -232,12 +264,15 @@ def _views(context: EvaluationContext, counts: Counts) -> dict[str, View]:
     return views
 
 
-def _sheet(context: EvaluationContext, x: Tensor, found: Comparison) -> Image.Image:
+def _sheet(known: Images, x: Tensor, found: dict[str, Comparison]) -> Image.Image:
+    """A sample and its neighbours by each distance, as in Fig. 9."""
     rows = []
     for index, image in enumerate(x[:_SHOWN].split(1)):
-        near = context.train.at(found.samples.rows[index, :_NEAREST]).tensor()
-        captions = [f"{distance:.3g}" for distance in found.samples.distances[index, :_NEAREST]]
-        rows.append((f"sample {index + 1}", [*tiles_of(image), *tiles_of(near, captions)]))
+        for name, one in found.items():
+            near = known.at(one.samples.rows[index, :_NEAREST]).tensor()
+            captions = [f"{distance:.3g}" for distance in one.samples.distances[index, :_NEAREST]]
+            label = f"sample {index + 1}\n{name.split(',')[0]}"
+            rows.append((label, [*tiles_of(image), *tiles_of(near, captions)]))
     return labelled_rows(rows)
 
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 import platform
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import torch
+from accelerate import Accelerator
+from rich.console import Console
 
 from diffae.config import ModelConfig, Sampling
+from diffae.data.pack import Pack
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.results import Result, Table
 from diffae.evaluation.task import Task, count
 from diffae.model import DiffusionAutoencoder, default_device
+from diffae.training.autoencoder import AutoencoderTask
+from diffae.training.logger import Logger
+from diffae.training.settings import DistillationConfig, TrainingConfig
+from diffae.training.trainer import Trainer
 
-_BATCH = 32
+_BATCH = 32  # images decoded or encoded at once
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class Throughput:
     """Images per second, median of several rounds."""
 
     training: float
-    """Forward, backward and Adam on random images, float32, images already in memory."""
+    """Steps of the recipe on random images: batches, auxiliary losses, optimiser, precision and moving average."""
     sampling: float
     """Decoding, without the prior."""
     encoding: float | None
@@ -32,40 +41,42 @@ class Throughput:
     parameters: int
 
 
-def measure(config: ModelConfig, *, batch: int, rounds: int, sampling: Sampling | None = None) -> Throughput:
+def measure(
+    config: ModelConfig, training: TrainingConfig, *, rounds: int, sampling: Sampling | None = None
+) -> Throughput:
     """Measure newly initialised networks.
 
     Args:
         config: with or without an encoder.
-        batch: images at once.
+        training: the recipe; features to distil are not at hand, so that distillation is left out.
         rounds: timed repetitions, after one warm-up.
         sampling: how to decode.
     """
-    device = default_device()
-    model = DiffusionAutoencoder(config).to(device)
-    networks = copy.deepcopy(model).to(memory_format=torch.contiguous_format).train()
-    generator = torch.Generator().manual_seed(0)
-    x_0 = (torch.randn((batch, *model.image_shape), generator=generator) / 2).clamp(-1, 1).to(device)
-    optimizer = torch.optim.Adam(networks.parameters(), lr=0.0)
-
-    def train() -> None:
-        t = torch.randint(1, model.process.levels + 1, (batch,), device=device)
-        latents = networks.to_latents(x_0)
-        eps = torch.randn_like(latents)
-        scales = model.process.scales(t, x_0.dim())
-        output = networks(scales.add_noise(latents, eps), t - 1, x_0)
-        model.process.loss(output, latents, eps, scales).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
+    training = training.with_loss(DistillationConfig, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = _median_seconds(_step(config, training, Path(folder)), rounds)
+    model, generator = DiffusionAutoencoder(config).to(default_device()), torch.Generator().manual_seed(0)
+    x_0 = (torch.randn((_BATCH, *model.image_shape), generator=generator) / 2).clamp(-1, 1).to(model.device)
     z_sem = model.encode_semantic(x_0) if config.has_encoder else None
-    x_T = torch.randn((batch, *config.latent_shape), generator=generator)
+    x_T = torch.randn((_BATCH, *config.latent_shape), generator=generator)
     return Throughput(
-        training=batch / _median_seconds(train, rounds),
-        sampling=batch / _median_seconds(lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=sampling), rounds),
-        encoding=batch / _median_seconds(lambda: model.encode_semantic(x_0), rounds) if z_sem is not None else None,
-        parameters=sum(parameter.numel() for parameter in networks.parameters()),
+        training=training.batch_size / seconds,
+        sampling=_BATCH / _median_seconds(lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=sampling), rounds),
+        encoding=_BATCH / _median_seconds(lambda: model.encode_semantic(x_0), rounds) if z_sem is not None else None,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
+
+
+def _step(config: ModelConfig, training: TrainingConfig, folder: Path) -> Callable[[], object]:
+    """One step of the training loop, on random images in a pack."""
+    shape = (max(64, 2 * training.batch_size), config.image_size, config.image_size, config.image_channels)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    pack, quiet = Pack.from_arrays([pixels], folder / "noise.pack"), Console(quiet=True)
+    task = AutoencoderTask(DiffusionAutoencoder(config), training, pack, folder, {}, quiet)
+    accelerator = Accelerator(cpu=default_device().type == "cpu", mixed_precision="no")
+    trainer = Trainer(task, training, folder, Logger(folder, training.images, quiet), accelerator)
+    batches = task.batches(0, 0, 1)
+    return lambda: trainer.take_step(next(batches)).tolist()
 
 
 def _median_seconds(work: Callable[[], object], rounds: int) -> float:
@@ -103,12 +114,16 @@ def throughput(context: EvaluationContext, counts: Counts) -> Result:
     rows = []
     for whose, config in configs.items():
         with context.progress(f"throughput: {whose}", 1) as done:
-            found = measure(config, batch=_BATCH, rounds=counts.rounds, sampling=sampling)
+            found = measure(config, context.trained, rounds=counts.rounds, sampling=sampling)
             done(1)
         rows.append((whose, found.parameters, found.training, found.sampling, found.encoding))
+    recipe = context.trained
+    losses = " and ".join(type(loss).__name__.removesuffix("Config") for loss in recipe.auxiliary_losses
+                          if not isinstance(loss, DistillationConfig))  # fmt: skip
     note = (
-        f"Median of {counts.rounds} rounds, {_BATCH} images at once, float32, images in memory; {machine()}. "
-        f"Sampling is decoding in {sampling.steps} steps; encoding is z_sem alone."
+        f"Median of {counts.rounds} rounds; {machine()}. Training is a step of this run's recipe: batches of "
+        f"{recipe.batch_size}, {recipe.optimizer}, precision {recipe.precision}, auxiliary losses (with an encoder): "
+        f"{losses or 'none'}. Sampling is decoding {_BATCH} images in {sampling.steps} steps; encoding is z_sem alone."
     )
     header = ("model", "parameters", "training, images/s", "sampling, images/s", "encoding, images/s")
     return Result((Table("speed", "Images per second", header, tuple(rows), note),))
