@@ -74,7 +74,7 @@ RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {
 """What is compared: a recipe, and the settings that differ from it."""
 SAMPLERS = {"published sampler": Sampling.official(20), "default sampler": Sampling(20)}
 """Both take 20 network calls to decode."""
-LABELLED, MEASURED, INVERTED = (5000, 20_000), 2000, 128
+LABELLED = (5000, 20_000)
 
 
 def settings(run: str, images: int, seed: int) -> tuple[ModelConfig, TrainingConfig]:
@@ -113,14 +113,16 @@ def pixels(x_0: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(x_0, 16).flatten(1)
 
 
-def decodings(model: DiffusionAutoencoder, faces: Faces, split: str, features: FeatureNetwork) -> dict[str, float]:
+def decodings(
+    model: DiffusionAutoencoder, faces: Faces, arguments: argparse.Namespace, features: FeatureNetwork
+) -> dict[str, float]:
     """What z_sem alone, with random x_T, brings back of unseen images; and what (z_sem, x_T) does; by both samplers."""
-    x_0 = faces.images(faces.rows(split)[:MEASURED])
+    x_0, inverted = faces.images(faces.rows(arguments.split)[: arguments.measured]), arguments.inverted
     z_sem, real, found = model.encode_semantic(x_0), features.vectors(x_0), {}
     for name, sampling in SAMPLERS.items():
         generator = torch.Generator().manual_seed(0)
         x = model.decode(z_sem=z_sem, sampling=sampling, generator=generator).clamp(-1, 1)
-        code = model.encode(x_0[:INVERTED], sampling)
+        code = model.encode(x_0[:inverted], sampling)
         assert code.x_T is not None
         back = model.decode(code, sampling=sampling).clamp(-1, 1)
         x_T = code.x_T.double()
@@ -128,7 +130,7 @@ def decodings(model: DiffusionAutoencoder, faces: Faces, split: str, features: F
             f"MSE from z_sem, {name}": (to_unit(x) - to_unit(x_0)).square().mean().item(),
             f"{features.name} distance, {name}": float(features.distance(x_0, x).mean()),
             f"FD-{features.name}, {name}": frechet(features.vectors(x), real),
-            f"MSE from z_sem and x_T, {name}": _mse(x_0[:INVERTED], back),
+            f"MSE from z_sem and x_T, {name}": _mse(x_0[:inverted], back),
             f"x_T std, {name}": x_T.std().item(),
             f"x_T kurtosis, {name}": (((x_T - x_T.mean()) / x_T.std()) ** 4).mean().item() - 3,
         }
@@ -139,20 +141,23 @@ def _mse(x: Tensor, y: Tensor) -> float:
     return reconstruction_quality(to_unit(x), to_unit(y)).mse.double().mean().item()
 
 
-def generated(folder: Path, faces: Faces, split: str, features: FeatureNetwork) -> dict[str, float]:
+def generated(folder: Path, faces: Faces, arguments: argparse.Namespace, features: FeatureNetwork) -> dict[str, float]:
     """What a latent prior, trained on the z_sem of the training images, draws: as many images as are measured."""
     pack = faces.training_pack()
     (folder / PRIOR).unlink(missing_ok=True)  # that of a shorter run
     if not train_small_prior(folder, pack):
         raise KeyboardInterrupt  # half a prior is not measured
-    return sampled(DiffusionAutoencoder.from_pretrained(folder, "cpu"), faces, split, features)
+    return sampled(DiffusionAutoencoder.from_pretrained(folder, "cpu"), faces, arguments, features)
 
 
-def sampled(model: DiffusionAutoencoder, faces: Faces, split: str, features: FeatureNetwork) -> dict[str, float]:
+def sampled(
+    model: DiffusionAutoencoder, faces: Faces, arguments: argparse.Namespace, features: FeatureNetwork
+) -> dict[str, float]:
     """Frechet distance of a model's samples by both samplers; nothing without a prior."""
-    real, found = features.vectors(faces.images(faces.rows(split)[:MEASURED])), {}
+    count, found = arguments.measured, {}
+    real = features.vectors(faces.images(faces.rows(arguments.split)[:count]))
     for name, sampling in SAMPLERS.items() if model.prior else ():
-        drawn = model.sample(MEASURED, sampling=sampling, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+        drawn = model.sample(count, sampling=sampling, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
         found[f"FD-{features.name} of samples, {name}"] = frechet(features.vectors(drawn), real)
     return found
 
@@ -209,9 +214,9 @@ def curve(run: str, seed: int, arguments: argparse.Namespace, faces: Faces, feat
             raise KeyboardInterrupt  # a length that was not reached is not measured
         trained = DiffusionAutoencoder.from_pretrained(folder, "cpu")
         figures = readings(trained.encode_semantic, faces, arguments.split)
-        figures |= decodings(trained, faces, arguments.split, features)
+        figures |= decodings(trained, faces, arguments, features)
         if arguments.prior:
-            figures |= generated(folder, faces, arguments.split, features)
+            figures |= generated(folder, faces, arguments, features)
         rows.append({"run": run, "seed": seed, "images": images} | figures)
         measured.write_text(json.dumps(rows, indent=2) + "\n")
     return rows
@@ -224,8 +229,8 @@ def kept(run: str, seed: int, arguments: argparse.Namespace, faces: Faces, featu
         return []
     model = DiffusionAutoencoder.from_pretrained(folder, "cpu")
     figures = readings(model.encode_semantic, faces, arguments.split)
-    figures |= decodings(model, faces, arguments.split, features)
-    figures |= sampled(model, faces, arguments.split, features)
+    figures |= decodings(model, faces, arguments, features)
+    figures |= sampled(model, faces, arguments, features)
     images = checkpoint.read_config(folder)["training"]["images"]
     return [{"run": run, "seed": seed, "images": images} | figures]
 
@@ -252,6 +257,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--split", choices=("val", "test"), default="val")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--measured", type=int, default=2000, help="images decoded from z_sem, and samples")
+    parser.add_argument("--inverted", type=int, default=128, help="images decoded from z_sem and x_T")
     parser.add_argument("--measure-only", action="store_true", help="measure the run folders as they are")
     parser.add_argument("--no-prior", dest="prior", action="store_false", help="train no latent prior to sample from")
     return parser.parse_args()
@@ -273,7 +280,8 @@ def main() -> None:
         raise SystemExit(f"{arguments.out} holds no run folder of {', '.join(runs)}: leave --measure-only out to train")
     pairs = list(dict.fromkeys((row["run"], row["seed"]) for row in rows))
     print_rows(rows)
-    results = {"conditions": conditions(arguments.threads), "split": arguments.split, "runs": rows}
+    sizes = {"split": arguments.split, "measured": arguments.measured, "inverted": arguments.inverted}
+    results = {"conditions": conditions(arguments.threads), **sizes, "runs": rows}
     whole = open_faces(arguments.faces, packs, size=64)
     others = {"16x16 pixels": (pixels, faces), features.name: (features.vectors, faces)}
     others[f"{features.name}, 64x64"] = features.vectors, whole

@@ -2,7 +2,8 @@
 
     python benchmarks/write_results.py REPORT [REPORT ...] [--with-images REPORT ...] --out docs/experiments/PAGE.md
 
-REPORT is a folder made by `diffae evaluate`. Charts are copied beside the page, into images/. Pictures that show images
+REPORT is a folder made by `diffae evaluate`. Its numbers are copied beside the page, as REPORT-results.json without the
+folders of this machine, and its charts into images/. Pictures that show images
 are copied only for the reports named again by --with-images, those of drawn faces: photographs of people do not belong
 in a repository.
 """
@@ -56,6 +57,9 @@ def main() -> None:
         parts += section(evaluation, arguments.out, with_images=evaluation.folder in arguments.with_images)
     page = _FOLDERS.sub("", "\n".join(parts) + "\n")
     arguments.out.write_text(page, encoding="utf-8")
+    for evaluation in evaluations:
+        numbers = (evaluation.folder / RESULTS).read_text(encoding="utf-8")
+        evaluation.numbers(arguments.out).write_text(_FOLDERS.sub("", numbers), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ class Evaluation:
         about = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
         tasks = about.pop("tasks")
         return cls(folder, about, {name: Outcome.from_json(name, tasks[name]) for name in TASK_NAMES if name in tasks})
+
+    def numbers(self, page: Path) -> Path:
+        """Where results.json, which holds no image, is copied to beside a page."""
+        return page.parent / f"{self.folder.name}-{RESULTS}"
 
     @property
     def name(self) -> str:
@@ -94,7 +102,8 @@ def section(evaluation: Evaluation, out: Path, *, with_images: bool) -> list[str
         lines += [f"**Quick run.** {QUICK_WARNING}", ""]
     facts["command"] = f"`{facts['command']}`"
     lines += markdown(("", ""), [(name, facts[name]) for name in _FACTS if name in facts])
-    lines += [f"All tasks together took {duration(list(outcomes.values()))}.", ""]
+    numbers = evaluation.numbers(out).name
+    lines += [f"All tasks together took {duration(list(outcomes.values()))}. Every number: [{numbers}]({numbers}).", ""]
     lines += ["### The paper's claims", "", *markdown(CLAIM_HEADER, claim_rows(outcomes))]
     for outcome in outcomes.values():
         lines += _task(evaluation.folder, out, outcome, with_images=with_images)

@@ -41,7 +41,8 @@ def test_every_run_is_decoded_by_the_published_sampler_and_by_the_default_one(
     assert recipe.SAMPLERS["published sampler"] == Sampling.official(20)
     few = {name: replace(one, steps=2, max_iterations=2) for name, one in recipe.SAMPLERS.items()}
     monkeypatch.setattr(recipe, "SAMPLERS", few)
-    found = recipe.decodings(tiny_model(prediction="eps"), faces, "test", features)
+    arguments = SimpleNamespace(split="test", measured=4, inverted=2)
+    found = recipe.decodings(tiny_model(prediction="eps"), faces, arguments, features)
     for sampler in OWN.values():
         assert np.isfinite([found[f"{what}, {sampler}"] for what in ("MSE from z_sem", "Net distance", "FD-Net")]).all()
     assert found["MSE from z_sem, published sampler"] != found["MSE from z_sem, default sampler"]

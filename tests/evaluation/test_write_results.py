@@ -71,6 +71,12 @@ def test_the_page_contains_all_results(
     ):  # fmt: skip
         assert part in text, part
     assert "/some" not in text
+    assert "[faces-results.json](faces-results.json)" in text
+    numbers = page.parent / "faces-results.json"  # a report used to leave no numbers behind but those of the page
+    assert "/some" not in numbers.read_text()
+    copy, own = (json.loads(path.read_text()) for path in (numbers, report / RESULTS))
+    assert copy["tasks"]["denoising"] == own["tasks"]["denoising"]
+    assert copy["command"] == "diffae evaluate run --features net.onnx"
     assert ("people" in text) == with_images
     copied = {path.name for path in (page.parent / "images").iterdir()}
     assert copied == {f"faces-denoising-{name}.png" for name in (("chart", "people") if with_images else ("chart",))}
