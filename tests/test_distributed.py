@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import job_steps
 import pytest
 from cli_helpers import one_line
+from jobs import run_job
 
 from diffae import distributed
 from diffae.cli import main
@@ -44,3 +48,21 @@ def test_a_command_that_cannot_be_shared(monkeypatch: pytest.MonkeyPatch, capsys
     launch(monkeypatch, 1, 2)
     assert main(["info", "run"]) == 2
     assert capsys.readouterr().err.startswith("diffae: rank 1: error: ")
+
+
+def test_processes_take_turns_at_parts() -> None:
+    first, second = run_job(job_steps.divide, 5)
+    assert first["first"] == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]
+    assert second["first"] == []
+    for found in (first, second):
+        assert found["every"] == [0, 1, 4, 9, 16]
+        assert found["error"] == "part 1 cannot be done"  # on both, though one of them did the part
+        assert found["given"] == 7
+        assert found["alone"] == (1, [0, 1], 1)
+        assert found["after"] == (2, 2)
+
+
+def test_what_is_made_once_is_found_by_the_others(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert run_job(job_steps.take_turns, log, [tmp_path, tmp_path]) == [True, False]
+    assert log.read_text().split() == ["0", "1"]

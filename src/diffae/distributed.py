@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from diffae.errors import ConfigError
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+T = TypeVar("T")
+P = TypeVar("P")
+R = TypeVar("R")
 
 WAIT = timedelta(hours=12)
 """How long processes wait for one that validates or encodes: the default of ten minutes is too short for large models.
@@ -58,3 +66,107 @@ def require_one_process(what: str) -> None:
     """Raise `ConfigError` where there are several processes, which `what` cannot share."""
     if world_size() > 1:
         raise ConfigError(f"{what} runs in one process, {world_size()} were started: start it without torchrun")
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this process do by itself what several could share, such as training a small network.
+
+    `world_size` is 1 inside, and an `Accelerator` made inside knows no other process.
+    """
+    names = [name for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE") if name in os.environ]
+    if not names:
+        yield
+        return
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    states = [kind._shared_state for kind in (PartialState, AcceleratorState, GradientState)]
+    before, variables = [dict(state) for state in states], {name: os.environ.pop(name) for name in names}
+    for state in states:
+        state.clear()
+    try:
+        yield
+    finally:
+        os.environ.update(variables)
+        for state, was in zip(states, before, strict=True):
+            state.clear()
+            state.update(was)
+
+
+@contextmanager
+def in_turns() -> Iterator[None]:
+    """Let the first process go first, then the first of every other node, then all others.
+
+    For what is made once and then found: in a folder that nodes share by the first process, in a folder of each node by
+    one process there.
+    """
+    several = world_size() > 1
+    turn = 0 if is_main() else 1 if several and processes().is_local_main_process else 2
+    for _ in range(turn):
+        barrier()
+    yield
+    for _ in range(3 - turn):
+        barrier()
+
+
+def broadcast(value: T) -> T:
+    """The first process's value, on every process."""
+    if world_size() == 1:
+        return value
+    from torch.distributed import broadcast_object_list
+
+    values = [value]
+    broadcast_object_list(values, group=_group())
+    return values[0]
+
+
+def divided(parts: Iterable[P], do: Callable[[P], R], *, everywhere: bool = False) -> Iterator[R]:
+    """Yield `do(part)` for each part, in order; several processes take turns at the parts.
+
+    All processes must call it with the same parts and exhaust it. Parts stay whole, so the results are those of one
+    process, bit for bit.
+
+    Args:
+        parts: the same on every process.
+        do: makes a result that can be pickled.
+        everywhere: yield the results on every process, not on the first only.
+    Raises:
+        Exception: what `do` raised on any process, on every process.
+    """
+    parts, count = iter(parts), world_size()
+    if count == 1:
+        yield from map(do, parts)
+        return
+    while turn := list(islice(parts, count)):
+        mine, error = None, None
+        try:
+            mine = do(turn[rank()]) if rank() < len(turn) else None
+        except Exception as raised:  # the others must not wait for this part
+            error = raised
+        yield from _collected(mine, error, everywhere)[: len(turn)]
+
+
+def _collected(mine: Any, error: Exception | None, everywhere: bool) -> list[Any]:
+    """What each process gives; an empty list on all but the first, unless `everywhere`."""
+    from torch.distributed import all_gather_object, gather_object
+
+    errors: list[Exception | None] = [None] * world_size()
+    all_gather_object(errors, error, group=_group())
+    for raised in filter(None, [error, *errors]):
+        raise raised
+    if everywhere:
+        found = [None] * world_size()
+        all_gather_object(found, mine, group=_group())
+        return found
+    found = [None] * world_size() if is_main() else None
+    gather_object(mine, found, group=_group())
+    return found or []
+
+
+@cache
+def _group() -> Any:
+    """All processes, connected through the CPU, which carries any object and waits without computing."""
+    from torch.distributed import new_group
+
+    processes()
+    return new_group(backend="gloo", timeout=WAIT)

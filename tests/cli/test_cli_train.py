@@ -32,7 +32,7 @@ def test_train_then_reconstruct_as_it_proposes(run: Run, faces: Path) -> None:
     config = json.loads(Path("runs/a/config.json").read_text())
     assert config["model"]["encoder"]["z_sem_channels"] == 4
     assert config["training"]["images"] == 8
-    losses = [{"kind": "contrastive", "weight": 0.1}, {"kind": "hog", "weight": 0.3}]
+    losses = [{"kind": "contrastive", "weight": 0.1, "gather": True}, {"kind": "hog", "weight": 0.3}]
     assert (config["training"]["auxiliary_losses"], config["training"]["optimizer"]) == (losses, "muon")
     proposed = shlex.split(out.splitlines()[-1])
     assert proposed[:2] == ["diffae", "reconstruct"]
@@ -71,6 +71,25 @@ def test_a_signal_saves_and_the_command_that_is_printed_resumes(
     assert steps[-1] == 2
     code, _, err = run(*resume[1:], "--images", "12", "--preset", "small32", "--no-encoder")
     assert code == 0, err
+
+
+def test_resume_begins_a_run_that_has_saved_nothing(run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a launcher needs that starts the same command again after any failure."""
+    words = ("train", faces, "--out", "run", *TINY_TRAINING, "--cache", "packs", "--resume")
+    with monkeypatch.context() as patch:
+        patch.setattr(AutoencoderTask, "losses", lambda *_: 1 / 0)
+        assert run(*words)[0] == 1  # after config.json, before anything is saved
+    assert not Path("run/model.safetensors").exists()
+    code, _, err = run(*words, "--learning-rate", "0.001")
+    assert code == 0, err
+    assert "nothing is saved in run yet: training begins" in err
+    weights = Path("run/model.safetensors").read_bytes()
+    assert run(*words)[0] == 0  # finished: nothing is left to do
+    assert Path("run/model.safetensors").read_bytes() == weights
+    Path("run/training/state.safetensors").unlink()
+    code, _, err = run(*words)
+    assert code == 2  # a model is not replaced
+    assert "this run saved no state" in one_line(err)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import job_steps
 import numpy as np
 import pytest
 import torch
+from jobs import run_job
+from tiny import normal, tiny_config
 from training_run import MODEL
 
 from diffae.model import DiffusionModule
@@ -85,3 +88,16 @@ def test_loss_is_between_projections_of_both_views() -> None:
     assert first.shape == (3, 4)  # half of z_sem
     z_sem = model.call_encoder(torch.cat([x, other]))
     torch.testing.assert_close(loss(z_sem, AuxiliaryBatch(x, None)), contrastive_loss(first, second))
+
+
+@pytest.mark.parametrize("gather", [True, False])
+def test_gathered_over_processes_the_loss_and_its_gradients_are_those_of_one(gather: bool) -> None:
+    loss, z_sem = ContrastiveLoss(tiny_config(), gather=gather), normal(16, 6)
+    found = run_job(job_steps.contrast, loss, z_sem.numpy())
+    value = loss(z_sem, AuxiliaryBatch(z_sem, None))
+    value.backward()
+    expected = [parameter.grad.numpy() for parameter in loss.parameters() if parameter.grad is not None]
+    assert all((each == pytest.approx(value.item(), rel=1e-6)) is gather for each, _ in found)
+    for _, gradients in found:
+        close = [np.allclose(one, other, rtol=1e-5, atol=1e-7) for one, other in zip(gradients, expected, strict=True)]
+        assert all(close) if gather else not any(close)

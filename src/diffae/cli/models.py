@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from diffae.cli import common
 from diffae.cli.common import cache_folder
 from diffae.cli.terminal import warn
-from diffae.console import progress
+from diffae.console import console, progress
+from diffae.distributed import in_turns, is_main, processes, world_size
 from diffae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def open_model(run: str, *, z_sem_for: str = "") -> DiffusionAutoencoder:
     """
     from diffae.model import DiffusionAutoencoder
 
+    if world_size() > 1:
+        processes()  # gives each process its device
     model = DiffusionAutoencoder.from_pretrained(run, trust_code=common.trust_code)
     if z_sem_for and not model.config.has_encoder:
         raise ConfigError(f"z_sem_channels is 0: this model has no z_sem {z_sem_for}")
@@ -176,8 +179,10 @@ def training_pack(model: DiffusionAutoencoder, images: Path | None) -> Pack:
         known = f"were {str(source)!r}, which is not there" if "source" in noted else "are not named in config.json"
         raise ConfigError(f"no images are given, and those that {folder} was trained on {known}; name some by --images")
     channels, size, _ = model.image_shape
-    pack = build_pack(source, cache_folder(), size=size, channels=channels, **preparation(model), progress=True)
-    if noted and noted["key"] != pack.index["key"]:
+    how = {"size": size, "channels": channels, **preparation(model), "progress": is_main()}
+    with in_turns():
+        pack = build_pack(source, cache_folder(), **how)
+    if is_main() and noted and noted["key"] != pack.index["key"]:
         warn(f"{source} has changed since the run was trained: the present images are used")
     return pack
 
@@ -186,7 +191,7 @@ def z_sem_of(model: DiffusionAutoencoder, pack: Pack, rows: np.ndarray, folder: 
     """z_sem of rows of a pack, (n, d), cached in the run folder."""
     from diffae.data.feature_cache import encode_pack
 
-    with progress("encoding", len(rows)) as done:
+    with progress("encoding", len(rows), output=console(quiet=not is_main())) as done:
         return encode_pack(model, pack, rows, folder / CACHE, done)
 
 

@@ -12,6 +12,7 @@ from diffae.cli.options import RunArgument, TrainingImages, by_preset
 from diffae.cli.terminal import note, say
 from diffae.config import PriorConfig, PriorLoss
 from diffae.diffusion.settings import Prediction, Schedule
+from diffae.distributed import broadcast, is_main
 from diffae.errors import ConfigError
 from diffae.interrupts import exit_code
 from diffae.training.settings import Precision, TrainingConfig
@@ -51,7 +52,7 @@ class TrainPrior:
     seed: Annotated[int | None, by_preset] = None
     """Seed of every random number."""
     resume: bool = False
-    """Continue the prior's training where it was saved."""
+    """Continue the prior's training where it was saved; begin it if nothing was saved yet."""
     overwrite: bool = False
     """Replace the run's prior."""
 
@@ -61,7 +62,7 @@ class TrainPrior:
             raise ConfigError("resume and overwrite are both given: continue the prior or replace it; drop one")
         from diffae import checkpoint
         from diffae.config import from_dict
-        from diffae.distributed import processes
+        from diffae.latent.prior import PRIOR
         from diffae.training.autoencoder import held_out
         from diffae.training.prior import refuse_prior, settings_of, train_prior
 
@@ -69,14 +70,16 @@ class TrainPrior:
         settings = checkpoint.read_config(folder)
         model = models.open_model(self.model, z_sem_for="to learn; `diffae sample` needs no prior")
         mark = model.fingerprint()
-        if not self.resume:
+        resume = self.resume and broadcast((folder / PRIOR).is_file())
+        if not resume:
             refuse_prior(folder, overwrite=self.overwrite)
-        config, training = self._settings(settings_of(folder, mark) if self.resume else _usual(settings))
+        config, training = self._settings(settings_of(folder, mark) if resume else _usual(settings))
         pack = models.training_pack(model, self.images)
         rows = held_out(pack, from_dict(TrainingConfig, settings.get("training", {}), trust_code=common.trust_code))
-        with processes().main_process_first():  # the others find the codes in the cache
-            codes, val_codes = (models.z_sem_of(model, pack, part, folder) for part in rows)
-        main = processes().is_main_process
+        codes, val_codes = (models.z_sem_of(model, pack, part, folder) for part in rows)
+        main = is_main()
+        if main and self.resume and not resume:
+            note(f"{folder} has no prior yet: training begins")
         if main:
             note(
                 f"z_sem of {len(codes):,} images, {codes.shape[1]} numbers each · MLP of {config.layers} layers, "
@@ -84,7 +87,7 @@ class TrainPrior:
                 "Ctrl-C saves and stops"
             )
         finished = train_prior(
-            folder, mark, codes, val_codes, config, training, resume=self.resume, overwrite=self.overwrite
+            folder, mark, codes, val_codes, config, training, resume=resume, overwrite=self.overwrite
         )
         if main:
             self._tell_end(folder, finished)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from diffae.cli import common
+from diffae.cli import common, train_messages
 from diffae.cli.options import background_of, by_preset, crop_of, optional, window_of
-from diffae.cli.terminal import note, say, warn
-from diffae.config import ModelConfig, UNetConfig, UNetEncoderConfig
+from diffae.cli.terminal import note
+from diffae.config import ModelConfig, UNetEncoderConfig
 from diffae.console import console, progress
-from diffae.distributed import is_main, world_size
+from diffae.distributed import broadcast, in_turns, is_main, world_size
 from diffae.errors import CheckpointError, ConfigError, DataError, require
 from diffae.interrupts import exit_code
 from diffae.presets import Recipe, presets
@@ -102,7 +101,7 @@ class Train:
     cache: Annotated[Path | None, arg(help_behavior_hint="(default: ~/.cache/diffae/packs)")] = None
     """Folder for the decoded images."""
     resume: bool = False
-    """Continue the run in --out from where it was saved."""
+    """Continue the run in --out from where it was saved; begin it if nothing was saved yet."""
     overwrite: bool = False
     """Replace the run in --out."""
     tensorboard: bool = False
@@ -116,18 +115,19 @@ class Train:
             remedy = "pip install 'diffae[tensorboard]', or drop --tensorboard"
             raise ConfigError(f"tensorboard is given, but the package is not installed: {remedy}")
         main = is_main()
-        plan = _resumed(self) if self.resume else _fresh(self)
-        _check(self, plan)
-        if main and not self.resume:
-            _warn_of_attention(plan.model)
+        plan, resume = _planned(self)
+        if main and not resume:
+            train_messages.warn_of_attention(plan.model)
         from diffae.training.autoencoder import train_autoencoder
 
         network = plan.open_network()
-        pack = _pack(self, plan, main=main)
+        with in_turns():
+            pack = _pack(self, plan, main=main)
         plan = plan.reading(pack)
         if main:
-            _tell_start(self, plan, pack, network)
-        vectors = _vectors(network, pack, main=main) if network else None
+            train_messages.tell_start(self, plan, pack, network)
+        with in_turns():
+            vectors = _vectors(network, pack, main=main) if network else None
         finished = train_autoencoder(
             pack,
             self.out,
@@ -135,17 +135,17 @@ class Train:
             plan.training,
             features=vectors,
             data=plan.noted(self.photos, pack, network),
-            resume=self.resume,
-            overwrite=self.overwrite,
+            resume=resume,
+            overwrite=self.overwrite or self.resume,
             tensorboard=self.tensorboard,
         )
         if main:
-            _tell_end(self, pack, finished)
+            train_messages.tell_end(self, pack, finished)
         return 0 if finished else exit_code()
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """The settings of a new run, or of one that is resumed."""
 
     preset: str
@@ -179,7 +179,7 @@ class _Plan:
             raise CheckpointError(f"{source} is another network than the run began with: name that one")
         return network
 
-    def reading(self, pack: Pack) -> _Plan:
+    def reading(self, pack: Pack) -> Plan:
         """The plan with the window and type of these images."""
         given = replace(self.model.input, window=pack.window, dtype=pack.samples)
         return replace(self, model=replace(self.model, input=given))
@@ -191,17 +191,30 @@ class _Plan:
         return about | {"key": pack.index["key"]} | distilled
 
 
-def _fresh(command: Train) -> _Plan:
+def _planned(command: Train) -> tuple[Plan, bool]:
+    """What is to be trained, and whether it continues from something saved."""
+    from diffae import checkpoint
+
+    resume = command.resume and broadcast(_saved(command.out))  # processes agree, wherever they see the folder
+    begun = resume or (command.resume and (command.out / checkpoint.CONFIG).is_file())
+    plan = _resumed(command) if begun else _fresh(command)
+    _check(command, plan, begun=begun)
+    if is_main() and command.resume and not resume:
+        note(f"nothing is saved in {command.out} yet: training begins")
+    return plan, resume
+
+
+def _fresh(command: Train) -> Plan:
     preset = command.preset or _DEFAULT_PRESET
     recipe = command.recipe or "default"
     model, training = _overridden(command, *presets(recipe)[preset])
     if source := command.distill_from:
         require(model.has_encoder, "distill_from", source, "must be left out with --no-encoder; drop one")
         training = training.with_loss(DistillationConfig, DistillationConfig.weight)
-    return _Plan(preset, recipe, model, training, distill_from=source)
+    return Plan(preset, recipe, model, training, distill_from=source)
 
 
-def _resumed(command: Train) -> _Plan:
+def _resumed(command: Train) -> Plan:
     """The run's own settings with the options given, which `refuse_differences` compares."""
     from diffae import checkpoint
     from diffae.config import from_dict
@@ -212,7 +225,7 @@ def _resumed(command: Train) -> _Plan:
         model = checkpoint.read_model_config(command.out, trust_code=common.trust_code)
         source, network_key = (data["teacher"], data["teacher_key"]) if training.distils else (None, None)
         settings = _overridden(command, model, training)
-        plan = _Plan(data["preset"], data["recipe"], *settings, data["key"], source, network_key)
+        plan = Plan(data["preset"], data["recipe"], *settings, data["key"], source, network_key)
     except (KeyError, TypeError) as error:
         remedy = "resume it as it was started, from Python"
         raise CheckpointError(f"{command.out} was not trained by this command ({error} missing): {remedy}") from error
@@ -254,7 +267,15 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _check(command: Train, plan: _Plan) -> None:
+def _saved(out: Path) -> bool:
+    """Whether a run has saved anything to resume from, or to lose."""
+    from diffae import checkpoint
+    from diffae.training.state import STATE
+
+    return any((out / name).is_file() for name in (STATE, checkpoint.WEIGHTS))
+
+
+def _check(command: Train, plan: Plan, *, begun: bool) -> None:
     """Refuse, before images are decoded, what the training would refuse."""
     from diffae.training.autoencoder import refuse_differences, refuse_existing
     from diffae.training.trainer import require_even_shares
@@ -263,10 +284,10 @@ def _check(command: Train, plan: _Plan) -> None:
     for name, path in (("the photos", command.photos), ("the cache", command.cache or common.cache_folder())):
         if path.resolve().is_relative_to(out):
             raise ConfigError(f"out is {command.out}: must not hold {name}, {path}; choose another --out")
-    if command.resume:
+    if begun:
         refuse_differences(command.out, plan.model, plan.training)
     else:
-        refuse_existing(command.out, overwrite=command.overwrite)
+        refuse_existing(command.out, overwrite=command.overwrite or command.resume)
     require_even_shares(plan.training, world_size())
     there = next(folder for folder in (out, *out.parents) if os.path.exists(folder))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -274,18 +295,7 @@ def _check(command: Train, plan: _Plan) -> None:
         raise DataError(f"cannot write {command.out}: {there} {why}; choose another --out")
 
 
-def _warn_of_attention(model: ModelConfig) -> None:
-    """Warn if --image-size leaves no level of the UNet with attention."""
-    network = model.decoder
-    assert isinstance(network, UNetConfig)
-    sizes = [model.image_size >> level for level in range(len(network.channel_mult))]
-    if network.attention_resolutions and not set(sizes) & set(network.attention_resolutions):
-        wanted = ", ".join(map(str, network.attention_resolutions))
-        have = f"the UNet's levels have {', '.join(map(str, sizes))} pixels, none of them {wanted}"
-        warn(f"{have}: only its bottleneck has attention; a preset for images of this size has it elsewhere too")
-
-
-def _pack(command: Train, plan: _Plan, *, main: bool) -> Pack:
+def _pack(command: Train, plan: Plan, *, main: bool) -> Pack:
     from diffae.data.build import build_pack
     from diffae.training.autoencoder import MINIMUM_IMAGES
 
@@ -311,38 +321,3 @@ def _vectors(network: FeatureNetwork, pack: Pack, *, main: bool) -> Path:
 
     with progress(f"vectors of {network.name}", len(pack), output=console(quiet=not main)) as done:
         return vectors_file(pack, network, done)
-
-
-def _tell_start(command: Train, plan: _Plan, pack: Pack, network: FeatureNetwork | None) -> None:
-    common.warn_skipped(pack.skipped, f" (all are listed in {pack.path / 'index.json'})")
-    if plan.key not in (None, pack.index["key"]):
-        warn(f"{command.photos} has changed since this run began: training continues with the present images")
-    common.tell_values(pack)
-    model, training = plan.model, plan.training
-    z_sem = f"z_sem of {model.z_sem_channels}" if model.has_encoder else "no encoder"
-    distilled = f", distilled from {network.name}" if network else ""
-    note(
-        f"{len(pack):,} images of {pack.size} x {pack.size} x {pack.channels} · preset {plan.preset} · {z_sem}"
-        f"{distilled} · {training.images:,} images to see, {training.batch_size} at a time · Ctrl-C saves and stops"
-    )
-
-
-def _tell_end(command: Train, pack: Pack, finished: bool) -> None:
-    if not finished:
-        seen = f"{common.images_seen(command.out):,} images"
-        done = f"Interrupted after {seen}; everything is saved in {command.out}. To continue:"
-        say(done, f"    {_resume_command(command)}")
-        return
-    say(f"The model is in {command.out}, with pictures in {command.out / 'samples'}.")
-    if metrics := common.last_validation(command.out):
-        say(f"validation after {metrics['images']:,} images: {common.describe_validation(metrics)}")
-    example = photo if (photo := command.photos / pack.names[0]).is_file() else "a.png"
-    words = map(str, ["diffae", "reconstruct", command.out, example, "--out", f"{command.out}-out"])
-    say("Try now:", f"    {shlex.join(words)}")
-
-
-def _resume_command(command: Train) -> str:
-    words = ["diffae", "train", str(command.photos), "--out", str(command.out), "--resume"]
-    words += ["--cache", str(command.cache)] if command.cache else []
-    words += ["--tensorboard"] if command.tensorboard else []
-    return shlex.join(words)

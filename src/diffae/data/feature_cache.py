@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from diffae.data.images import to_tensor
 from diffae.data.locks import locked
 from diffae.data.pack import Pack
 from diffae.data.pack.writer import IMAGES
+from diffae.distributed import alone, barrier, broadcast, divided, is_main
 from diffae.errors import DataError
 
 _BATCH = 256  # images read at once; a network may take them in smaller parts
@@ -52,7 +54,8 @@ def encode_pack(
     """Return z_sem of some images of a pack, encoded the first time and then read from a cache.
 
     The file is named by a hash of the model's fingerprint, the pack and the rows, and may be deleted at any time.
-    Processes that ask for the same file wait for the one that makes it.
+    Processes that ask for the same file wait for the one that makes it; those of one job share the work (all must call
+    this), and see the same folder.
 
     Args:
         model: with the averaged (EMA) weights, as read from a run folder.
@@ -76,9 +79,10 @@ def encode_pack(
     digest = hashlib.sha256(f"{model.fingerprint()} {_key(pack)}".encode())
     digest.update(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
     path = Path(folder) / f"z_sem-{digest.hexdigest()[:16]}.npy"
-    if not path.is_file():
-        with locked(path.parent):
+    if broadcast(not path.is_file()):
+        with locked(path.parent) if is_main() else nullcontext():
             _write(path, pack, rows, lambda x: model.encode_semantic(x).float().cpu().numpy(), progress)
+        barrier()
     return np.load(path, mmap_mode="r")
 
 
@@ -96,7 +100,7 @@ def vectors_file(pack: Pack, network: VectorNetwork, progress: Callback | None =
         TrainingError: the disk is full, or the pack's folder cannot be written.
     """
     path = pack.path / f"vectors-{hashlib.blake2b(network.key.encode(), digest_size=6).hexdigest()}.npy"
-    with locked(pack.path.parent):
+    with locked(pack.path.parent), alone():  # each node may have a pack of its own
         _write(path, pack, np.arange(len(pack)), network.vectors, progress)
     return path
 
@@ -111,14 +115,20 @@ def _write(
     """Write encode(images) of these rows, unless another process has meanwhile."""
 
     def vectors() -> Iterator[Float32[np.ndarray, "b d"]]:
-        for start in range(0, len(rows), _BATCH):
-            yield encode(to_tensor(pack.fetch(rows[start : start + _BATCH]))).astype("<f4")
+        starts, done = range(0, len(rows), _BATCH), 0
+        for found in divided(starts, lambda at: encode(to_tensor(pack.fetch(rows[at : at + _BATCH]))).astype("<f4")):
+            yield found
+            done += len(found)
             if progress:
-                progress(min(start + _BATCH, len(rows)))
+                progress(done)
 
-    if not path.is_file():
-        with written_beside(path) as temporary:
-            write_chunks(temporary, vectors())
+    if broadcast(path.is_file()):
+        return
+    if not is_main():
+        list(vectors())  # which the first process writes
+        return
+    with written_beside(path) as temporary:
+        write_chunks(temporary, vectors())
 
 
 def _key(pack: Pack) -> str:

@@ -18,7 +18,7 @@ from diffae import checkpoint
 from diffae.checkpoint import Fingerprint
 from diffae.config import PriorConfig, from_dict, to_dict
 from diffae.console import console as terminal
-from diffae.distributed import processes
+from diffae.distributed import divided, processes
 from diffae.errors import CheckpointError
 from diffae.latent.prior import PRIOR, LatentPrior
 from diffae.networks.mlp import SkipMLP
@@ -28,7 +28,8 @@ from diffae.training.settings import TrainingConfig
 from diffae.training.trainer import require_even_shares, train
 
 PAIRS = 4096
-"""The validation loss is a mean over this many pairs of a held-out code and a level."""
+"""The validation loss is a mean over at least this many pairs of a held-out code and a level."""
+_PART = 1024  # pairs at once
 
 LOG_FOLDER = "prior"
 """Folder in the run for the prior's metrics.jsonl and its state for resuming."""
@@ -97,7 +98,13 @@ class PriorTask:
         t = torch.linspace(1, self.config.diffusion.levels, len(z_norm)).round().long()
         t = t[torch.randperm(len(t), generator=generator)]
         eps = torch.randn(z_norm.shape, generator=generator)
-        return {"val_loss": self._loss(networks, z_norm.to(device), t.to(device), eps.to(device)).item()}
+
+        def total(rows: slice) -> float:
+            given = (part[rows].to(device) for part in (z_norm, t, eps))
+            return len(t[rows]) * self._loss(networks, *given).item()
+
+        parts = (slice(start, start + _PART) for start in range(0, len(t), _PART))
+        return {"val_loss": sum(divided(parts, total, everywhere=True)) / len(t)}
 
     def prior(self, networks: nn.Module) -> LatentPrior:
         """The prior with these networks."""

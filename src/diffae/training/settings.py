@@ -52,12 +52,14 @@ class ContrastiveConfig(_Weighted):
 
     kind: ClassVar[str] = "contrastive"
     weight: float = 0.1
+    gather: bool = True
+    """Compare the images of all processes, so that their number changes nothing; otherwise each compares its own."""
 
     def build(self, model: ModelConfig, feature_channels: int) -> AuxiliaryLoss:
         """The loss with its projection of z_sem."""
         from diffae.training.auxiliary_losses.contrastive import ContrastiveLoss
 
-        return ContrastiveLoss(model)
+        return ContrastiveLoss(model, gather=self.gather)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Task(Protocol):
         ...
 
     def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
-        """Metrics of the averaged networks; may also write pictures."""
+        """Metrics of the averaged networks; may also write pictures. Every process calls it."""
         ...
 
     def export(self, networks: nn.Module) -> None:
@@ -159,9 +159,10 @@ class Trainer:
             self.task.export(self.ema)
 
     def validate(self) -> None:
-        """Measure the averaged networks, on the main process."""
+        """Measure the averaged networks, on all processes; the first reports."""
+        metrics = self.task.validate(self.ema, self.images)
         if self.accelerator.is_main_process:
-            self.logger.report(self.step, self.images, **self.task.validate(self.ema, self.images))
+            self.logger.report(self.step, self.images, **metrics)
         self.accelerator.wait_for_everyone()
 
     def due(self, every: int) -> bool:

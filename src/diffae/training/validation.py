@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from diffae.config import ModelConfig, Sampling
 from diffae.data.images import to_tensor, to_unit
+from diffae.distributed import divided, is_main
 from diffae.model import DiffusionAutoencoder
 from diffae.plotting import save_sheet, sheet, tiles_of
 
@@ -45,6 +47,8 @@ class Validation:
     def measure(self, model: DiffusionAutoencoder, images_seen: int) -> dict[str, float]:
         """Metrics of a model; losses are in terms of eps even where it predicts v, so that settings are comparable.
 
+        Several processes share the work: each calls this with the same model, and the first writes the pictures.
+
         Returns:
             val_loss: mean of ||eps_hat - eps||^2 (Eq. 6).
             val_loss_shuffled: the same with another image's z_sem; the gap is the contribution of z_sem.
@@ -54,15 +58,16 @@ class Validation:
         x_0 = self._latents(model)
         if model.encoder is None:
             loss = self._loss(model, x_0, None)
-            self._save(images_seen, {"from random x_T": model.decode(x_T=self.x_T[:PICTURES]).cpu()})
+            if is_main():
+                self._save(images_seen, {"from random x_T": model.decode(x_T=self.x_T[:PICTURES]).cpu()})
             return {"val_loss": loss}
-        z_sem = model.encode_semantic(self.images)
-        from_z = model.decode(z_sem=z_sem, x_T=self.x_T).cpu()
-        some = self.images[:PICTURES]
-        explicit = Sampling(inversion="explicit")
-        back = model.decode(model.encode(some, explicit), sampling=explicit)
-        pictures = {"image": some, "from z_sem": from_z[:PICTURES], "from z_sem and x_T": back.cpu()}
-        self._save(images_seen, pictures)
+        z_sem = self._of_all(lambda rows: model.encode_semantic(self.images[rows]))
+        from_z = self._of_all(lambda rows: model.decode(z_sem=z_sem[rows], x_T=self.x_T[rows]))
+        if is_main():
+            some, explicit = self.images[:PICTURES], Sampling(inversion="explicit")
+            back = model.decode(model.encode(some, explicit), sampling=explicit)
+            pictures = {"image": some, "from z_sem": from_z[:PICTURES], "from z_sem and x_T": back.cpu()}
+            self._save(images_seen, pictures)
         return {
             "val_loss": self._loss(model, x_0, z_sem),
             "val_loss_shuffled": self._loss(model, x_0, z_sem.roll(1, 0)),
@@ -70,17 +75,23 @@ class Validation:
         }
 
     def _latents(self, model: DiffusionAutoencoder) -> Tensor:
-        return torch.cat([model.to_latents(images.to(model.device)).cpu() for images in self.images.split(PAIRS)])
+        return self._of_all(lambda rows: model.to_latents(self.images[rows].to(model.device)))
+
+    def _of_all(self, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """`compute(rows)` of all images, on the CPU."""
+        rows = torch.arange(len(self.images)).split(PAIRS)
+        return torch.cat([*divided(rows, lambda part: compute(part).cpu(), everywhere=True)])
 
     def _loss(self, model: DiffusionAutoencoder, x_0: Tensor, z_sem: Tensor | None) -> float:
-        total = 0.0
-        for pairs in torch.arange(len(self.t)).split(PAIRS):
+        def total(pairs: Tensor) -> float:
             rows, t = self.rows[pairs], self.t[pairs]
             x_t = model.process.scales(t, dims=4).add_noise(x_0[rows], self.eps[pairs])
-            given = None if z_sem is None else z_sem[rows]
+            given = None if z_sem is None else z_sem[rows].to(model.device)
             eps_hat = model.predict_noise(x_t.to(model.device), t.to(model.device), given).cpu()
-            total += (eps_hat - self.eps[pairs]).square().mean(dim=(1, 2, 3)).sum().item()
-        return total / len(self.t)
+            return (eps_hat - self.eps[pairs]).square().mean(dim=(1, 2, 3)).sum().item()
+
+        parts = torch.arange(len(self.t)).split(PAIRS)
+        return sum(divided(parts, total, everywhere=True)) / len(self.t)
 
     def _save(self, images_seen: int, rows: dict[str, Float[Tensor, "n c h w"]]) -> None:
         page = sheet([tiles_of(x) for x in rows.values()], list(rows))

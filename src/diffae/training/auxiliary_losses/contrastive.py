@@ -8,12 +8,16 @@ and colour.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.distributed
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diffae.config import ModelConfig
+from diffae.distributed import world_size
 from diffae.training.auxiliary_losses.base import AuxiliaryBatch, AuxiliaryLoss
 
 TEMPERATURE = 0.2
@@ -82,15 +86,44 @@ def contrastive_loss(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"]) -> Float[
         return F.cross_entropy(similarity.masked_fill(itself, -torch.inf), partner)
 
 
+class _Gathered(torch.autograd.Function):
+    """The vectors of all processes, (p * b, d).
+
+    Every process computes the loss of the whole batch, so its gradient with respect to its own vectors is complete, and
+    nothing is sent in the backward pass, where it would have to be ordered with the reduction of gradients. Processes
+    then average their gradients of weights where they should add them: the gradient is multiplied by their number.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Float[Tensor, "b d"]) -> Float[Tensor, "p*b d"]:
+        parts = [torch.empty_like(vectors) for _ in range(world_size())]
+        torch.distributed.all_gather(parts, vectors.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Float[Tensor, "p*b d"]) -> Float[Tensor, "b d"]:
+        processes = world_size()
+        return gradients[0].chunk(processes)[torch.distributed.get_rank()] * processes
+
+
 class ContrastiveLoss(AuxiliaryLoss):
-    """`contrastive_loss` between a projection of z_sem of each image and of its second view."""
+    """`contrastive_loss` between a projection of z_sem of each image and of its second view.
+
+    Args:
+        model: with an encoder.
+        gather: compare the images of all processes, as one process would; otherwise each compares its own.
+    """
 
     needs_view = True
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, model: ModelConfig, *, gather: bool = True) -> None:
         super().__init__()
+        self.gather = gather
         d = model.z_sem_channels
         self.projection = nn.Sequential(nn.Linear(d, 2 * d), nn.SiLU(), nn.Linear(2 * d, max(d // 2, 1)))
 
     def forward(self, z_sem: Float[Tensor, "n d"], batch: AuxiliaryBatch) -> Float[Tensor, ""]:
-        return contrastive_loss(*self.projection(z_sem).chunk(2))
+        a, b = self.projection(z_sem).chunk(2)
+        if self.gather and world_size() > 1:
+            a, b = _Gathered.apply(torch.cat([a, b], dim=1)).chunk(2, dim=1)  # pyright: ignore[reportAttributeAccessIssue]
+        return contrastive_loss(a, b)

@@ -1,0 +1,63 @@
+"""What `diffae train` tells before and after training."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from diffae.cli import common
+from diffae.cli.terminal import note, say, warn
+from diffae.config import ModelConfig, UNetConfig
+
+if TYPE_CHECKING:
+    from diffae.cli.train import Plan, Train
+    from diffae.data.pack import Pack
+    from diffae.evaluation.features import FeatureNetwork
+
+
+def warn_of_attention(model: ModelConfig) -> None:
+    """Warn if --image-size leaves no level of the UNet with attention."""
+    network = model.decoder
+    assert isinstance(network, UNetConfig)
+    sizes = [model.image_size >> level for level in range(len(network.channel_mult))]
+    if network.attention_resolutions and not set(sizes) & set(network.attention_resolutions):
+        wanted = ", ".join(map(str, network.attention_resolutions))
+        have = f"the UNet's levels have {', '.join(map(str, sizes))} pixels, none of them {wanted}"
+        warn(f"{have}: only its bottleneck has attention; a preset for images of this size has it elsewhere too")
+
+
+def tell_start(command: Train, plan: Plan, pack: Pack, network: FeatureNetwork | None) -> None:
+    """Tell what is trained on what, and warn of images that were left out or have changed."""
+    common.warn_skipped(pack.skipped, f" (all are listed in {pack.path / 'index.json'})")
+    if plan.key not in (None, pack.index["key"]):
+        warn(f"{command.photos} has changed since this run began: training continues with the present images")
+    common.tell_values(pack)
+    model, training = plan.model, plan.training
+    z_sem = f"z_sem of {model.z_sem_channels}" if model.has_encoder else "no encoder"
+    distilled = f", distilled from {network.name}" if network else ""
+    note(
+        f"{len(pack):,} images of {pack.size} x {pack.size} x {pack.channels} · preset {plan.preset} · {z_sem}"
+        f"{distilled} · {training.images:,} images to see, {training.batch_size} at a time · Ctrl-C saves and stops"
+    )
+
+
+def tell_end(command: Train, pack: Pack, finished: bool) -> None:
+    """Tell where the model is, or how to continue."""
+    if not finished:
+        seen = f"{common.images_seen(command.out):,} images"
+        done = f"Interrupted after {seen}; everything is saved in {command.out}. To continue:"
+        say(done, f"    {_resume_command(command)}")
+        return
+    say(f"The model is in {command.out}, with pictures in {command.out / 'samples'}.")
+    if metrics := common.last_validation(command.out):
+        say(f"validation after {metrics['images']:,} images: {common.describe_validation(metrics)}")
+    example = photo if (photo := command.photos / pack.names[0]).is_file() else "a.png"
+    words = map(str, ["diffae", "reconstruct", command.out, example, "--out", f"{command.out}-out"])
+    say("Try now:", f"    {shlex.join(words)}")
+
+
+def _resume_command(command: Train) -> str:
+    words = ["diffae", "train", str(command.photos), "--out", str(command.out), "--resume"]
+    words += ["--cache", str(command.cache)] if command.cache else []
+    words += ["--tensorboard"] if command.tensorboard else []
+    return shlex.join(words)
