@@ -187,9 +187,14 @@ class EvaluationContext:
         """What samples are compared with: unseen images, or by the paper's protocol those of the data set."""
         return self.train if self.papers else self.test
 
-    def at(self, steps: int) -> Sampling:
-        """How to decode, or encode, at T = `steps`: by the paper's protocol as the published code does."""
-        return Sampling.official(steps) if self.papers else Sampling(steps)
+    def at(self, steps: int, model: DiffusionAutoencoder | None = None) -> Sampling:
+        """How to decode random x_T at T = `steps`, by the evaluated model or another one.
+
+        As published by the paper's protocol, and for a model that predicts eps: without clipping, the errors of its
+        x0_hat at high noise go on into the image.
+        """
+        eps = (model or self.model).config.diffusion.prediction == "eps"
+        return Sampling.official(steps) if self.papers or eps else Sampling(steps)
 
     def prior_steps(self, steps: int) -> int:
         """T of the prior where the decoder's is `steps`: the same by the paper's protocol."""
@@ -260,7 +265,7 @@ class EvaluationContext:
             for start in range(0, total, _BATCH):
                 part = None if isinstance(z_sem, int) else z_sem[start : start + _BATCH]
                 x_T = torch.randn((min(_BATCH, total - start), *model.config.latent_shape), generator=generator)
-                images.append(model.decode(z_sem=part, x_T=x_T, sampling=self.at(steps)).cpu())
+                images.append(model.decode(z_sem=part, x_T=x_T, sampling=self.at(steps, model)).cpu())
                 done(start + len(x_T))
         return torch.cat(images).clamp(-1, 1)
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny import tiny_config, tiny_model
 
 from diffae.config import Sampling
+from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.protocol import ABOUT, Protocol
 from diffae.evaluation.results import Result
@@ -72,9 +74,26 @@ def test_the_prior_is_sampled_in_its_own_steps_and_in_those_of_the_decoder(
     assert [row[0] for row in found.tables[0].rows] == names
 
 
+def test_too_few_real_images_are_refused(context: EvaluationContext, run: Callable[..., Result]) -> None:
+    with pytest.raises(DataError, match="10 images: generation needs at least 20 real ones; give more by --unseen, or"):
+        run("generation", dataclasses.replace(context, test=context.test.first(10)))
+
+
 def test_samples_of_the_same_distribution_are_near(context: EvaluationContext) -> None:
     features = context.need_features()
     one, other = (features.vectors(context.train.tensor()[rows]) for rows in (slice(60), slice(60, None)))
     far, near = distances(one, other + 1), distances(one, other)
     assert near[1].low < 0.01 < far[1].low
     assert dataclasses.astuple(near[0]) < dataclasses.astuple(far[0])
+
+
+def test_a_model_that_predicts_eps_is_decoded_by_the_published_sampler(
+    context: EvaluationContext, run: Callable[..., Result]
+) -> None:
+    """Without clipping, a baseline by the paper's recipe used to look worse than it is."""
+    eps = tiny_model(tiny_config(z_sem_channels=0), prediction="eps")
+    found = run("generation", dataclasses.replace(context, ddim=eps, out=context.out / "eps"))
+    assert "DDIM: decoded from random x_T by the published sampler, which clips" in " ".join(found.notes)
+    assert context.at(7, eps) == Sampling.official(7)
+    assert context.at(7) == Sampling(7)
+    assert "published sampler" not in " ".join(run("generation").notes)

@@ -48,7 +48,8 @@ def capacity(context: EvaluationContext, counts: Counts) -> Result:
             made = f"is for images {model.image_shape} with z_sem of {size}"
             raise DataError(f"{name} {made}: must be for {context.model.image_shape}, with an encoder")
         explicit, generator = context.explicit, context.generator("capacity")
-        alone = model.decode(z_sem=model.encode_semantic(x), sampling=explicit, generator=generator).cpu()
+        own = context.at(explicit.steps, model)
+        alone = model.decode(z_sem=model.encode_semantic(x), sampling=own, generator=generator).cpu()
         code = context.encode(x, explicit, f"capacity: {name}", model)
         from_z = measure(context, name, x, alone, size)
         both = measure(context, name, x, model.decode(code, sampling=explicit).cpu(), size)
@@ -59,7 +60,8 @@ def capacity(context: EvaluationContext, counts: Counts) -> Result:
         "model", "z_sem", "SSIM, z_sem alone", *distance, "MSE, z_sem alone", "SSIM, with x_T", "MSE, with x_T",
         *(("AUROC, plain average",) if names else ()),
     )  # fmt: skip
-    note = f"{len(x)} unseen images; T = {context.sampling.steps}; x_T is random, or found by explicit inversion."
+    way = context.explicit.inversion
+    note = f"{len(x)} unseen images; T = {context.sampling.steps}; x_T is random, or found by {way} inversion."
     distilled = ", but without distillation, whose features are not at hand" if context.trained.distils else ""
     trained = (
         f"These models were trained for this table, each on {counts.capacity_images:,} images seen (the evaluated run: "

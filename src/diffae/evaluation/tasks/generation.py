@@ -19,7 +19,7 @@ from diffae.evaluation.distances import kernel
 from diffae.evaluation.results import Claim, Result, Table, text, verdict
 from diffae.evaluation.statistics import Estimate, jackknife
 from diffae.evaluation.task import DistributionCounts, Task
-from diffae.evaluation.tasks.shared import NO_DDIM, about_distances, against_steps, distances, sheet
+from diffae.evaluation.tasks.shared import NO_DDIM, about_distances, about_samplers, against_steps, distances, sheet
 
 CLAIM_5 = {5: "At equal T, images are denoised and generated better than by DDIM"}
 CLAIM_10 = {10: "Samples in 10 and 20 steps are nearer than DDIM's in the next larger number of steps"}
@@ -124,6 +124,7 @@ def _notes(context: EvaluationContext) -> tuple[str, ...]:
         f"Real images are {'those of training' if context.papers else 'unseen'}; z_sem of real images are those of "
         "training images; x_T is random throughout. Claim 5 takes the same T for both networks, as the paper's Table 4 "
         f"does; claim 10 {'too' if context.papers else f'takes {PRIOR_STEPS} steps of the prior'}.",
+        *about_samplers(context),
         *(() if context.prior else ("This run has no latent prior, so nothing was sampled from it.",)),
         *(() if context.ddim else (NO_DDIM,)),
     )

@@ -198,7 +198,8 @@ class Counts(DistributionCounts, LabelledCounts):
 def memorisation(context: EvaluationContext, counts: Counts) -> Result:
     """Nearest training images of samples and of unseen images, and a test of whether samples are nearer."""
     total = min(counts.distribution, 500)
-    x = context.decode(context.sample_z_sem(total, "memorisation"), _STEPS, "memorisation")
+    drawn = context.sample_z_sem(total, "memorisation", context.prior_steps(_STEPS))
+    x = context.decode(drawn, _STEPS, "memorisation")
     unseen, known = context.unseen(total, "memorisation", least=10), context.train.first(counts.known)
     found = {
         name: Comparison.of(x, unseen, view, map(view, context.blocks(known, f"memorisation: {name}")))

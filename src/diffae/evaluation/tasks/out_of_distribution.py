@@ -72,6 +72,7 @@ def scores(
     generator: torch.Generator,
     code: Code | None = None,
     sampling: Sampling | None = None,
+    alone: Sampling | None = None,
     typical: Float[Tensor, "m d"] | None = None,
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """How unusual each image is, by several measures; higher means less like the training images.
@@ -82,6 +83,7 @@ def scores(
         generator: source of the random x_T, on the CPU.
         code: of the images, if known already.
         sampling: how to encode and decode.
+        alone: how to decode from random x_T, if otherwise.
         typical: z_sem of training images.
     Returns:
         "error of z_sem alone": mean squared error of images decoded from z_sem and random x_T, images in [0, 1];
@@ -91,7 +93,7 @@ def scores(
     """
     code = code if code is not None else model.encode(x_0, sampling)
     assert code.z_sem is not None
-    back = model.decode(z_sem=code.z_sem, generator=generator, sampling=sampling).cpu()
+    back = model.decode(z_sem=code.z_sem, generator=generator, sampling=alone or sampling).cpu()
     error = (to_unit(back) - to_unit(x_0.cpu())).square().mean(dim=(1, 2, 3)).double().numpy()
     found = {"error of z_sem alone": error, **noise_scores(code)}
     if typical is not None:
@@ -190,7 +192,7 @@ def _scored(context: EvaluationContext, name: str, images: Tensor, typical: Tens
     code = context.encode(images, context.explicit, f"{_OUTSIDE}: {name}")
     found = scores(
         context.model, images, generator=context.generator("outliers"), code=code, sampling=context.explicit,
-        typical=typical,
+        alone=context.at(context.explicit.steps), typical=typical,
     )  # fmt: skip
     assert code.x_T is not None
     back = context.model.decode(code, sampling=context.explicit).cpu().clamp(-1, 1)

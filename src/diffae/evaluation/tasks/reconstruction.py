@@ -18,7 +18,7 @@ from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.results import Cell, Claim, Result, Table, listed, verdict
 from diffae.evaluation.statistics import Estimate, mean
 from diffae.evaluation.task import BaselineCounts, ReconstructedCounts, Task
-from diffae.evaluation.tasks.shared import about_baselines, against_steps, sheet
+from diffae.evaluation.tasks.shared import about_baselines, about_samplers, against_steps, sheet
 from diffae.model import DiffusionAutoencoder
 
 SMALLEST = 6
@@ -174,7 +174,9 @@ def _diffusion(
         return
     z_sem, name = model.encode_semantic(x), f"{whose}: z_sem alone, x_T random"
     for steps in context.steps:
-        y = model.decode(z_sem=z_sem, sampling=context.at(steps), generator=context.generator("reconstruction")).cpu()
+        y = model.decode(
+            z_sem=z_sem, sampling=context.at(steps, model), generator=context.generator("reconstruction")
+        ).cpu()
         yield measure(context, name, x, y, d, steps=steps, calls=steps), y
 
 
@@ -212,6 +214,7 @@ def _notes(context: EvaluationContext, counts: Counts) -> tuple[str, ...]:
         f"PCA, autoencoder and VAE have {context.model.config.z_sem_channels} dimensions, as z_sem has. The "
         "last two use the model's encoder architecture and training loop. "
         + about_baselines(context, counts.baseline_images),
+        *about_samplers(context),
         *missing,
     )
 

@@ -33,6 +33,16 @@ def against_steps(
     return Picture(name, caption, curves(drawn, "steps T", label, logarithmic=logarithmic), chart=True)
 
 
+def about_samplers(context: EvaluationContext) -> tuple[str, ...]:
+    """A note on models that are decoded by the published sampler although the protocol is not the paper's."""
+    eps = [whose for whose, model in context.models.items() if model.config.diffusion.prediction == "eps"]
+    if context.papers or not eps:
+        return ()
+    return (
+        f"{listed(eps)}: decoded from random x_T by the published sampler, which clips, as a network for eps needs.",
+    )
+
+
 def about_baselines(context: EvaluationContext, allowed: int) -> str:
     """A note on how long the autoencoder and the VAE were trained, where `allowed` images bound it."""
     seen, ours = min(allowed, context.trained.images), context.trained.images

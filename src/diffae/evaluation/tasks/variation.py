@@ -114,7 +114,8 @@ def variation(context: EvaluationContext, counts: Counts) -> Result:
     """Share of the variance that z_sem fixes, coarse and fine; similarity of variations; means and deviations."""
     x = context.unseen(counts.varied, "variation")
     z_sem, generator = context.model.encode_semantic(x), context.generator("variation")
-    found = vary(context.model, z_sem, counts.variations, generator=generator, sampling=context.sampling)
+    sampling = context.at(context.sampling.steps)
+    found = vary(context.model, z_sem, counts.variations, generator=generator, sampling=sampling)
     share = fixed_share(found)
     rows = (
         ("coarse: means of 4 x 4 squares", share.coarse),
