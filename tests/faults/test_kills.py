@@ -15,6 +15,7 @@ from cli_helpers import save_model
 from killing import Outcome, Supervisor
 from safetensors import safe_open
 
+from diffae.cli import main
 from sketchfaces import write_sketch_faces
 
 TINY = ("--image-size", "8", "--z-sem-channels", "4", "--images", "24", "--batch-size", "4")
@@ -39,7 +40,9 @@ COMMANDS = {
         ("--resume",),
         ("--overwrite",),
     ),
-    "encode": Command(("encode", "tiny", "faces", "--out", "codes.safetensors", "--steps", "2")),
+    "encode": Command(("encode", "tiny", "faces", "--out", "shards", "--stochastic", "--steps", "2")),
+    "encode to a table": Command(("encode", "tiny", "faces", "--out", "codes.parquet", "--labels", "faces/labels.csv")),
+    "decode": Command(("decode", "tiny", "codes", "--out", "decoded")),
     "data prepare": Command(("data", "prepare", "images", "faces", "--out", "faces.pack", "--size", "8")),
     "attributes fit": Command(("attributes", "fit", "tiny", "--images", "faces", "--labels", "faces/labels.csv")),
     "reconstruct": Command(("reconstruct", "tiny", "faces/sketch_000000.png", "--out", "pictures", "--steps", "2")),
@@ -59,6 +62,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("start")
     write_sketch_faces(folder / "faces", 12, 16, seed=3)
     save_model(folder / "tiny")
+    words = ("encode", str(folder / "tiny"), str(folder / "faces"), "--out", str(folder / "codes"), "--steps", "2")
+    assert main([*words, "--stochastic"]) == 0
     return folder
 
 
@@ -129,7 +134,7 @@ def at_points(supervisor: Supervisor, start: Path, folder: Path, name: str, ever
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_killed_at_some_points(supervisor: Supervisor, start: Path, tmp_path: Path, name: str) -> None:
-    every = {"train": 60, "train-prior": 16}.get(name, 6)
+    every = {"train": 60, "train-prior": 16, "encode": 10, "decode": 16}.get(name, 6)
     assert at_points(supervisor, start, tmp_path, name, every, signal.SIGKILL) > 0
 
 

@@ -35,8 +35,8 @@ Start with `diffae train PHOTOS --out runs/photos`, or see it work with `diffae 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("train", "Train", "Train a diffusion autoencoder on your images."),
     "reconstruct": ("reconstruct", "Reconstruct", "Encode and decode images, with pictures, PSNR, SSIM and MSE."),
-    "encode": ("codes", "Encode", "Encode images to a file of codes."),
-    "decode": ("codes", "Decode", "Decode a file of codes to images."),
+    "encode": ("codes", "Encode", "Encode images to a file or a folder of codes, or to a table."),
+    "decode": ("codes", "Decode", "Decode a file or a folder of codes to images."),
     "interpolate": ("explore", "Interpolate", "Morph one image into another."),
     "vary": ("explore", "Vary", "Decode the z_sem of an image with different x_T."),
     "denoise-path": ("explore", "DenoisePath", "Show the predicted image at each noise level."),
@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "sample": ("sample", "Sample", "Generate new images, and check them for copies of training images."),
     "attributes fit": ("attributes", "FitAttributes", "Learn directions of z_sem from labels."),
     "attributes show": ("attributes", "ShowAttributes", "List the attributes of a run, with held-out scores."),
+    "attributes predict": ("attributes", "PredictAttributes", "Write the read-outs of images as a table."),
     "edit": ("edit", "Edit", "Edit an image by attributes."),
     "directions": ("directions", "ShowDirections", "Show unsupervised directions of z_sem."),
     "evaluate": ("evaluate", "Evaluate", "Evaluate a model as in the paper, and write a report."),
@@ -57,7 +58,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 """Module, class and summary of each command; the summary is the first line of the class's docstring."""
 
-_SHARED = ("train", "train-prior")
+_SHARED = ("train", "train-prior", "encode", "decode")
 """Commands whose work several processes share."""
 
 _LOGGED = ("diffae.data.labels", "diffae.data.sources")  # loggers whose warnings are for the user

@@ -1,7 +1,8 @@
-"""`diffae attributes fit` and `show`: directions of z_sem from labels, and the table of them."""
+"""`diffae attributes fit`, `show` and `predict`: directions of z_sem from labels, and what they read."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
 
     from diffae.data.labels import LabelTable
     from diffae.data.pack import Pack
+    from diffae.data.tables import Column
     from diffae.latent.attribute_labels import Target
     from diffae.latent.attributes import AttributeDirections
+    from diffae.latent.encoding import Shard
     from diffae.latent.probes import Score
+    from diffae.model import DiffusionAutoencoder
 
 _HEADINGS = ("attribute", "kind", "images", "with it", "held out", "on these", "95 %")
 
@@ -74,6 +78,100 @@ class ShowAttributes:
 
         print_attributes(AttributeDirections.load(self.model))
         return 0
+
+
+@dataclass(frozen=True)
+class PredictAttributes:
+    """Write the read-outs of images as a table.
+
+    Each attribute has a column: a probability, or for numbers the value.
+    """
+
+    model: RunArgument
+    photos: Annotated[Path, Positional, arg(metavar="PHOTOS")]
+    """Images: a folder, .zip, .npy, .npz, .pack, WebDataset shards, hf://owner/name, or one image file."""
+    out: Path
+    """File to write, .csv or .parquet."""
+
+    def run(self) -> int:
+        """Encode, read, and write."""
+        from diffae.cli.edit import open_attributes
+        from diffae.data.tables import check_table
+
+        check_table(self.out, (".csv", ".parquet"))
+        model = models.open_model(self.model, z_sem_for="to read attributes from; train one without --no-encoder")
+        found = open_attributes(model)
+        source = models.open_photos(self.photos, model)
+        count = models.write_table(
+            self.out, model, source, lambda shard: {"name": shard.names, **read_outs(found, shard)}
+        )
+        say(f"Read-outs of {counted(count)} written to {self.out}.")
+        return 0
+
+
+def read_outs(found: AttributeDirections, shard: Shard) -> dict[str, np.ndarray]:
+    """What each attribute reads: a probability (classes equally frequent), or for numbers the value."""
+    from scipy.special import expit
+
+    assert shard.code.z_sem is not None
+    read = found.read(shard.code.z_sem).T
+    binary = [attribute.binary for attribute in found.attributes_.values()]
+    return {
+        name: expit(row) if is_binary else row for name, row, is_binary in zip(found.names_, read, binary, strict=True)
+    }
+
+
+class Columns:
+    """Columns that a table of codes has beside them: labels, and with `readouts` what attributes read.
+
+    Args:
+        model: whose attributes read.
+        labels: a file of labels, if any.
+        readouts: whether to read; the columns are called read_NAME.
+
+    Raises:
+        DataError: labels that cannot be used, or a column whose name is taken.
+        CheckpointError: the run has no attributes.
+    """
+
+    def __init__(self, model: DiffusionAutoencoder, labels: Path | None, *, readouts: bool) -> None:
+        from diffae.cli.edit import open_attributes
+        from diffae.data.labels import LabelTable
+        from diffae.latent.attributes import ATTRIBUTES
+
+        self._labels = LabelTable.read(labels) if labels else None
+        self._row_of = self._labels.finder() if self._labels else None
+        self._found = open_attributes(model) if readouts else None
+        own = self._labels.columns if self._labels else ()
+        self.names = (*own, *(f"read_{name}" for name in (self._found.names_ if self._found else ())))
+        files = [labels] if labels else []
+        files += [model.folder / ATTRIBUTES] if readouts and model.folder else []
+        self.key = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        """Changes with the labels and the attributes."""
+        taken = [name for name in self.names if name in ("name", "z_sem", "metadata") or self.names.count(name) > 1]
+        if taken:
+            raise DataError(f"labels {labels}: the column {taken[0]!r} is in the table already; rename it")
+
+    def __call__(self, shard: Shard) -> dict[str, Column]:
+        """The columns of a shard."""
+        read = read_outs(self._found, shard) if self._found else {}
+        return {**self._labels_of(shard.names), **{f"read_{name}": values for name, values in read.items()}}
+
+    def _labels_of(self, names: list[str]) -> dict[str, Column]:
+        import numpy as np
+
+        table = self._labels
+        if table is None or self._row_of is None:
+            return {}
+        rows = [self._row_of(name) for name in names]
+        empty = np.full(len(table.columns), np.nan)
+        values = np.array([empty if row is None else table.values[row] for row in rows]).reshape(-1, len(table.columns))
+        return {
+            name: [None if code != code else table.classes[name][int(code)] for code in column.tolist()]
+            if table.kinds[name] == "class"
+            else column
+            for name, column in zip(table.columns, values.T, strict=True)
+        }
 
 
 def _usable(table: LabelTable, pack: Pack, path: Path) -> list[Target]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -90,22 +90,61 @@ def write_image(path: Path, x: Tensor, model: DiffusionAutoencoder, metadata: Im
 
 
 def output_names(names: Sequence[str], suffix: str = ".png") -> list[PurePosixPath]:
+    """A distinct relative file name for each image; see `OutputNames`."""
+    name_of = OutputNames(lambda: names, suffix)
+    return [name_of(row, name) for row, name in enumerate(names)]
+
+
+class OutputNames:
     """A distinct relative file name for each image, inside the output folder for any names.
 
-    "a/b.jpg" becomes "a/b.png"; if there is "a/b.webp" too, both keep their suffix: "a/b.jpg.png".
+    "a/b.jpg" becomes "a/b.png"; if there is "a/b.webp" too, both keep their suffix: "a/b.jpg.png". What is still the
+    same after that gets its number among the images, all but the first: "a/b.jpg-7.png".
+
+    Args:
+        names: iterates over the names of all images; called twice. Of each name a hash is kept, so that the names of
+            millions of images need not fit into memory.
+        suffix: appended to each file name.
     """
-    safe = [_inside(name) for name in names]
-    stems = [path.with_suffix("").as_posix() for path in safe]
-    counts = Counter(stems)
-    chosen: dict[str, None] = {}  # an ordered set
-    for path, stem in zip(safe, stems, strict=True):
-        first = name = stem if counts[stem] == 1 else path.as_posix()
-        number = 1
-        while name in chosen:
-            number += 1
-            name = f"{first}-{number}"
-        chosen[name] = None
-    return [PurePosixPath(name + suffix) for name in chosen]
+
+    def __init__(self, names: Callable[[], Iterable[str]], suffix: str) -> None:
+        import numpy as np
+
+        def hashes(text_of: Callable[[str], str]) -> np.ndarray:
+            return np.fromiter((_hash(text_of(name)) for name in names()), np.int64)
+
+        self._suffix = suffix
+        stems, counts = np.unique(hashes(_stem), return_counts=True)
+        self._shared = set(stems[counts > 1].tolist())
+        self._taken, rows, counts = np.unique(hashes(self._short), return_index=True, return_counts=True)
+        self._row_of = dict(zip(self._taken[counts > 1].tolist(), rows[counts > 1].tolist(), strict=True))
+
+    def __call__(self, row: int, name: str) -> PurePosixPath:
+        """The file name of image number `row`."""
+        short = self._short(name)
+        if self._row_of.get(_hash(short), row) != row:
+            short += f"-{row + 1}"
+            while self._is_taken(short):
+                short += f"-{row + 1}"
+        return PurePosixPath(short + self._suffix)
+
+    def _short(self, name: str) -> str:
+        """A name without its suffix where no other has the same."""
+        stem = _stem(name)
+        return _inside(name).as_posix() if _hash(stem) in self._shared else stem
+
+    def _is_taken(self, short: str) -> bool:
+        place = self._taken.searchsorted(_hash(short))
+        return self._taken[place : place + 1].tolist() == [_hash(short)]
+
+
+def _stem(name: str) -> str:
+    return _inside(name).with_suffix("").as_posix()
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def _inside(name: str) -> PurePosixPath:

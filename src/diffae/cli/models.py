@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,18 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from diffae.config import Sampling
-    from diffae.data.images import ImageMetadata
     from diffae.data.pack import Pack
+    from diffae.data.sources import Source
+    from diffae.data.tables import Piece
     from diffae.latent.codes import Code
+    from diffae.latent.encoding import Shard
     from diffae.model import DiffusionAutoencoder
 
 BATCH = 64
-"""Images encoded or decoded at once."""
+"""Images decoded at once."""
+SHARD = 8192
+"""Images encoded between two pieces of a table."""
+_LISTS = ("names", "origins", "skipped")
 CACHE = "cache"
 """Folder in a run for what can be made again, such as z_sem of its training images."""
 
@@ -75,90 +81,96 @@ def preparation(model: DiffusionAutoencoder) -> dict[str, Any]:
     return {"crop": given.crop, "background": given.background, "window": given.window}
 
 
-class Photos:
-    """The images of a folder, archive, array or single file, prepared for a model; unreadable ones are left out."""
+def open_photos(path: Path, model: DiffusionAutoencoder) -> Source:
+    """The images of a folder, archive, array, file of many images, or a single image file."""
+    from diffae.data.formats.stacks import is_stack
+    from diffae.data.images import SUFFIXES
+    from diffae.data.sources import open_listed, open_source
+    from diffae.data.sources.files import FileSource
 
-    def __init__(self, path: Path, model: DiffusionAutoencoder) -> None:
-        from diffae.data.formats.stacks import is_stack
-        from diffae.data.images import SUFFIXES
-        from diffae.data.sources import open_listed
-
-        self.path, self.model = path, model
-        channels, suffix = model.image_shape[0], path.suffix.lower()
-        several = suffix in (".zip", ".npy", ".npz") or (is_stack(path) and len(open_listed(path, channels).names) > 1)
-        self.source = None if path.is_file() and suffix in SUFFIXES and not several else open_listed(path, channels)
-        self.names_read: list[str] = []
-        self.skipped: list[tuple[str, str]] = []
-
-    def __len__(self) -> int:
-        return 1 if self.source is None else len(self.source.names)
-
-    def origins(self) -> list[ImageMetadata | None]:
-        """Metadata of the images that were read; None where it says no more than the model's own type."""
-        from diffae.data.images import ImageMetadata, metadata_of
-
-        paths = (self.path if self.source is None else self.path / name for name in self.names_read)
-        dtype = self.model.config.input.dtype
-        found = map(metadata_of, paths)
-        return [
-            None if metadata and metadata == ImageMetadata("png", dtype, metadata.shape) else metadata
-            for metadata in found
-        ]
-
-    def encode(self, sampling: Sampling | None = None) -> Code:
-        """z_sem of all images, and with `sampling` x_T, on the CPU, with a progress bar.
-
-        Raises:
-            DataError: none of the images can be used.
-        """
-        from diffae.latent.codes import Code
-
-        model, parts = self.model, []
-        with progress("encoding", len(self)) as done:
-            for seen, x in self._batches():
-                code = Code(model.encode_semantic(x)) if sampling is None else model.encode(x, sampling)
-                parts.append(code.to("cpu"))
-                done(seen)
-        if not parts:
-            raise DataError(f"images {self.path}: none can be used, {self.skipped[0][1]}")
-        return Code.join(parts)
-
-    def _batches(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the number of images visited so far, and those of the latest batch, in [-1, 1]."""
-        import torch
-
-        for start in range(0, len(self), BATCH):
-            rows = range(start, min(start + BATCH, len(self)))
-            batch = [x for index in rows if (x := self._read(index)) is not None]
-            if batch:
-                yield rows.stop, torch.cat(batch)
-
-    def _read(self, index: int) -> Tensor | None:
-        from diffae.data.images import ImageSpec, read_ready, to_tensor
-
-        source = self.source
-        if source is None:
-            self.names_read.append(self.path.name)
-            return read_images([self.path], self.model)
-        name, spec = source.names[index], ImageSpec.of_model(self.model.config)
-        try:
-            x = to_tensor(read_ready(lambda wanted: source.read(index, wanted), spec))
-        except DataError as error:
-            self.skipped.append((name, str(error)))
-            return None
-        self.names_read.append(name)
-        return x
+    channels, suffix = model.image_shape[0], path.suffix.lower()
+    single = path.is_file() and suffix in SUFFIXES and suffix != ".npy"
+    if single and not (is_stack(path) and len(open_listed(path, channels).names) > 1):
+        return FileSource(path)
+    return open_source(path, channels)
 
 
-def decode_all(
+def encode_photos(
+    model: DiffusionAutoencoder,
+    source: Source,
+    size: int,
+    sampling: Sampling | None = None,
+    numbers: Iterable[int] | None = None,
+) -> Iterator[Shard]:
+    """Codes of images, shard by shard (see `encode_shards`), with a progress bar; by default of all shards."""
+    from diffae.latent.encoding import encode_shards
+
+    total = source.count
+    if total is not None and isinstance(numbers, list):
+        total = sum(min(size, total - number * size) for number in numbers)
+    with progress("encoding", total) as done:
+        yield from encode_shards(model, source, sampling, size, count() if numbers is None else numbers, done)
+
+
+def all_codes(shards: Iterable[Shard], path: Path) -> Shard:
+    """The codes of all shards as one.
+
+    Raises:
+        DataError: none of the images can be used.
+    """
+    from diffae.latent.codes import Code
+    from diffae.latent.encoding import Shard
+
+    parts = list(shards)
+    names, origins, skipped = (list(chain.from_iterable(getattr(part, name) for part in parts)) for name in _LISTS)
+    require_some(len(names), skipped, path)
+    code = Code.join([part.code for part in parts if part.names])
+    return Shard(0, len(names) + len(skipped), names, code, origins, skipped)
+
+
+def require_some(count: int, skipped: Iterable[tuple[str, str]], path: Path) -> None:
+    """Raise `DataError` if no image could be read."""
+    if not count:
+        raise DataError(f"images {path}: none can be used, {next(iter(skipped))[1]}")
+
+
+def write_table(out: Path, model: DiffusionAutoencoder, source: Source, piece_of: Callable[[Shard], Piece]) -> int:
+    """Encode images to a table, a piece for each shard; warns of those left out, and returns how many it holds.
+
+    Raises:
+        DataError: none of the images can be used.
+    """
+    from diffae.data.tables import WRITERS
+
+    written, skipped = 0, []
+
+    def pieces() -> Iterator[Piece]:
+        nonlocal written
+        for shard in encode_photos(model, source, SHARD):
+            skipped.extend(shard.skipped)
+            written += len(shard.names)
+            yield piece_of(shard)
+        require_some(written, skipped, source.path)
+
+    WRITERS[out.suffix](out, pieces())
+    common.warn_skipped(skipped)
+    return written
+
+
+def decode_batches(
     model: DiffusionAutoencoder, code: Code, sampling: Sampling, generator: Generator | None = None
 ) -> Iterator[Tensor]:
-    """Yield images (b, c, h, w) of codes in batches, on the CPU, with a progress bar; absent x_T are drawn."""
+    """Yield images (b, c, h, w) of codes in batches, on the CPU; absent x_T are drawn."""
+    for start in range(0, len(code), BATCH):
+        yield model.decode(code[start : start + BATCH], sampling=sampling, generator=generator).cpu()
+
+
+def decode_all(model: DiffusionAutoencoder, code: Code, sampling: Sampling) -> Iterator[Tensor]:
+    """As `decode_batches`, with a progress bar."""
     with progress("decoding", len(code)) as done:
-        for start in range(0, len(code), BATCH):
-            part = code[start : start + BATCH]
-            yield model.decode(part, sampling=sampling, generator=generator).cpu()
-            done(start + len(part))
+        for number, images in enumerate(decode_batches(model, code, sampling)):
+            yield images
+            done(number * BATCH + len(images))
 
 
 def training_pack(model: DiffusionAutoencoder, images: Path | None) -> Pack:

@@ -124,11 +124,10 @@ def _is_picture(out: Path) -> bool:
 
 
 def _encoded(model: DiffusionAutoencoder, path: Path) -> Tensor:
-    photos = models.Photos(path, model)
-    z_sem = photos.encode().z_sem
-    common.warn_skipped(photos.skipped)
-    assert z_sem is not None
-    return z_sem
+    found = models.all_codes(models.encode_photos(model, models.open_photos(path, model), models.SHARD), path)
+    common.warn_skipped(found.skipped)
+    assert found.code.z_sem is not None
+    return found.code.z_sem
 
 
 def _write(out: Path, model: DiffusionAutoencoder, x: Tensor) -> None:

@@ -7,10 +7,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from diffae.console import console, escaped
+from diffae.distributed import is_main
 
 
 def say(*lines: str) -> None:
-    """Print lines of result as they are, however long, so that paths and commands can be copied."""
+    """Print lines of result as they are, however long, so that paths and commands can be copied; once for all
+    processes."""
+    if not is_main():
+        return
     print(*map(escaped, lines), sep="\n", flush=True)
 
 
@@ -20,7 +24,9 @@ def note(text: str) -> None:
 
 
 def warn(*lines: str) -> None:
-    """Print a warning on standard error."""
+    """Print a warning on standard error, once for all processes."""
+    if not is_main():
+        return
     text = "\n  ".join(map(escaped, lines))
     console().print(f"diffae: warning: {text}", style="yellow", soft_wrap=True)
 

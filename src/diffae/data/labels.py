@@ -150,6 +150,17 @@ class LabelTable:
         values[places[places >= 0]] = self.values[places >= 0]
         return values
 
+    def finder(self) -> Callable[[str], int | None]:
+        """A function that gives the row of an image by its name: the relative path, else the file name, else that
+        without suffix, where it is unambiguous among the labels."""
+        keys = (_whole, posixpath.basename, stem)
+        places = [(key, _places(self.names, key)) for key in keys]
+
+        def row_of(name: str) -> int | None:
+            return next((row for key, rows in places if (row := rows.get(key(name), -1)) >= 0), None)
+
+        return row_of
+
     def for_images(self, names: Sequence[str]) -> LabelTable:
         """The table with one row for each of these images, in their order; labels of other files are dropped.
 

@@ -1,31 +1,20 @@
-"""Codes of images, in memory and as one safetensors file: z_sem, optionally x_T, and what decoding needs.
-
-Tensors: `z_sem` (n, d), `x_T` and `x_below` (n, c, size, size), `residual` (n,), `calls` (n,), each if there is one.
-Metadata, as JSON: `names`, `model` (the fingerprint of the model that made them), `sampling`, `origins` where known.
-"""
+"""Codes of images in memory: z_sem, optionally x_T, and what decoding needs. On disk: `code_file`, `code_folder`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffae import checkpoint
 from diffae.checkpoint import Fingerprint
-from diffae.config import from_dict, to_dict
 from diffae.data.formats.metadata import ImageMetadata
 from diffae.diffusion.interpolation import lerp, slerp
 from diffae.diffusion.settings import Sampling
 from diffae.errors import CheckpointError, ConfigError, DataError
-
-_FORMAT = "diffae_codes"
-_VERSION = "1"
-_TENSORS = ("z_sem", "x_T", "residual", "calls", "x_below")
 
 
 @dataclass(frozen=True)
@@ -142,63 +131,53 @@ class StoredCodes:
     origins: Sequence[ImageMetadata | None] = ()
     """Metadata of each image's file, with which decoded images are written; empty if unknown."""
 
+    def __len__(self) -> int:
+        return len(self.names)
+
     def check_model(self, fingerprint: Fingerprint, path: Path) -> None:
         """Raise `CheckpointError` unless the model of this fingerprint made these codes."""
         if not fingerprint.matches(self.model):
             whose = f"belongs to a model with fingerprint {self.model}, this one's is {fingerprint}"
             raise CheckpointError(f"{path} {whose}: decode it with the model that encoded it, or encode again")
 
+    @property
+    def code(self) -> Code:
+        """What decoding takes."""
+        return Code(self.z_sem, self.x_T, x_below=self.x_below)
+
+    @classmethod
+    def join(cls, parts: Sequence[StoredCodes]) -> StoredCodes:
+        """The codes of all parts, of one model and one sampling."""
+        parts = [part for part in parts if len(part)] or [*parts]
+        code = Code.join([Code(*(getattr(part, field.name) for field in fields(Code))) for part in parts])
+        names = [name for part in parts for name in part.names]
+        origins = [origin for part in parts for origin in part.origins or [None] * len(part)]
+        return cls(names, parts[0].model, parts[0].sampling, **vars(code), origins=origins if any(origins) else ())
+
 
 def save_codes(path: str | Path, codes: StoredCodes) -> None:
-    """Write codes atomically.
+    """Write codes atomically to one file; see `diffae.latent.code_file`.
 
     Raises:
         TrainingError: the disk is full or the folder cannot be written.
     """
-    tensors = {name: value for name in _TENSORS if (value := getattr(codes, name)) is not None}
-    texts = {
-        _FORMAT: _VERSION,
-        "names": json.dumps(codes.names),
-        "model": codes.model,
-        "sampling": json.dumps(to_dict(codes.sampling)),
-    }
-    if any(codes.origins):
-        texts["origins"] = json.dumps([origin and asdict(origin) for origin in codes.origins])
-    checkpoint.write_tensors(Path(path), tensors, texts)
+    from diffae.latent.code_file import write
+
+    write(Path(path), codes)
 
 
 def load_codes(path: str | Path, *, trust_code: bool = False) -> StoredCodes:
-    """Read codes written by `save_codes`.
+    """Read all codes of a file or of a folder written by `diffae encode` into memory.
 
     Args:
-        path: the file.
+        path: the file or folder; see `diffae.latent.code_folder.open_codes` for reading it in parts.
         trust_code: whether a solver or an inversion from outside this package may be imported.
 
     Raises:
         CheckpointError: the file is missing, truncated, or holds something else; or its sampling needs code from
             outside, and `trust_code` is false.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist: name a codes file made by `diffae encode`")
-    tensors, texts = checkpoint.read_tensors(path)
-    if texts.get(_FORMAT) != _VERSION:
-        raise CheckpointError(f"{path} holds no codes: name a codes file made by this version of `diffae encode`")
-    try:
-        names = json.loads(texts["names"])
-        sampling = from_dict(Sampling, json.loads(texts["sampling"]), trust_code=trust_code)
-        origins = tuple(
-            origin and from_dict(ImageMetadata, origin) for origin in json.loads(texts.get("origins", "[]"))
-        )
-        codes = StoredCodes(names, texts["model"], sampling, **tensors, origins=origins)
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): encode the images again") from error
-    counts = {len(value) for value in (names, *tensors.values(), origins or names)}
-    if not {"z_sem", "x_T"} & tensors.keys() or len(counts) > 1:
-        raise CheckpointError(f"{path} is damaged (names and codes differ in number): encode the images again")
-    for name, value in tensors.items():
-        if not bool(torch.isfinite(value).all()):
-            raise CheckpointError(f"{path} is damaged ({name} is not finite): encode the images again")
-    return codes
+    from diffae.latent.code_folder import open_codes
+
+    stored = open_codes(path, trust_code=trust_code)
+    return StoredCodes.join([stored.read(number) for number in range(stored.parts)])

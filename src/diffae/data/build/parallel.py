@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +18,7 @@ from diffae.data.images import ImageSpec
 from diffae.data.pack.writer import FORMAT
 from diffae.data.sources import Item, Source
 
+Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 _CHUNK = 16  # images of one piece of work
@@ -39,23 +40,39 @@ class Work:
 
         Threads suffice: Pillow decodes and scales without holding Python's lock.
         """
-        workers = self.workers or os.cpu_count() or 1
-        items, pool = images.items(start), ThreadPoolExecutor(workers)
-        pending: deque[tuple[int, Future[Result]]] = deque()
+        items = images.items(start)
+        chunks = iter(lambda: list(islice(items, _CHUNK)), [])
         done, output = start, console(quiet=not self.progress)
         with progress(what, images.count, start=start, output=output) as update:
-            try:
-                while True:
-                    while len(pending) < 2 * workers and (chunk := list(islice(items, _CHUNK))):
-                        pending.append((len(chunk), pool.submit(work, chunk)))
-                    if not pending:
-                        return
-                    count, result = pending.popleft()
-                    yield result.result()
-                    done += count
-                    update(done)
-            finally:
-                pool.shutdown(cancel_futures=True)
+            for chunk, result in in_order(work, chunks, self.workers):
+                yield result
+                done += len(chunk)
+                update(done)
+
+
+def in_order(
+    work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: int | None = None
+) -> Generator[tuple[Piece, Result]]:
+    """Yield each piece with work(piece), in order; threads work on a few pieces ahead.
+
+    Args:
+        work: called in threads.
+        pieces: taken one after another, as they are needed.
+        workers: threads; the number of CPUs if None.
+    """
+    workers = workers or os.cpu_count() or 1
+    pieces, pool = iter(pieces), ThreadPoolExecutor(workers)
+    pending: deque[tuple[Piece, Future[Result]]] = deque()
+    try:
+        while True:
+            for piece in islice(pieces, 2 * workers - len(pending)):
+                pending.append((piece, pool.submit(work, piece)))
+            if not pending:
+                return
+            piece, result = pending.popleft()
+            yield piece, result.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class ContentKey:

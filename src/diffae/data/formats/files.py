@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +10,7 @@ import numpy as np
 from jaxtyping import Real
 from PIL import Image
 
+from diffae.checkpoint import written_beside
 from diffae.data.formats import pictures
 from diffae.data.formats.base import Picture, from_array
 from diffae.data.formats.metadata import ImageMetadata
@@ -87,18 +85,16 @@ def write_image(path: str | Path, pixels: Real[np.ndarray, "h w *c"], metadata: 
 
     Raises:
         DataError: a suffix that is not supported, or a format that cannot hold these pixels.
+        TrainingError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
     suffix = next((suffix for suffix in _WRITERS if path.name.lower().endswith(suffix)), None)
     if suffix is None:
         raise DataError(f"cannot write {path.name}: the suffix must be one of {', '.join(_WRITERS)}; rename it")
-    beside = path.with_name(f".{path.stem}-{os.getpid()}-{threading.get_ident()}{suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _WRITERS[suffix](beside, from_array(pixels).pixels, metadata)
-        os.replace(beside, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error}; change the suffix, the folder or free some space") from None
-    finally:
-        with contextlib.suppress(OSError):  # there may be no such folder
-            beside.unlink()
+    with written_beside(path, suffix) as temporary:
+        try:
+            _WRITERS[suffix](temporary, from_array(pixels).pixels, metadata)
+        except OSError as error:
+            if error.errno is not None:  # of the disk
+                raise
+            raise DataError(f"cannot write {path}: {error}; change the suffix") from None

@@ -17,7 +17,7 @@ from jaxtyping import Real
 
 from diffae.data.formats.base import MAX_FILE_BYTES
 from diffae.data.formats.stacks import STACK_SUFFIXES, TIFF, Stack, is_stack
-from diffae.data.images import SUFFIXES, ImageSpec, decode_image, fit_picture
+from diffae.data.images import SUFFIXES, ImageSpec, decode_image, fit_picture, load_image
 from diffae.data.pack import is_pack
 from diffae.data.sources.base import ListedSource, stamp
 from diffae.errors import DataError
@@ -102,6 +102,21 @@ class FolderSource(ListedSource):
                 yield name, size, _digest_of_files(path) if path.is_dir() else time
             except OSError:  # a broken link, reported when it is read
                 yield name, -1, -1
+
+
+class FileSource(ListedSource):
+    """One image file; its source is the folder it is in."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.parent, [path.name])
+
+    def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
+        given = {"crop": spec.crop, "background": spec.background, "window": spec.window}
+        return load_image(self.path / self.names[index], spec.channels, spec.size, **given)
+
+    def fingerprint(self) -> Iterator[tuple]:
+        """Name, size and modification time of the file."""
+        yield self.names[0], *stamp(self.path / self.names[0])
 
 
 class ZipSource(ListedSource):

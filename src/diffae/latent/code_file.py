@@ -1,0 +1,155 @@
+"""Codes of a set of images that fits into memory, as one safetensors file.
+
+Tensors: `z_sem` (n, d), `x_T` and `x_below` (n, c, size, size), `residual` (n,), `calls` (n,), each if there is one;
+`names` and `origins`, texts one after another in UTF-8, and `names_end` and `origins_end` (n,), where each ends.
+Header: `model` (the fingerprint of the model that made them) and `sampling`. Version 1 had the texts in the header.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from diffae import checkpoint
+from diffae.config import Sampling, from_dict, to_dict
+from diffae.data.formats.metadata import ImageMetadata
+from diffae.errors import CheckpointError, ConfigError
+from diffae.latent.codes import StoredCodes
+
+FORMAT = "diffae_codes"
+TENSORS = ("z_sem", "x_T", "residual", "calls", "x_below")
+"""Of each image."""
+_VERSION = "2"
+_TEXTS = ("names", "origins")
+_PART = 1024  # images read at once
+
+
+def write(path: Path, codes: StoredCodes) -> None:
+    """Write codes atomically."""
+    tensors = {name: value for name in TENSORS if (value := getattr(codes, name)) is not None}
+    tensors |= _from_texts("names", codes.names)
+    if any(codes.origins):
+        tensors |= _from_texts("origins", [origin_to_text(origin) or "" for origin in codes.origins])
+    header = {FORMAT: _VERSION, "model": codes.model, "sampling": json.dumps(to_dict(codes.sampling))}
+    checkpoint.write_tensors(path, tensors, header)
+
+
+class CodeFile:
+    """A file of codes, read in parts.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or holds something else; or its sampling needs code from
+            outside, and `trust_code` is false.
+    """
+
+    def __init__(self, path: Path, *, trust_code: bool = False) -> None:
+        if not path.is_file():
+            raise CheckpointError(f"{path} does not exist: name a codes file made by `diffae encode`")
+        self.path = path
+        with reading(path), safe_open(path, "pt") as file:
+            header: Mapping[str, str] = file.metadata() or {}
+            if header.get(FORMAT) not in ("1", _VERSION):
+                what = "holds no codes: name a codes file made by this version of `diffae encode`"
+                raise CheckpointError(f"{path} {what}")
+            self._names, self._origins = _texts_of(file, header)
+            self._model = header["model"]
+            self._sampling = from_dict(Sampling, json.loads(header["sampling"]), trust_code=trust_code)
+            self._tensors = [name for name in file.keys() if name.removesuffix("_end") not in _TEXTS]  # noqa: SIM118
+            lengths = {file.get_slice(name).get_shape()[0] for name in self._tensors}
+            if set(self._tensors) - set(TENSORS):
+                raise ValueError("it has unknown tensors")
+            if (
+                not {"z_sem", "x_T"} & set(self._tensors)
+                or lengths != {len(self._names)}
+                or len(self._origins) not in (0, len(self._names))
+            ):
+                raise ValueError("names and codes differ in number")
+        self.count = len(self._names)
+        """Images whose codes it holds."""
+        self.stochastic = "x_T" in self._tensors
+        """Whether there is x_T."""
+        facts = path.stat()
+        self.key = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
+        """Changes when the file is written again."""
+
+    @property
+    def parts(self) -> int:
+        """Number of parts."""
+        return max(-(-self.count // _PART), 1)
+
+    def names(self, number: int) -> list[str]:
+        """The names of a part."""
+        return self._names[number * _PART : (number + 1) * _PART]
+
+    def read(self, number: int) -> StoredCodes:
+        """The codes of a part; `CheckpointError` if they are damaged."""
+        rows = slice(number * _PART, (number + 1) * _PART)
+        with reading(self.path), safe_open(self.path, "pt") as file:
+            tensors = {name: file.get_slice(name)[rows] for name in self._tensors}
+        require_finite(self.path, tensors)
+        return StoredCodes(self.names(number), self._model, self._sampling, **tensors, origins=self._origins[rows])
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what a damaged file of codes raises into a `CheckpointError`."""
+    try:
+        yield
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): copy it again, or restore it from a backup") from error
+    except (OSError, KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): encode the images again") from error
+
+
+def require_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `CheckpointError` where a tensor holds NaN or infinity."""
+    for name, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"{path} is damaged ({name} is not finite): encode the images again")
+
+
+def origin_to_text(origin: ImageMetadata | None) -> str | None:
+    """Metadata as JSON."""
+    return None if origin is None else json.dumps(asdict(origin))
+
+
+def origin_from_text(text: str | None) -> ImageMetadata | None:
+    """Metadata from JSON; `ConfigError` or ValueError where it is none."""
+    return from_dict(ImageMetadata, json.loads(text)) if text else None
+
+
+def _texts_of(file: Any, header: Mapping[str, str]) -> tuple[list[str], Sequence[ImageMetadata | None]]:
+    """Names and metadata of the images, of either version."""
+    if header[FORMAT] == "1":
+        names, origins = json.loads(header["names"]), json.loads(header.get("origins", "[]"))
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("names are not texts")
+        return names, tuple(origin and from_dict(ImageMetadata, origin) for origin in origins)
+    names = _to_texts(file, "names")
+    origins = _to_texts(file, "origins") if "origins" in file.keys() else []  # noqa: SIM118
+    return names, tuple(map(origin_from_text, origins))
+
+
+def _from_texts(name: str, texts: Sequence[str]) -> dict[str, Tensor]:
+    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+    ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
+    flat = torch.frombuffer(bytearray(b"".join(encoded)) or bytearray(1), dtype=torch.uint8)
+    return {name: flat[: int(ends[-1]) if len(ends) else 0].clone(), f"{name}_end": torch.from_numpy(ends)}
+
+
+def _to_texts(file: Any, name: str) -> list[str]:
+    flat, ends = file.get_tensor(name).numpy().tobytes(), file.get_tensor(f"{name}_end").tolist()
+    if [0, *ends] != sorted([0, *ends]) or (ends or [0])[-1] != len(flat):
+        raise ValueError(f"{name} are cut short")
+    return [flat[a:b].decode("utf-8", "surrogateescape") for a, b in zip([0, *ends], ends, strict=False)]
