@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from diffae.deprecation import __version__
 
 if TYPE_CHECKING:
+    from diffae.config import DiffusersConfig as DiffusersConfig
     from diffae.config import DiffusionConfig as DiffusionConfig
+    from diffae.config import HaarConfig as HaarConfig
     from diffae.config import InputConfig as InputConfig
     from diffae.config import ModelConfig as ModelConfig
     from diffae.config import PriorConfig as PriorConfig
     from diffae.config import Sampling as Sampling
+    from diffae.config import SpaceToDepthConfig as SpaceToDepthConfig
     from diffae.config import UNetConfig as UNetConfig
     from diffae.config import UNetEncoderConfig as UNetEncoderConfig
     from diffae.deprecation import NetworkConfig as NetworkConfig
@@ -32,13 +35,16 @@ _HOMES = {
     "AttributeDirections": "diffae.latent.attributes",
     "Code": "diffae.latent.codes",
     "DiffusionAutoencoder": "diffae.model",
+    "DiffusersConfig": "diffae.config",
     "DiffusionConfig": "diffae.config",
+    "HaarConfig": "diffae.config",
     "InputConfig": "diffae.config",
     "LatentPrior": "diffae.latent.prior",
     "ModelConfig": "diffae.config",
     "NetworkConfig": "diffae.deprecation",
     "PriorConfig": "diffae.config",
     "Sampling": "diffae.config",
+    "SpaceToDepthConfig": "diffae.config",
     "TrainingConfig": "diffae.training.settings",
     "UNetConfig": "diffae.config",
     "UNetEncoderConfig": "diffae.config",

@@ -19,6 +19,7 @@ from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 from diffae.deprecation import NetworkConfig, upgrade_model, warn_renamed
 from diffae.diffusion.settings import DiffusionConfig, Sampling
 from diffae.errors import ConfigError, require, require_choice
+from diffae.networks.first_stages.settings import DiffusersConfig, HaarConfig, SpaceToDepthConfig
 from diffae.networks.settings import (
     DecoderConfig,
     EncoderConfig,
@@ -29,17 +30,21 @@ from diffae.networks.settings import (
 )
 
 __all__ = [
+    "DiffusersConfig",
     "DiffusionConfig",
+    "HaarConfig",
     "InputConfig",
     "ModelConfig",
     "PriorConfig",
     "Sampling",
+    "SpaceToDepthConfig",
     "UNetConfig",
     "UNetEncoderConfig",
     "from_dict",
     "to_dict",
 ]
 
+EncoderInput = Literal["pixels", "latents"]
 PriorLoss = Literal["l1", "mse"]
 Crop = tuple[int, int, int, int] | str  # (left, top, right, bottom) in pixels, or a name of NAMED_CROPS
 Window = tuple[tuple[float, float], ...]  # (low, high) of each channel, in the units of the files
@@ -103,10 +108,12 @@ class ModelConfig:
     """The semantic encoder; None for the paper's DDIM baseline, which has no z_sem."""
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     """The forward process and what the decoder predicts."""
-    first_stage: FirstStageConfig | None = None
+    first_stage: SpaceToDepthConfig | HaarConfig | DiffusersConfig | FirstStageConfig | None = None
     """Maps images to the latents that are diffused; None diffuses the pixels themselves, as in the paper."""
     input: InputConfig = field(default_factory=InputConfig)
     """How files are prepared."""
+    encoder_input: EncoderInput = "pixels"
+    """What the encoder sees: "pixels", or the "latents" of the first stage."""
 
     upgrade = staticmethod(upgrade_model)
 
@@ -127,7 +134,8 @@ class ModelConfig:
         is_first_stage = first_stage is None or isinstance(first_stage, FirstStageConfig)
         require(is_first_stage, "first_stage", first_stage, rule.format("FirstStageConfig"))
         _check(first_stage, self.image_shape)
-        _check(encoder, self.image_shape)
+        require_choice("encoder_input", self.encoder_input, EncoderInput)
+        _check(encoder, self.encoder_shape)
         _check(self.decoder, self.latent_shape)
 
     @property
@@ -139,6 +147,11 @@ class ModelConfig:
     def latent_shape(self) -> Shape:
         """(c, h, w) of what is diffused: the images, or the latents of the first stage."""
         return self.first_stage.latent_shape(self.image_shape) if self.first_stage else self.image_shape
+
+    @property
+    def encoder_shape(self) -> Shape:
+        """(c, h, w) of what the encoder sees."""
+        return self.latent_shape if self.encoder_input == "latents" else self.image_shape
 
     @property
     def has_encoder(self) -> bool:

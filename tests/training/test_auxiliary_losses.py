@@ -79,12 +79,12 @@ def test_losses_are_weighted_and_added() -> None:
     assert not networks.needs_view
     x, t = torch.randn(3, 3, 16, 16).clamp(-1, 1), torch.tensor([0, 5, 9])
     z_sem, batch = model.call_encoder(x), AuxiliaryBatch(x, None)
-    output, further = networks(x, t, batch, None)
+    output, further = networks(x, t, batch, batch.images, None)
     torch.testing.assert_close(further, 0.75 * z_sem.square().mean() + 0.1 * networks.losses[2](z_sem, batch))
     torch.testing.assert_close(output, model.call_decoder(x, t, z_sem))
     with_view = ModelWithLosses(model, replace(config, auxiliary_losses=(ContrastiveConfig(),)), 0)
     assert with_view.needs_view
-    torch.testing.assert_close(with_view(x, t, batch, x.flip(3))[0], output)  # that of the first view
+    torch.testing.assert_close(with_view(x, t, batch, x, x.flip(3))[0], output)  # that of the first view
 
 
 def test_prediction_error_repeats_targets_for_second_views() -> None:

@@ -74,10 +74,10 @@ def test_loss_is_the_error_of_a_linear_function_of_z_sem() -> None:
     x, other, target = torch.randn(3, 3, 16, 16), torch.randn(3, 3, 16, 16), torch.randn(3, SIZE)
     t = torch.zeros(3, dtype=torch.long)
     squared = [(loss.linear(model.call_encoder(images)) - target).square().mean() for images in (x, other)]
-    output, further = networks(x, t, AuxiliaryBatch(x, target), other)
+    output, further = networks(x, t, AuxiliaryBatch(x, target), x, other)
     assert further.item() == pytest.approx(0.3 * (squared[0] + squared[1]).item() / 2, rel=1e-5)
     torch.testing.assert_close(output, model(x, t, x), atol=1e-5, rtol=0)
-    alone = networks(x, t, AuxiliaryBatch(x, target), None)[1]
+    alone = networks(x, t, AuxiliaryBatch(x, target), x, None)[1]
     assert alone.item() == pytest.approx(0.3 * squared[0].item(), rel=1e-5)
 
 
@@ -89,7 +89,12 @@ class Recorder(nn.Module):
         self.features: list[torch.Tensor | None] = []
 
     def forward(
-        self, x_t: torch.Tensor, time: torch.Tensor, batch: AuxiliaryBatch, other: torch.Tensor | None
+        self,
+        x_t: torch.Tensor,
+        time: torch.Tensor,
+        batch: AuxiliaryBatch,
+        seen: torch.Tensor,
+        other: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self.features.append(batch.features)
         return torch.zeros_like(x_t), torch.tensor(FURTHER)

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from diffae.cli import common, train_messages
-from diffae.cli.options import background_of, by_preset, crop_of, optional, window_of
+from diffae.cli.options import by_preset, optional, window_of
 from diffae.cli.terminal import note
-from diffae.config import ModelConfig, UNetEncoderConfig
+from diffae.cli.train_plan import DEFAULT_PRESET, Plan, fresh, resumed
+from diffae.config import EncoderInput
 from diffae.console import console, progress
 from diffae.distributed import broadcast, in_turns, is_main, world_size
-from diffae.errors import CheckpointError, ConfigError, DataError, require
+from diffae.errors import ConfigError, DataError
 from diffae.interrupts import exit_code
-from diffae.presets import Recipe, presets
-from diffae.training.settings import (
-    ContrastiveConfig,
-    DistillationConfig,
-    HOGConfig,
-    Optimizer,
-    Precision,
-    TrainingConfig,
-)
+from diffae.presets import Recipe
+from diffae.training.settings import Optimizer, Precision
 
 if TYPE_CHECKING:
     from diffae.data.pack import Pack
     from diffae.evaluation.features import FeatureNetwork
 
 Preset = Literal["small32", "small64", "celeba64", "ffhq64", "ffhq128", "horse128", "bedroom128", "ffhq256"]
-_DEFAULT_PRESET = "small32"
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,7 @@ class Train:
     shards, hf://owner/name, or a pack."""
     out: Path
     """Run folder to make."""
-    preset: Annotated[Preset | None, arg(help_behavior_hint=f"(default: {_DEFAULT_PRESET})")] = None
+    preset: Annotated[Preset | None, arg(help_behavior_hint=f"(default: {DEFAULT_PRESET})")] = None
     """Named settings; the options below change them."""
     recipe: Annotated[Recipe | None, arg(help_behavior_hint="(default: default)")] = None
     """Training recipe: "default" learns a better z_sem from the same images, "paper" is that of Table 5."""
@@ -56,6 +49,11 @@ class Train:
     """Height and width of the square images in pixels."""
     channels: Annotated[int | None, by_preset] = None
     """1 for grey, 3 for colour, or as many as the files have."""
+    first_stage: Annotated[str | None, optional] = None
+    """Diffuse latents: space-to-depth:N or haar:N, which lose nothing, or diffusers:SOURCE, the folder or Hub id of an
+    AutoencoderKL, AutoencoderDC, AutoencoderTiny, VQModel or AutoencoderRAE."""
+    encoder_input: Annotated[EncoderInput | None, by_preset] = None
+    """What the encoder sees: the pixels, or the latents of the first stage, which is faster for large images."""
     no_encoder: bool = False
     """Train the UNet alone, without z_sem: the paper's DDIM baseline."""
     z_sem_channels: Annotated[int | None, by_preset] = None
@@ -144,127 +142,17 @@ class Train:
         return 0 if finished else exit_code()
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The settings of a new run, or of one that is resumed."""
-
-    preset: str
-    recipe: str
-    model: ModelConfig
-    training: TrainingConfig
-    key: str | None = None
-    """Key of the images that the run began with."""
-    distill_from: str | None = None
-    """The network that is distilled, as the user named it."""
-    network_key: str | None = None
-    """Key of the network that the run began with."""
-
-    def open_network(self) -> FeatureNetwork | None:
-        """The network that is distilled, if one is.
-
-        Raises:
-            DataError: there is no such network, or it gives no vectors of such images.
-            CheckpointError: it is not the network that the run began with.
-        """
-        if self.distill_from is None:
-            return None
-        from diffae.evaluation.features import FeatureNetwork
-        from diffae.evaluation.known_features import check_channels
-
-        check_channels(self.model.image_shape)
-        network, source = FeatureNetwork.open(self.distill_from), f"--distill-from {self.distill_from}"
-        if "vectors" not in network.gives(self.model.image_size):
-            raise DataError(f"{source} gives no feature vectors: name a network with an output (b, d)")
-        if self.network_key not in (None, network.key):
-            raise CheckpointError(f"{source} is another network than the run began with: name that one")
-        return network
-
-    def reading(self, pack: Pack) -> Plan:
-        """The plan with the window and type of these images."""
-        given = replace(self.model.input, window=pack.window, dtype=pack.samples)
-        return replace(self, model=replace(self.model, input=given))
-
-    def noted(self, photos: Path, pack: Pack, network: FeatureNetwork | None) -> dict[str, Any]:
-        """What config.json records about the data."""
-        about = {"preset": self.preset, "recipe": self.recipe, "source": str(photos), "count": len(pack)}
-        distilled = {"teacher": self.distill_from, "teacher_key": network.key} if network else {}
-        return about | {"key": pack.index["key"]} | distilled
-
-
 def _planned(command: Train) -> tuple[Plan, bool]:
     """What is to be trained, and whether it continues from something saved."""
     from diffae import checkpoint
 
     resume = command.resume and broadcast(_saved(command.out))  # processes agree, wherever they see the folder
     begun = resume or (command.resume and (command.out / checkpoint.CONFIG).is_file())
-    plan = _resumed(command) if begun else _fresh(command)
+    plan = resumed(command) if begun else fresh(command)
     _check(command, plan, begun=begun)
     if is_main() and command.resume and not resume:
         note(f"nothing is saved in {command.out} yet: training begins")
     return plan, resume
-
-
-def _fresh(command: Train) -> Plan:
-    preset = command.preset or _DEFAULT_PRESET
-    recipe = command.recipe or "default"
-    model, training = _overridden(command, *presets(recipe)[preset])
-    if source := command.distill_from:
-        require(model.has_encoder, "distill_from", source, "must be left out with --no-encoder; drop one")
-        training = training.with_loss(DistillationConfig, DistillationConfig.weight)
-    return Plan(preset, recipe, model, training, distill_from=source)
-
-
-def _resumed(command: Train) -> Plan:
-    """The run's own settings with the options given, which `refuse_differences` compares."""
-    from diffae import checkpoint
-    from diffae.config import from_dict
-
-    there = checkpoint.read_config(command.out)
-    try:
-        data, training = there["data"], from_dict(TrainingConfig, there["training"], trust_code=common.trust_code)
-        model = checkpoint.read_model_config(command.out, trust_code=common.trust_code)
-        source, network_key = (data["teacher"], data["teacher_key"]) if training.distils else (None, None)
-        settings = _overridden(command, model, training)
-        plan = Plan(data["preset"], data["recipe"], *settings, data["key"], source, network_key)
-    except (KeyError, TypeError) as error:
-        remedy = "resume it as it was started, from Python"
-        raise CheckpointError(f"{command.out} was not trained by this command ({error} missing): {remedy}") from error
-    if command.distill_from and not source:
-        what = f"was trained without distillation, not from {command.distill_from}"
-        raise CheckpointError(f"{command.out} {what}: drop --distill-from")
-    for name in ("preset", "recipe"):
-        if getattr(command, name) not in (None, getattr(plan, name)):
-            was = f"was trained with {name} = {getattr(plan, name)}"
-            raise CheckpointError(f"{command.out} {was}, not {getattr(command, name)}: resume it unchanged")
-    return replace(plan, distill_from=command.distill_from or source)
-
-
-def _overridden(command: Train, model: ModelConfig, training: TrainingConfig) -> tuple[ModelConfig, TrainingConfig]:
-    """Settings with the options that were given."""
-    if command.no_encoder and command.z_sem_channels:
-        raise ConfigError(f"z_sem_channels is {command.z_sem_channels}: must be left out with --no-encoder; drop one")
-    encoder = None if command.no_encoder or command.z_sem_channels == 0 else model.encoder
-    if isinstance(encoder, UNetEncoderConfig) and command.z_sem_channels:
-        encoder = replace(encoder, z_sem_channels=command.z_sem_channels)
-    shape = {"image_size": command.image_size, "image_channels": command.channels}
-    names = (
-        "images", "batch_size", "accumulation", "learning_rate", "optimizer", "seed", "precision", "validate_every",
-        "save_every",
-    )  # fmt: skip
-    settings: dict[str, Any] = {name: getattr(command, name) for name in names}
-    settings["flip"] = False if command.no_flip else None
-    window = window_of(command.window, command.channels or model.image_channels)
-    cut = {"crop": crop_of(command.crop), "background": background_of(command.background)}
-    given = replace(model.input, **_given(cut | {"window": None if isinstance(window, str) else window}))
-    training = replace(training, **_given(settings))
-    for option, kind in (("contrastive", ContrastiveConfig), ("hog", HOGConfig)):
-        weight = getattr(command, option)
-        training = training if weight is None else training.with_loss(kind, weight)
-    return replace(model, **_given(shape), encoder=encoder, input=given), training
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _saved(out: Path) -> bool:

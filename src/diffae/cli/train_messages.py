@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from diffae.cli import common
 from diffae.cli.terminal import note, say, warn
 from diffae.config import ModelConfig, UNetConfig
+from diffae.networks.settings import Shape
 
 if TYPE_CHECKING:
-    from diffae.cli.train import Plan, Train
+    from diffae.cli.train import Train
+    from diffae.cli.train_plan import Plan
     from diffae.data.pack import Pack
     from diffae.evaluation.features import FeatureNetwork
 
@@ -19,7 +21,8 @@ def warn_of_attention(model: ModelConfig) -> None:
     """Warn if --image-size leaves no level of the UNet with attention."""
     network = model.decoder
     assert isinstance(network, UNetConfig)
-    sizes = [model.image_size >> level for level in range(len(network.channel_mult))]
+    side = model.latent_shape[1] // network.patch_size
+    sizes = [side >> level for level in range(len(network.channel_mult))]
     if network.attention_resolutions and not set(sizes) & set(network.attention_resolutions):
         wanted = ", ".join(map(str, network.attention_resolutions))
         have = f"the UNet's levels have {', '.join(map(str, sizes))} pixels, none of them {wanted}"
@@ -34,11 +37,17 @@ def tell_start(command: Train, plan: Plan, pack: Pack, network: FeatureNetwork |
     common.tell_values(pack)
     model, training = plan.model, plan.training
     z_sem = f"z_sem of {model.z_sem_channels}" if model.has_encoder else "no encoder"
+    staged = f" · latents of {_size(model.latent_shape)}" if model.first_stage else ""
     distilled = f", distilled from {network.name}" if network else ""
     note(
-        f"{len(pack):,} images of {pack.size} x {pack.size} x {pack.channels} · preset {plan.preset} · {z_sem}"
+        f"{len(pack):,} images of {pack.size} x {pack.size} x {pack.channels}{staged} · preset {plan.preset} · {z_sem}"
         f"{distilled} · {training.images:,} images to see, {training.batch_size} at a time · Ctrl-C saves and stops"
     )
+
+
+def _size(shape: Shape) -> str:
+    channels, height, width = shape
+    return f"{height} x {width} x {channels}"
 
 
 def tell_end(command: Train, pack: Pack, finished: bool) -> None:

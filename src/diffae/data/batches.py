@@ -7,16 +7,18 @@ see exactly what one process sees.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Integer, UInt
+from jaxtyping import Float, Int64, Integer, UInt
 from torch import Tensor
 
 from diffae.data.image_set import ImageSet
+from diffae.data.stored_views import StoredViews
 from diffae.errors import ConfigError, DataError
 
 _AHEAD = 2  # batches read in advance
@@ -32,6 +34,8 @@ class Batch(NamedTuple):
     """Positions in the global batch, 0..batch_size - 1: take the same rows of noise drawn for the global batch."""
     indices: Int64[np.ndarray, " b"]
     """Indices in the ImageSet."""
+    stored: Mapping[str, Float[Tensor, "b ..."]] = MappingProxyType({})
+    """What was computed of these images before, mirrored or not, by name."""
 
 
 class BatchStream:
@@ -47,6 +51,7 @@ class BatchStream:
         seed: not negative.
         flip: mirror each image left to right with probability 1/2.
         rank, world_size: this process takes rows rank, rank + world_size, rank + 2 world_size, ... of each batch.
+        stored: what else to read with the images, by name.
     Raises:
         ConfigError: an invalid batch size, seed, rank or world size.
         DataError: no indices.
@@ -61,6 +66,7 @@ class BatchStream:
         flip: bool,
         rank: int = 0,
         world_size: int = 1,
+        stored: Mapping[str, StoredViews] = MappingProxyType({}),
     ) -> None:
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank is {rank} of {world_size}, it must be 0..world_size - 1; check the launcher")
@@ -78,6 +84,7 @@ class BatchStream:
         self.batch_size = batch_size
         self.seed = seed
         self.flip = flip
+        self.stored = stored
         self.rows = np.arange(rank, batch_size, world_size)
         self._orders: dict[int, Int64[np.ndarray, " n"]] = {}
 
@@ -90,12 +97,13 @@ class BatchStream:
             here = epochs == epoch
             indices[here] = self.indices[self._order(epoch)[places[here]]]
         images = self.images.fetch(indices)
+        mirrored = np.zeros(len(indices), bool)
         if self.flip:
             mirrored = self._random(_FLIP, k).random(self.batch_size)[self.rows] < 0.5
             images[mirrored] = images[mirrored, :, ::-1]
+        stored = {name: _pinned(views.fetch(indices, mirrored)) for name, views in self.stored.items()}
         x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-        x = x.pin_memory() if torch.cuda.is_available() else x  # so that copies to a GPU do not wait for it
-        return Batch(x, self.rows, indices)
+        return Batch(_pinned(x), self.rows, indices, stored)
 
     def iterate(self, start: int) -> Generator[Batch]:
         """Batches start, start + 1, ..., read ahead by a thread that ends when the iterator is closed or fails."""
@@ -122,3 +130,8 @@ class BatchStream:
 
     def _random(self, purpose: int, number: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, purpose, number])
+
+
+def _pinned(x: Tensor) -> Tensor:
+    """A tensor whose copy to a GPU, if there is one, does not wait for it."""
+    return x.pin_memory() if torch.cuda.is_available() else x

@@ -81,7 +81,7 @@ def encode_pack(
     path = Path(folder) / f"z_sem-{digest.hexdigest()[:16]}.npy"
     if broadcast(not path.is_file()):
         with locked(path.parent) if is_main() else nullcontext():
-            _write(path, pack, rows, lambda x: model.encode_semantic(x).float().cpu().numpy(), progress)
+            write_rows(path, pack, rows, lambda x: model.encode_semantic(x).float().cpu().numpy(), progress)
         barrier()
     return np.load(path, mmap_mode="r")
 
@@ -101,11 +101,11 @@ def vectors_file(pack: Pack, network: VectorNetwork, progress: Callback | None =
     """
     path = pack.path / f"vectors-{hashlib.blake2b(network.key.encode(), digest_size=6).hexdigest()}.npy"
     with locked(pack.path.parent), alone():  # each node may have a pack of its own
-        _write(path, pack, np.arange(len(pack)), network.vectors, progress)
+        write_rows(path, pack, np.arange(len(pack)), lambda x: network.vectors(x).astype("<f4"), progress)
     return path
 
 
-def _write(
+def write_rows(
     path: Path,
     pack: Pack,
     rows: Integer[np.ndarray, " n"],
@@ -114,9 +114,9 @@ def _write(
 ) -> None:
     """Write encode(images) of these rows, unless another process has meanwhile."""
 
-    def vectors() -> Iterator[Float32[np.ndarray, "b d"]]:
+    def chunks() -> Iterator[np.ndarray]:
         starts, done = range(0, len(rows), _BATCH), 0
-        for found in divided(starts, lambda at: encode(to_tensor(pack.fetch(rows[at : at + _BATCH]))).astype("<f4")):
+        for found in divided(starts, lambda at: encode(to_tensor(pack.fetch(rows[at : at + _BATCH])))):
             yield found
             done += len(found)
             if progress:
@@ -125,10 +125,10 @@ def _write(
     if broadcast(path.is_file()):
         return
     if not is_main():
-        list(vectors())  # which the first process writes
+        list(chunks())  # which the first process writes
         return
     with written_beside(path) as temporary:
-        write_chunks(temporary, vectors())
+        write_chunks(temporary, chunks())
 
 
 def _key(pack: Pack) -> str:

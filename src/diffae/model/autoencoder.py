@@ -150,7 +150,7 @@ class DiffusionAutoencoder(DiffusionModule):
             raise ConfigError("encoder is None: this model has no encoder; train one without --no-encoder")
         batch = self._batch(images)
         with trajectories.ieee_float32():
-            return torch.cat([self.call_encoder(batch[rows]) for rows in parts(len(batch))])
+            return torch.cat([self.call_encoder(self.seen_of(batch[rows])) for rows in parts(len(batch))])
 
     @torch.no_grad()
     def encode(
@@ -180,8 +180,8 @@ class DiffusionAutoencoder(DiffusionModule):
 
     def _encode_part(self, images: Tensor, sampling: Sampling) -> Code:
         images = images.to(self.dtype)
-        z_sem = None if self.encoder is None else self.call_encoder(images)
         x_0 = self.to_latents(images)
+        z_sem = None if self.encoder is None else self.call_encoder(self.seen_of(images, x_0))
         x_0 = x_0 if self.dtype == torch.float64 else x_0.float()
 
         def predict(x: Tensor, t: int, rows: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class DiffusionModule(nn.Module):
         self.config = config
         self.process = config.diffusion.build()
         self.decoder = decoder or config.decoder.build(config.latent_shape, config.z_sem_channels)
-        self.encoder = encoder or (config.encoder.build(config.image_shape) if config.encoder else None)
+        self.encoder = encoder or (config.encoder.build(config.encoder_shape) if config.encoder else None)
         self.first_stage = first_stage or (config.first_stage.build(config.image_shape) if config.first_stage else None)
         for part in self.modules():
             if getattr(part, "frozen", False):
@@ -75,21 +75,29 @@ class DiffusionModule(nn.Module):
         self.eval()
 
     def forward(
-        self, x_t: Float[Tensor, "b c h w"], time: Int[Tensor, " b"], images: Float[Tensor, "b k H W"]
+        self, x_t: Float[Tensor, "b c h w"], time: Int[Tensor, " b"], seen: Float[Tensor, "b k H W"]
     ) -> Float[Tensor, "b c h w"]:
-        """The decoder's output at x_t and time index (b,), given z_sem of the images: one training pass."""
-        return self.call_decoder(x_t, time, None if self.encoder is None else self.call_encoder(images))
+        """The decoder's output at x_t and time index (b,), given what the encoder sees: one training pass."""
+        return self.call_decoder(x_t, time, None if self.encoder is None else self.call_encoder(seen))
 
-    def call_encoder(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """z_sem of images in [-1, 1].
+    def seen_of(
+        self, images: Float[Tensor, "b k H W"], x_0: Float[Tensor, "b c h w"] | None = None
+    ) -> Float[Tensor, "b k2 H2 W2"]:
+        """What the encoder sees of images in [-1, 1]: the images, or their latents (x_0, if known already)."""
+        if self.config.encoder_input == "pixels":
+            return images
+        return self.to_latents(images) if x_0 is None else x_0
+
+    def call_encoder(self, seen: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """z_sem of what the encoder sees (`seen_of`): images in [-1, 1], or latents.
 
         Raises:
             ConfigError: the model has no encoder, or its output has the wrong shape.
         """
         if self.encoder is None:
             raise ConfigError("encoder is None: this model has no encoder; train one without --no-encoder")
-        z_sem = self.encoder(images)
-        _require_shape("encoder", z_sem, (len(images), self.config.z_sem_channels))
+        z_sem = self.encoder(seen)
+        _require_shape("encoder", z_sem, (len(seen), self.config.z_sem_channels))
         return z_sem
 
     def call_decoder(

@@ -22,18 +22,23 @@ from diffae.data.dataset_images import DatasetImages
 from diffae.data.image_set import ImageSet
 from diffae.data.images import to_float
 from diffae.data.locks import in_use
+from diffae.data.stored_views import StoredViews
 from diffae.deprecation import renamed
 from diffae.diffusion.schedules import draw_levels
-from diffae.distributed import processes
+from diffae.distributed import in_turns, processes
 from diffae.errors import CheckpointError, DataError, require
 from diffae.model import DiffusionAutoencoder
+from diffae.networks.first_stages.pretrained import Autoencoder
 from diffae.training.auxiliary_losses.base import AuxiliaryBatch, ModelWithLosses
 from diffae.training.auxiliary_losses.contrastive import NUMBERS, view
 from diffae.training.auxiliary_losses.distillation import TargetFeatures
+from diffae.training.latents import stored_latents
 from diffae.training.logger import Logger
 from diffae.training.settings import TrainingConfig
 from diffae.training.trainer import require_even_shares, train
 from diffae.training.validation import TOO_EARLY, Validation, z_sem_unused
+
+LATENTS = "latents"
 
 MINIMUM_IMAGES = 10
 """Fewer images are refused: one of ten is held out, and nothing can be learnt from the rest."""
@@ -62,6 +67,7 @@ class AutoencoderTask:
         data: plain values to store about the data in config.json.
         console: for warnings.
         features: targets of distillation.
+        latents: of the images, if they are stored.
     """
 
     def __init__(
@@ -73,9 +79,11 @@ class AutoencoderTask:
         data: dict[str, Any],
         console: Console,
         features: TargetFeatures | None = None,
+        latents: StoredViews | None = None,
     ) -> None:
         self.model, self.config, self.images, self.features = model, config, images, features
         self.folder, self.data, self.console = folder, data, console
+        self.stored = {} if latents is None else {LATENTS: latents}
         self.networks: nn.Module = model
         if model.encoder is not None and config.auxiliary_losses:
             self.networks = ModelWithLosses(model, config, features.size if features else 0)
@@ -87,7 +95,7 @@ class AutoencoderTask:
         """This process's rows of the batches from step `start` on."""
         config = self.config
         stream = BatchStream(
-            self.images, self.train_rows, config.batch_size, config.seed, config.flip, rank, world_size
+            self.images, self.train_rows, config.batch_size, config.seed, config.flip, rank, world_size, self.stored
         )
         return stream.iterate(start)
 
@@ -107,35 +115,46 @@ class AutoencoderTask:
         levels = self.model.process.levels
         t = draw_levels(self.config.level_sampling, levels, size, generator)[rows]
         eps = torch.randn((size, *self.model.config.latent_shape), generator=generator, device=device)[rows]
+        x_0 = self._latents(images, batch)
+        seen, pixels = self.model.seen_of(images, x_0), self.model.config.encoder_input == "pixels"
         views: list[Tensor] | list[None] = [None] * parts
         if self.needs_view:
             numbers = torch.rand((size, NUMBERS), generator=generator, device=device)[rows]
-            views = list(view(images, numbers, mirrored=self.config.flip).chunk(parts))
+            views = list(view(seen, numbers, mirrored=self.config.flip, recoloured=pixels).chunk(parts))
         features: list[Tensor] | list[None] = [None] * parts
         if self.features:
             features = list(self.features.of(batch.indices).to(device, non_blocking=True).chunk(parts))
         torch.manual_seed(mix(self.config.seed, step, int(batch.rows[0])))  # dropout takes no generator
-        for part in zip(images.chunk(parts), t.chunk(parts), eps.chunk(parts), views, features, strict=True):
+        whole = (images.chunk(parts), x_0.chunk(parts), seen.chunk(parts), t.chunk(parts), eps.chunk(parts))
+        for part in zip(*whole, views, features, strict=True):
             yield self._loss(networks, *part)
+
+    @torch.no_grad()
+    def _latents(self, images: Float[Tensor, "b k H W"], batch: Batch) -> Float[Tensor, "b c h w"]:
+        """x_0 of a batch: computed before, or now."""
+        stage = self.model.first_stage
+        if isinstance(stage, Autoencoder) and LATENTS in batch.stored:
+            return stage.normalised(batch.stored[LATENTS].to(images.device, non_blocking=True))
+        return self.model.to_latents(images)
 
     def _loss(
         self,
         networks: nn.Module,
         images: Float[Tensor, "b k H W"],
+        x_0: Float[Tensor, "b c h w"],
+        seen: Float[Tensor, "b k2 H2 W2"],
         t: Int[Tensor, " b"],
         eps: Float[Tensor, "b c h w"],
-        other_view: Float[Tensor, "b k H W"] | None,
+        other_view: Float[Tensor, "b k2 H2 W2"] | None,
         features: Float[Tensor, "b d"] | None,
     ) -> Float[Tensor, ""]:
         process, auxiliary = self.model.process, 0.0
-        with torch.no_grad():
-            x_0 = self.model.to_latents(images)
         scales = process.scales(t, x_0.dim())
         x_t = scales.add_noise(x_0, eps)
         if isinstance(self.networks, ModelWithLosses):
-            output, auxiliary = networks(x_t, t - 1, AuxiliaryBatch(images, features), other_view)
+            output, auxiliary = networks(x_t, t - 1, AuxiliaryBatch(images, features), seen, other_view)
         else:
-            output = networks(x_t, t - 1, images)
+            output = networks(x_t, t - 1, seen)
         return process.loss(output, x_0, eps, scales, self.config.weighting) + auxiliary  # Eq. 6
 
     def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
@@ -257,7 +276,10 @@ def train_autoencoder(
     console.quiet = not state.is_main_process
     torch.manual_seed(config.seed)  # weights are initialised from PyTorch's global generator
     network = model if isinstance(model, DiffusionAutoencoder) else DiffusionAutoencoder(model)
-    task = AutoencoderTask(network, config, images, folder, data or {}, console, targets)
+    with in_turns():
+        latents = stored_latents(network, images, held_out(images, config)[0], console, mirrored=config.flip)
+    settings = network.config
+    task = AutoencoderTask(network, config, images, folder, data or {}, console, targets, latents)
     if state.is_main_process:
         if resume:
             refuse_differences(folder, settings, config, trust_code=True)  # the same parts were just built

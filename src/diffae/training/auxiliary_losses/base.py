@@ -68,12 +68,12 @@ class ModelWithLosses(nn.Module):
         x_t: Float[Tensor, "b c h w"],
         time: Int[Tensor, " b"],
         batch: AuxiliaryBatch,
+        seen: Float[Tensor, "b k H W"],
         other_view: Float[Tensor, "b k H W"] | None,
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, ""]]:
         """The decoder's output, as of `DiffusionModule`, and the sum of the weighted auxiliary losses."""
-        images = batch.images
-        z_sem = self.model.call_encoder(images if other_view is None else torch.cat([images, other_view]))
+        z_sem = self.model.call_encoder(seen if other_view is None else torch.cat([seen, other_view]))
         total = torch.zeros((), device=z_sem.device)
         for weight, loss in zip(self.weights, self.losses, strict=True):
             total = total + weight * loss(z_sem, batch)
-        return self.model.call_decoder(x_t, time, z_sem[: len(images)]), total
+        return self.model.call_decoder(x_t, time, z_sem[: len(seen)]), total

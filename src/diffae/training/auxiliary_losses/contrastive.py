@@ -32,7 +32,7 @@ NUMBERS = 9
 
 
 def view(
-    x_0: Float[Tensor, "b c h w"], numbers: Float[Tensor, "b 9"], *, mirrored: bool = True
+    x_0: Float[Tensor, "b c h w"], numbers: Float[Tensor, "b 9"], *, mirrored: bool = True, recoloured: bool = True
 ) -> Float[Tensor, "b c h w"]:
     """A random view of each image: cropped and resized, mirrored, with other brightness, contrast and saturation.
 
@@ -40,6 +40,7 @@ def view(
         x_0: images (b, c, h, w) in [-1, 1].
         numbers: uniform random numbers in [0, 1), (b, 9), which determine the views.
         mirrored: whether images are mirrored with probability 1/2.
+        recoloured: whether brightness, contrast and saturation change; not in latents, which have no colours.
     Returns:
         Images (b, c, h, w), about in [-1, 1].
     """
@@ -48,6 +49,8 @@ def view(
     ratio = torch.exp(ASPECT * (2 * aspect - 1))
     width, height = (side * ratio).clamp(max=1), (side / ratio).clamp(max=1)
     x = _cut_out(x_0, torch.where(mirror < 0.5, -width, width) if mirrored else width, height, left, top)
+    if not recoloured:
+        return x
     change = 1 + RECOLOURING * (2 * torch.stack([brightness, contrast, saturation]) - 1)
     brightness, contrast, saturation = change[:, :, None, None, None]
     saturation = torch.where(gray[:, None, None, None] < GRAY, 0.0, saturation)

@@ -1,0 +1,1 @@
+"""First stages: images <-> the latents that are diffused."""
