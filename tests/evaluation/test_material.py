@@ -11,7 +11,7 @@ from diffae.data.labels import LabelTable
 from diffae.data.pack import Pack
 from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
-from diffae.evaluation.material import given
+from diffae.evaluation.material import divided, given
 from diffae.training.autoencoder import held_out
 from diffae.training.settings import TrainingConfig
 
@@ -58,3 +58,18 @@ def test_a_split_of_trained_images_alone_is_refused(pack: Pack, tmp_path: Path) 
     pack.index = {**pack.index, "key": "1234"}
     with pytest.raises(DataError, match="all images of 'test' were trained on; name images that were not by --unseen"):
         given(pack, None, splits(pack, trained[:10], tmp_path / "labels.csv"), TRAINING, "1234")
+
+
+def test_images_are_divided_before_a_training_by_their_split_or_one_in_ten(tmp_path: Path) -> None:
+    pack = Pack.from_arrays([np.zeros((40, 8, 8, 3), np.uint8)], tmp_path / "all.pack")
+    train, test = divided(pack, None, most=2_000)
+    assert (len(train), len(test)) == (36, 4)
+    assert len(divided(pack, None, most=3)[1]) == 3
+    assert {*train.rows} & {*test.rows} == set()
+    split = np.arange(40) % 4 // 2  # train, train, test, test, ...
+    labels = LabelTable(tuple(pack.names), ("split",), split[:, None].astype(float), {"split": "class"},
+                        {"split": ("train", "test")})  # fmt: skip
+    train, test = divided(pack, labels, most=3)
+    assert test.rows.tolist() == [row for row in range(40) if row % 4 >= 2]
+    copy = test.to_pack(tmp_path / "test.pack")
+    assert list(copy.names) == [pack.names[row] for row in test.rows]

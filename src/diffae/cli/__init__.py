@@ -48,6 +48,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "edit": ("edit", "Edit", "Edit an image by attributes."),
     "directions": ("directions", "ShowDirections", "Show unsupervised directions of z_sem."),
     "evaluate": ("evaluate", "Evaluate", "Evaluate a model as in the paper, and write a report."),
+    "reproduce": (
+        "reproduce",
+        "Reproduce",
+        "Train everything the paper compares, and write its tables and figures for your images.",
+    ),
     "import": ("convert", "Import", "Make a run folder from checkpoints of the original implementation."),
     "export": ("convert", "Export", "Write a run as checkpoints of the original implementation."),
     "data prepare": ("data", "Prepare", "Decode a data set once into a pack."),

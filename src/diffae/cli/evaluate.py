@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from diffae.evaluation.features import FeatureNetwork
     from diffae.evaluation.material import Images
     from diffae.evaluation.results import Outcome
+    from diffae.evaluation.task import Task
     from diffae.model import DiffusionAutoencoder
     from diffae.training.settings import TrainingConfig
 
@@ -96,28 +97,20 @@ class Evaluate:
 
     def _evaluate(self) -> int:
         from diffae.cli import FAILED
-        from diffae.evaluation.report import PAGE, Heading, write_page
-        from diffae.evaluation.runner import evaluate
         from diffae.evaluation.task import counts_of
         from diffae.evaluation.tasks import built_in
 
         tasks = [task for name, task in built_in().items() if name in self.tasks or not self.tasks]
         counts = counts_of(built_in().values(), quick=self.quick, changes=self.counts, protocol=self.protocol)
-        context, facts = self._context(counts)
-        about = {"command": shlex.join(["diffae", *sys.argv[1:]]), "quick": self.quick, **facts}
-        lead = f"{facts['network']}; measured on {len(context.test):,} unseen images."
-        shown = [*facts.items(), ("command", f"`{about['command']}`")]
-
-        def write(found: Mapping[str, Outcome]) -> None:
-            write_page(self.out, Heading(f"Evaluation of {self.model}", lead, shown, self.quick), found)
-
-        outcomes = evaluate(context, tasks, counts=counts, about=about, log=note, on_write=write)
+        outcomes = self.open(counts).run(tasks, counts)
         left_out = {task.name: reason for task in tasks if (reason := outcomes[task.name].skipped)}
-        _print_claims(outcomes)
-        for name, reason in left_out.items():
-            warn(f"{name} was left out: {reason}")
-        say(f"The report is in {self.out / PAGE}: open it in a browser.")
+        tell_end(self.out, outcomes, left_out)
         return FAILED if left_out and not self.keep_going else 0
+
+    def open(self, counts: Mapping[str, Any]) -> Evaluation:
+        """The evaluation, with everything that tasks with these counts work on."""
+        context, facts = self._context(counts)
+        return Evaluation(context, facts, f"Evaluation of {self.model}", self.quick)
 
     def _check(self) -> None:
         unknown = [name for name in self.tasks if name not in TASK_NAMES]
@@ -157,11 +150,10 @@ class Evaluate:
             protocol=self.protocol,
             attributes=attributes,
         )  # fmt: skip
-        return context, self._facts(context, counts, chosen)
+        return context, self._facts(context, chosen)
 
-    def _facts(self, context: EvaluationContext, counts: Mapping[str, Any], chosen: str) -> dict[str, str]:
+    def _facts(self, context: EvaluationContext, chosen: str) -> dict[str, str]:
         """What was measured on what, and how the unseen images were chosen, for the report."""
-        from diffae.evaluation.task import described
         from diffae.evaluation.tasks.throughput import machine
 
         model, ddim = context.model, context.ddim
@@ -181,7 +173,6 @@ class Evaluate:
             "DDIM baseline": f"{self.ddim}: {_describe(ddim)}" if ddim else "none",
             "seed": str(self.seed),
             "machine": machine(),
-            "counts": described(counts),
         }
 
     def _sampling(self, model: DiffusionAutoencoder) -> Sampling:
@@ -267,6 +258,32 @@ class Evaluate:
         return ddim
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What tasks work on, and what the report says about it."""
+
+    context: EvaluationContext
+    facts: dict[str, str]
+    title: str
+    quick: bool
+
+    def run(self, tasks: Sequence[Task], counts: Mapping[str, Any]) -> dict[str, Outcome]:
+        """Run tasks, and write the report after each; returns the outcomes of all that the report holds."""
+        from diffae.evaluation.report import Heading, write_page
+        from diffae.evaluation.runner import evaluate
+        from diffae.evaluation.task import described
+
+        facts = {**self.facts, "counts": described(counts)}
+        about = {"command": shlex.join(["diffae", *sys.argv[1:]]), "quick": self.quick, **facts}
+        lead = f"{facts['network']}; measured on {len(self.context.test):,} unseen images."
+        heading = Heading(self.title, lead, [*facts.items(), ("command", f"`{about['command']}`")], self.quick)
+
+        def write(found: Mapping[str, Outcome]) -> None:
+            write_page(self.context.out, heading, found)
+
+        return evaluate(self.context, tasks, counts=counts, about=about, log=note, on_write=write)
+
+
 def _network(model: DiffusionAutoencoder, source: str | None) -> FeatureNetwork | None:
     """A feature network for the model's images, if one is named."""
     from diffae.evaluation.features import FeatureNetwork
@@ -308,8 +325,11 @@ def _training(model: DiffusionAutoencoder) -> TrainingConfig:
         raise CheckpointError(f"{model.folder}: {error}") from error
 
 
-def _print_claims(outcomes: Mapping[str, Outcome]) -> None:
-    """Print the paper's claims with their verdicts."""
-    from diffae.evaluation.report import CLAIM_HEADER, claim_rows
+def tell_end(out: Path, outcomes: Mapping[str, Outcome], left_out: Mapping[str, str]) -> None:
+    """Print the paper's claims with their verdicts, what was left out, and where the report is."""
+    from diffae.evaluation.report import CLAIM_HEADER, PAGE, claim_rows
 
     print_table(CLAIM_HEADER[:-1], [row[:-1] for row in claim_rows(outcomes)], left=len(CLAIM_HEADER))
+    for name, reason in left_out.items():
+        warn(f"{name} was left out: {reason}")
+    say(f"The report is in {out / PAGE}: open it in a browser.")

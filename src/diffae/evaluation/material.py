@@ -63,6 +63,13 @@ class Images:
         """The first `count` images, or all if there are fewer."""
         return self.at(slice(count))
 
+    def to_pack(self, path: Path) -> Pack:
+        """These images as a pack of their own, made if it is not there yet."""
+        if path.exists():
+            return Pack.open(path)
+        chunks = (self.pack.fetch(rows) for rows in np.split(self.rows, range(_BLOCK, len(self), _BLOCK)))
+        return Pack.from_arrays(chunks, path, [self.pack.names[int(row)] for row in self.rows])
+
     def having(self, attribute: str, value: int) -> Images:
         """The images whose label for an attribute is 1, or 0."""
         return self.at(self.labels[attribute] == value)
@@ -138,6 +145,24 @@ def given(
     else:
         train, test = held_out(pack, training)
     return _shuffled(every.at(train)), _shuffled(every.at(test))
+
+
+def divided(pack: Pack, labels: LabelTable | None, most: int) -> tuple[Images, Images]:
+    """Images to train on and to hold out, before a training.
+
+    Args:
+        pack: all images.
+        labels: if they have a column "split", the images of its "train" and "test" are taken.
+        most: otherwise one image in ten is held out, chosen by name, but at most so many.
+    Raises:
+        DataError: labels that name none of the images, or a split without "train" or "test".
+    """
+    table = labels.for_images(pack.names) if labels else None
+    if table and "split" in table.columns and table.kinds["split"] == "class":
+        rows = tuple(_of_split(table, name) for name in ("train", "test"))
+    else:
+        rows = pack.split(val_fraction=0.999, max_val=min(most, max(len(pack) // 10, 2)))
+    return Images(pack, rows[0]), Images(pack, rows[1])
 
 
 def _shuffled(images: Images) -> Images:

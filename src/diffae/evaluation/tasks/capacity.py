@@ -5,16 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
-from diffae.data.pack import Pack
 from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.linear_probe import macro_average, probe_attribute
-from diffae.evaluation.material import Images
 from diffae.evaluation.results import Cell, Result, Table
 from diffae.evaluation.task import ProbeCounts, ReconstructedCounts, Task, count
 from diffae.evaluation.tasks.reconstruction import measure
@@ -22,8 +17,6 @@ from diffae.model import DiffusionAutoencoder
 from diffae.training.autoencoder import train_autoencoder
 from diffae.training.settings import DistillationConfig
 from diffae.training.state import STATE
-
-_CHUNK = 4096  # images copied at once
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,7 @@ def _trained(context: EvaluationContext, counts: Counts) -> Iterator[tuple[str, 
     )  # fmt: skip
     facts = (training, context.model.config, context.train.rows.tolist(), context.train.pack.index)
     key = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
-    pack = _training_pack(context.train, context.work / f"train-{key}.pack")
+    pack = context.train.to_pack(context.work / f"train-{key}.pack")
     config = context.model.config
     for size in counts.capacities:
         own = replace(config, encoder=replace(cast(Any, config.encoder), z_sem_channels=size))
@@ -93,14 +86,6 @@ def _trained(context: EvaluationContext, counts: Counts) -> Iterator[tuple[str, 
             f"z_sem of {size}",
             DiffusionAutoencoder.from_pretrained(folder, trust_code=True),
         )  # its parts are imported already
-
-
-def _training_pack(images: Images, path: Path) -> Pack:
-    """The model's training images as a pack of their own."""
-    if path.exists():
-        return Pack.open(path)
-    chunks = (images.pack.fetch(rows) for rows in np.split(images.rows, range(_CHUNK, len(images), _CHUNK)))
-    return Pack.from_arrays(chunks, path, [images.pack.names[int(row)] for row in images.rows])
 
 
 def _area(context: EvaluationContext, counts: Counts, model: DiffusionAutoencoder, names: list[str]) -> float:

@@ -20,10 +20,10 @@ from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.results import Result, Table
 from diffae.evaluation.task import Task, count
 from diffae.model import DiffusionAutoencoder, default_device
+from diffae.training import trainer
 from diffae.training.autoencoder import AutoencoderTask
 from diffae.training.logger import Logger
 from diffae.training.settings import DistillationConfig, TrainingConfig
-from diffae.training.trainer import Trainer
 
 _BATCH = 32  # images decoded or encoded at once
 
@@ -54,15 +54,15 @@ def measure(
     """
     training = training.with_loss(DistillationConfig, 0)
     with tempfile.TemporaryDirectory() as folder:
-        seconds = _median_seconds(_step(config, training, Path(folder)), rounds)
+        seconds = median_seconds(_step(config, training, Path(folder)), rounds)
     model, generator = DiffusionAutoencoder(config).to(default_device()), torch.Generator().manual_seed(0)
     x_0 = (torch.randn((_BATCH, *model.image_shape), generator=generator) / 2).clamp(-1, 1).to(model.device)
     z_sem = model.encode_semantic(x_0) if config.has_encoder else None
     x_T = torch.randn((_BATCH, *config.latent_shape), generator=generator)
     return Throughput(
         training=training.batch_size / seconds,
-        sampling=_BATCH / _median_seconds(lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=sampling), rounds),
-        encoding=_BATCH / _median_seconds(lambda: model.encode_semantic(x_0), rounds) if z_sem is not None else None,
+        sampling=_BATCH / median_seconds(lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=sampling), rounds),
+        encoding=_BATCH / median_seconds(lambda: model.encode_semantic(x_0), rounds) if z_sem is not None else None,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
 
@@ -73,13 +73,21 @@ def _step(config: ModelConfig, training: TrainingConfig, folder: Path) -> Callab
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     pack, quiet = Pack.from_arrays([pixels], folder / "noise.pack"), Console(quiet=True)
     task = AutoencoderTask(DiffusionAutoencoder(config), training, pack, folder, {}, quiet)
+    return timed_step(task, training, folder, quiet)
+
+
+def timed_step(
+    task: trainer.Task, training: TrainingConfig, folder: Path, console: Console
+) -> Callable[[], list[float]]:
+    """A function that takes a step of training and waits until it is done."""
     accelerator = Accelerator(cpu=default_device().type == "cpu", mixed_precision="no")
-    trainer = Trainer(task, training, folder, Logger(folder, training.images, quiet), accelerator)
+    run = trainer.Trainer(task, training, folder, Logger(folder, training.images, console), accelerator)
     batches = task.batches(0, 0, 1)
-    return lambda: trainer.take_step(next(batches)).tolist()
+    return lambda: run.take_step(next(batches)).tolist()
 
 
-def _median_seconds(work: Callable[[], object], rounds: int) -> float:
+def median_seconds(work: Callable[[], object], rounds: int) -> float:
+    """The median time of some repetitions, after one that does not count."""
     seconds = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
