@@ -200,8 +200,8 @@ class _Carried:
 
         table = self._labels
         binary = sum(kind == "binary" for kind in table.kinds.values()) if table else 0
-        counts = [len(Pack.open(path)) for path in self.command.packs]
-        return Scale(*counts, binary, self.command.settings()[0].diffusion.levels)
+        train, test = (len(Pack.open(path)) for path in self.command.packs)
+        return Scale(train, test, binary, self.command.settings()[0].diffusion.levels)
 
     # ------------------------------------------------------------------ the plan
 

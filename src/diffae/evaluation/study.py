@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -89,7 +89,7 @@ def plan(most: Lengths, scale: Scale, speeds: Speeds, budget: float, protocol: P
 
 
 def affordable(
-    seconds: float, tasks: list[str], lengths: Lengths, scale: Scale, speeds: Speeds, protocol: Protocol = "default"
+    seconds: float, tasks: Sequence[str], lengths: Lengths, scale: Scale, speeds: Speeds, protocol: Protocol = "default"
 ) -> list[str]:
     """The tasks, without the longest ones where not even the quick counts of all fit into so many seconds."""
     counts, left = counts_at(0, lengths, protocol), list(tasks)
@@ -107,7 +107,7 @@ def unlimited(most: Lengths, protocol: Protocol = "default") -> Study:
 
 
 def share_within(
-    seconds: float, tasks: list[str], lengths: Lengths, scale: Scale, speeds: Speeds, protocol: Protocol = "default"
+    seconds: float, tasks: Sequence[str], lengths: Lengths, scale: Scale, speeds: Speeds, protocol: Protocol = "default"
 ) -> float | None:
     """The largest share, of the way from quick to full counts, with which tasks take at most so long; or None."""
 
@@ -128,7 +128,7 @@ def _largest(fits: Callable[[float], bool]) -> float:
 
 
 def _seconds_at(
-    share: float, tasks: list[str], lengths: Lengths, scale: Scale, speeds: Speeds, protocol: Protocol
+    share: float, tasks: Sequence[str], lengths: Lengths, scale: Scale, speeds: Speeds, protocol: Protocol
 ) -> float:
     counts = counts_at(share, lengths, protocol)
     return sum(seconds_of({name: counts[name] for name in tasks}, scale, speeds).values())
