@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measuring import conditions, peak
+from measuring import conditions, peaks
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -154,8 +154,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    peaks = {name: peak(getattr(torch, name)) / 1e9 for name in ("float32", "bfloat16")}
-    results: dict = {"conditions": conditions(arguments.threads), "peak_gflop_per_second": peaks, "presets": {}}
+    highest = peaks()
+    results: dict = {"conditions": conditions(arguments.threads), "peak_gflop_per_second": highest, "presets": {}}
     table = Table("preset", "batch", "path", "images/s", "ratio", "share of peak", "largest difference")
     for preset in arguments.presets:
         config = presets("paper")[preset][0]
@@ -164,8 +164,9 @@ def main() -> None:
             found = measure(config, batch, arguments.steps, arguments.rounds, arguments.official)
             results["presets"][preset].append(found)
             for name, rate in found["images_per_second"].items():
-                share = found["gflop_per_second"][name] / peaks["bfloat16" if "bfloat16" in name else "float32"]
-                cells = f"{rate:.2f}", f"{found['ratio'][name]:.2f}", f"{share:.0%}", f"{found['difference'][name]:.1e}"
+                top = highest.get("bfloat16" if "bfloat16" in name else "float32")
+                share = "not measured" if top is None else f"{found['gflop_per_second'][name] / top:.0%}"
+                cells = f"{rate:.2f}", f"{found['ratio'][name]:.2f}", share, f"{found['difference'][name]:.1e}"
                 table.add_row(preset, str(batch), name, *cells)
             arguments.json.write_text(json.dumps(results | {"steps": arguments.steps}, indent=2) + "\n")
     Console(width=120).print(table)

@@ -66,7 +66,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 _SHARED = ("train", "train-prior", "encode", "decode")
 """Commands whose work several processes share."""
 
-_LOGGED = ("diffae.data.labels", "diffae.data.sources")  # loggers whose warnings are for the user
+_LOGGED = ("diffae.data.labels", "diffae.data.sources", "diffae.model")  # loggers whose warnings are for the user
 
 
 class _Warnings(logging.Handler):

@@ -126,7 +126,11 @@ class Sampling:
     steps (see `fast`). Or a `Solver` of your own."""
     precision: Arithmetic = "float32"
     """What the networks compute in: "float32", never rounded to TF32; "float64", for inversion to tolerances below
-    1e-6; "bfloat16", the fastest, for decoding that need not be exact. States are float32, or float64."""
+    1e-6; "bfloat16", the fastest where the hardware has it, for decoding that need not be exact. States are float32, or
+    float64."""
+    compile: bool | str = False
+    """Compile decoder and encoder by `torch.compile` when they are first called, which takes a minute and is worth it
+    for many calls (docs/speed.md). Or the name of a backend in place of "inductor"."""
 
     upgrade = staticmethod(upgrade_sampling)
 
@@ -143,6 +147,11 @@ class Sampling:
         require(self.max_iterations >= 1, "max_iterations", self.max_iterations, "must be at least 1")
         rule = 'clipped steps have no inverse; set clip_x0=False, or inversion="official"'
         require(not (self.clip_x0 and self.inversion in ("exact", "bdia")), "inversion", self.inversion, rule)
+
+    @property
+    def backend(self) -> str | None:
+        """The backend of `torch.compile`; None for networks that are not compiled."""
+        return "inductor" if self.compile is True else self.compile or None
 
     @classmethod
     def official(cls, steps: int = 20) -> Sampling:

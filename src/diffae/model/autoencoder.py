@@ -5,10 +5,9 @@ Shapes: b images of c channels and size x size pixels, d = z_sem's size. Images 
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,11 @@ from diffae.data.images import as_batch
 from diffae.deprecation import renamed
 from diffae.diffusion import sampling as trajectories
 from diffae.diffusion import solvers
-from diffae.diffusion.settings import Arithmetic
 from diffae.errors import ConfigError, require
 from diffae.latent.codes import Code
 from diffae.latent.prior import PRIOR, LatentPrior
 from diffae.model.module import DiffusionModule, default_device
+from diffae.model.runtime import Runtime
 
 BATCH = 64
 """Images that go through the networks at once; larger batches are split, which bounds memory."""
@@ -169,7 +168,7 @@ class DiffusionAutoencoder(DiffusionModule):
         """
         sampling = sampling or Sampling()
         trajectories.require_inverse(sampling)
-        batch, model = self._batch(images), self._in(sampling.precision)
+        batch, model = self._batch(images), self._as(sampling)
         codes: list[Code] = []
         for rows in parts(len(batch)):
             with torch.inference_mode(), trajectories.ieee_float32():
@@ -222,7 +221,7 @@ class DiffusionAutoencoder(DiffusionModule):
         sampling = sampling or Sampling()
         code = code if code is not None else Code(z_sem, x_T)
         code = code.complete(self.config.latent_shape, self.config.z_sem_channels, generator).to(self.device)
-        model = self._in(sampling.precision)
+        model = self._as(sampling)
         with torch.inference_mode():
             decoded = [model._decode_part(code[rows], sampling, callback) for rows in parts(len(code))]
         return torch.cat(decoded)  # outside inference mode: an ordinary tensor, which autograd accepts
@@ -295,10 +294,13 @@ class DiffusionAutoencoder(DiffusionModule):
         batch = as_batch(images, size, channels, crop=given.crop, background=given.background, window=given.window)
         return batch.to(self.device)
 
-    def _in(self, precision: Arithmetic) -> DiffusionAutoencoder:
-        """This model in that precision: itself where it has it, else a copy."""
-        dtype = getattr(torch, precision)
-        if dtype == self.dtype:
+    @cached_property
+    def _runtime(self) -> Runtime[DiffusionAutoencoder]:
+        return Runtime(partial(DiffusionAutoencoder, self.config))
+
+    def _as(self, sampling: Sampling) -> DiffusionAutoencoder:
+        """This model with its networks in the precision of `sampling`, and compiled if it says so."""
+        dtype, backend = getattr(torch, sampling.precision), sampling.backend
+        if dtype == self.dtype and backend is None:
             return self
-        modules = {name: copy.deepcopy(getattr(self, name)) for name in ("decoder", "encoder", "first_stage")}
-        return DiffusionAutoencoder(self.config, **modules).to(dtype)
+        return self._runtime.of(self, dtype, backend)

@@ -21,6 +21,7 @@ from diffae.data.locks import in_use
 from diffae.errors import TrainingError, require
 from diffae.interrupts import deferred
 from diffae.model import default_device
+from diffae.model.runtime import supports_bfloat16
 from diffae.training.ema import EMA
 from diffae.training.logger import Logger
 from diffae.training.muon import Muon
@@ -60,10 +61,7 @@ def use_bfloat16(config: TrainingConfig, device: torch.device) -> bool:
     """Whether to compute in bfloat16: as stated, or for "auto" where the hardware supports it."""
     if config.precision != "auto":
         return config.precision == "bfloat16"
-    if device.type == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return supports_bfloat16(device)
 
 
 def require_even_shares(config: TrainingConfig, processes: int) -> None:
