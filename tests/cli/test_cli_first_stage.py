@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from autoencoders import save_autoencoder
 from cli_helpers import Run, one_line
+from PIL import Image
+from tiny import tiny_config, tiny_model
 
 from diffae.model import DiffusionAutoencoder
+from diffae.networks.first_stages.settings import DiffusersConfig
 
 TRAINING = ("--image-size", "16", "--z-sem-channels", "4", "--images", "8", "--batch-size", "4")
 
@@ -62,3 +68,51 @@ def test_a_missing_library_is_named(run: Run, faces: Path, monkeypatch: pytest.M
     code, _, err = run("train", faces, "--out", "run", *TRAINING, "--first-stage", "diffusers:theirs")
     assert code == 2
     assert "pip install 'diffae[diffusers]'" in one_line(err)
+
+
+@pytest.fixture(scope="module")
+def lossy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose first stage loses much of the image."""
+    folder = tmp_path_factory.mktemp("lossy")
+    stage = DiffusersConfig.read(save_autoencoder(folder / "theirs"), (3, 16, 16))
+    stage = replace(stage, mean=(0.0,) * 3, std=(1.0,) * 3)
+    tiny_model(replace(tiny_config(), first_stage=stage)).save_pretrained(folder / "model")
+    return folder / "model"
+
+
+@pytest.mark.parametrize("out", ["codes.safetensors", "codes"])
+def test_with_the_residual_the_round_trip_is_bit_exact(run: Run, faces: Path, lossy: Path, out: str) -> None:
+    if out == "codes":
+        pytest.importorskip("pyarrow")
+    how = ("--stochastic", "--residual", "--inversion", "explicit", "--steps", "3")
+    code, _, err = run("encode", lossy, faces, "--out", out, *how)
+    assert code == 0, err
+    code, _, err = run("decode", lossy, out, "--out", "back")
+    assert code == 0, err
+    assert "differ" not in err
+    for path in faces.glob("*.png"):
+        again = Image.open(Path("back") / f"{path.stem}-decoded.png")
+        np.testing.assert_array_equal(np.asarray(again), np.asarray(Image.open(path).convert("RGB")))
+
+
+def test_the_residual_needs_both_codes(run: Run, faces: Path, lossy: Path) -> None:
+    code, _, err = run("encode", lossy, faces, "--out", "codes.safetensors", "--residual")
+    assert code == 2
+    assert "residual is given without stochastic" in one_line(err)
+
+
+def test_reconstruct_tells_what_the_first_stage_loses(run: Run, faces: Path, lossy: Path, model: Path) -> None:
+    photos = sorted(faces.glob("*.png"))[:2]
+    code, out, err = run("reconstruct", lossy, *photos, "--out", "back", "--steps", "5")
+    assert code == 0, err
+    assert "first stage's" in out
+    with Path("back/results.csv").open() as file:
+        rows = [{name: float(value) for name, value in row.items() if name != "image"} for row in csv.DictReader(file)]
+    assert len(rows) == 2
+    for row in rows:
+        assert row["first_stage_mse"] > 1e-3
+        assert row["own_mse"] < 0.02 * row["first_stage_mse"]
+        assert row["mse"] == pytest.approx(row["first_stage_mse"], rel=0.02)
+    code, out, err = run("reconstruct", model, photos[0], "--out", "plain", "--steps", "5")
+    assert code == 0, err
+    assert "first stage" not in out

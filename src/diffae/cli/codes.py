@@ -18,7 +18,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from diffae.cli import common, models
 from diffae.cli.attributes import Columns
 from diffae.cli.options import RunArgument, SamplingOptions
-from diffae.cli.terminal import counted, say
+from diffae.cli.terminal import counted, say, warn
 from diffae.console import progress
 from diffae.distributed import barrier, is_main, processes, rank, require_one_process, world_size
 from diffae.errors import ConfigError, DataError
@@ -55,6 +55,9 @@ class Encode:
     """Folder to write; or a file, .safetensors; or a table of z_sem: .parquet, .csv, .npy."""
     stochastic: bool = False
     """Encode x_T too, so that `diffae decode` reconstructs the images exactly."""
+    residual: bool = False
+    """Also keep what decoding leaves of each 8-bit image, compressed: `diffae decode` is then bit-exact, whatever the
+    first stage loses. Needs --stochastic."""
     labels: Path | None = None
     """Labels to add to the table: a .csv with a column of file names, or CelebA's text file."""
     readouts: bool = False
@@ -65,6 +68,7 @@ class Encode:
         """Write the codes."""
         from diffae.checkpoint import WEIGHTS
         from diffae.data.tables import require_pyarrow
+        from diffae.latent.differences import require_8_bits
 
         sampling = self.sampling.sampling()
         to_folder = self._check()
@@ -74,6 +78,8 @@ class Encode:
         if world_size() > 1:
             processes()
         model = models.open_model(self.model)
+        if self.residual:
+            require_8_bits(model.config)
         if not model.config.has_encoder and (not self.stochastic or self.out.suffix in _TABLES):
             raise ConfigError("z_sem_channels is 0: this model has no encoder; add --stochastic to encode x_T alone")
         source = models.open_photos(self.photos, model)
@@ -93,6 +99,8 @@ class Encode:
             DataError: the suffix names no kind of file, or one that cannot hold what is asked for.
         """
         suffix = self.out.suffix
+        if self.residual and not self.stochastic:
+            raise ConfigError("residual is given without stochastic: details would be those of a random x_T; give both")
         if suffix not in (_ONE_FILE, *_TABLES):
             if suffix and not self.out.is_dir():
                 rule = f"must be one of {', '.join((_ONE_FILE, *_TABLES))}, or none for a folder"
@@ -111,13 +119,20 @@ class Encode:
 
         how = sampling if self.stochastic else None
         check_space(self.out, (source.count or 0) * _bytes_per_image(model, how))
-        found = models.all_codes(models.encode_photos(model, source, models.SHARD, how), self.photos)
+        shards = models.encode_photos(model, source, models.SHARD, how, keep_pixels=self.residual)
+        found = models.all_codes(shards, self.photos)
         code = found.code
-        codes = StoredCodes(found.names, model.fingerprint(), sampling, **vars(code), origins=found.origins)
+        facts = {"origins": found.origins, "differences": self._differences(model, found, sampling)}
+        codes = StoredCodes(found.names, model.fingerprint(), sampling, **vars(code), **facts)
         save_codes(self.out, codes)
         common.warn_skipped(found.skipped)
         common.warn_residuals(code.residual, sampling)
         say(f"{_parts(code.z_sem is not None, self.stochastic)} of {counted(len(code))} written to {self.out}.")
+
+    def _differences(self, model: DiffusionAutoencoder, shard: Shard, sampling: Sampling) -> list[bytes]:
+        from diffae.latent.differences import differences_of
+
+        return differences_of(model, shard.code, shard.pixels, sampling) if self.residual else []
 
     def _to_table(self, model: DiffusionAutoencoder, source: Source, columns: Columns) -> None:
         def piece(shard: Shard) -> Piece:
@@ -129,13 +144,16 @@ class Encode:
 
     def _to_folder(self, model: DiffusionAutoencoder, source: Source, sampling: Sampling, columns: Columns) -> None:
         from diffae.data.locks import in_use
+        from diffae.latent.code_folder import DIFFERENCE
 
         how = sampling if self.stochastic else None
         folder = self._start(model, source, sampling, columns)
         with in_use(self.out) if is_main() else nullcontext():
             mine = self._mine(folder, source)
-            for shard in models.encode_photos(model, source, folder.manifest.shard_size, how, mine):
-                folder.write(shard, columns(shard))
+            size = folder.manifest.shard_size
+            for shard in models.encode_photos(model, source, size, how, mine, keep_pixels=self.residual):
+                further = {DIFFERENCE: self._differences(model, shard, sampling)} if self.residual else {}
+                folder.write(shard, {**columns(shard), **further})
             barrier()
         if is_main():
             done = folder.finish(source.count)
@@ -165,13 +183,14 @@ class Encode:
         from diffae.data.build import check_space
         from diffae.data.build.parallel import ContentKey
         from diffae.data.images import ImageSpec
-        from diffae.latent.code_folder import Manifest, shard_size
+        from diffae.latent.code_folder import DIFFERENCE, Manifest, shard_size
 
         each = _bytes_per_image(model, sampling if self.stochastic else None)
         if not self.out.exists():
             check_space(self.out, (source.count or 0) * each)
         key = ContentKey(source, ImageSpec.of_model(model.config), columns.key).of_first()
-        return Manifest(model.fingerprint(), sampling, key, self.stochastic, shard_size(each), columns.names)
+        names = (*columns.names, DIFFERENCE) if self.residual else columns.names
+        return Manifest(model.fingerprint(), sampling, key, self.stochastic, shard_size(each), names)
 
 
 @dataclass(frozen=True)
@@ -236,9 +255,14 @@ class Decode:
         common.check_outputs(paths, [self.codes])
         batches = models.decode_batches(model, part.code, part.sampling, generator)
         images = (image[None] for batch in batches for image in batch)
-        for written, (path, image, origin) in enumerate(zip(paths, images, origins, strict=True), 1):
-            common.write_image(path, image, model, origin)
+        differences = part.differences or [b""] * len(part)
+        inexact = 0
+        for written, (path, image, *how) in enumerate(zip(paths, images, origins, differences, strict=True), 1):
+            inexact += not common.write_image(path, image, model, *how)
             done(written)
+        if inexact:
+            what = f"{counted(inexact)} of {len(part)} differ from the originals by rounding"
+            warn(f"{what}: they were encoded on another machine or with another version of PyTorch")
         return paths
 
 

@@ -74,19 +74,37 @@ def suffix_of(model: DiffusionAutoencoder, metadata: ImageMetadata | None) -> st
     return suffix_for(model.image_shape[0], metadata.dtype if metadata else model.config.input.dtype, metadata)
 
 
-def write_image(path: Path, x: Tensor, model: DiffusionAutoencoder, metadata: ImageMetadata | None = None) -> None:
+def write_image(
+    path: Path,
+    x: Tensor,
+    model: DiffusionAutoencoder,
+    metadata: ImageMetadata | None = None,
+    difference: bytes = b"",
+) -> bool:
     """Write a decoded image (1, c, h, w) with the sample type, value range and metadata of its original.
 
     Without metadata the type is that of the model's training images.
 
+    Returns:
+        False where a `difference` was kept, and the image is nevertheless not the original bit for bit.
+
     Raises:
         DataError: the file cannot be written.
+        CheckpointError: the difference is damaged.
     """
     from diffae.data.images import save_image, to_samples
+    from diffae.latent.differences import restored
 
     given = model.config.input
     fitted = metadata and metadata.fitted(given.box, model.image_shape[1])
-    save_image(path, to_samples(x, given, metadata.dtype if metadata else given.dtype)[0], fitted)
+    samples, exact = to_samples(x, given, metadata.dtype if metadata else given.dtype)[0], True
+    if difference:
+        try:
+            samples, exact = restored(samples, difference)
+        except ValueError as error:
+            raise CheckpointError(f"{path} cannot be restored ({error}): encode the image again") from error
+    save_image(path, samples, fitted)
+    return exact
 
 
 def output_names(names: Sequence[str], suffix: str = ".png") -> list[PurePosixPath]:

@@ -101,6 +101,8 @@ def encode_photos(
     size: int,
     sampling: Sampling | None = None,
     numbers: Iterable[int] | None = None,
+    *,
+    keep_pixels: bool = False,
 ) -> Iterator[Shard]:
     """Codes of images, shard by shard (see `encode_shards`), with a progress bar; by default of all shards."""
     from diffae.latent.encoding import encode_shards
@@ -109,7 +111,8 @@ def encode_photos(
     if total is not None and isinstance(numbers, list):
         total = sum(min(size, total - number * size) for number in numbers)
     with progress("encoding", total) as done:
-        yield from encode_shards(model, source, sampling, size, count() if numbers is None else numbers, done)
+        wanted = count() if numbers is None else numbers
+        yield from encode_shards(model, source, sampling, size, wanted, done, keep_pixels=keep_pixels)
 
 
 def all_codes(shards: Iterable[Shard], path: Path) -> Shard:
@@ -125,7 +128,8 @@ def all_codes(shards: Iterable[Shard], path: Path) -> Shard:
     names, origins, skipped = (list(chain.from_iterable(getattr(part, name) for part in parts)) for name in _LISTS)
     require_some(len(names), skipped, path)
     code = Code.join([part.code for part in parts if part.names])
-    return Shard(0, len(names) + len(skipped), names, code, origins, skipped)
+    pixels = [image for part in parts for image in part.pixels]
+    return Shard(0, len(names) + len(skipped), names, code, origins, skipped, pixels)
 
 
 def require_some(count: int, skipped: Iterable[tuple[str, str]], path: Path) -> None:

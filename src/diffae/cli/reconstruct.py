@@ -34,6 +34,10 @@ class Row(NamedTuple):
     """Of exact inversion: root mean square, images in [-1, 1]."""
     calls: int | None
     """Network calls spent on x_T."""
+    first_stage_mse: float | None = None
+    """Of the first stage alone: what latents lose of the image."""
+    own_mse: float | None = None
+    """Of the image against what the first stage alone makes of the original: what the codes lose."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ class Reconstruct:
         with progress("encoding", len(x)) as done:
             code = model.encode(x, sampling, progress=done)
         y = model.decode(code, sampling=sampling).cpu()
-        rows = _measured([str(path) for path in self.images], x, y, code)
+        own = model.from_latents(model.to_latents(x.to(model.device))).cpu() if model.first_stage else None
+        rows = _measured([str(path) for path in self.images], x, y, code, own)
         _write(self.out, pictures, x, y, rows)
         _print(rows)
         say(f"Pictures and results.csv written to {self.out}.")
@@ -66,12 +71,15 @@ class Reconstruct:
         return 0
 
 
-def _measured(names: list[str], x: Tensor, y: Tensor, code: Code) -> list[Row]:
+def _measured(names: list[str], x: Tensor, y: Tensor, code: Code, own: Tensor | None) -> list[Row]:
     from diffae.data.images import to_unit
     from diffae.evaluation.tasks.reconstruction import reconstruction_quality
 
     quality = reconstruction_quality(to_unit(x), to_unit(y))
-    columns = (quality.psnr, quality.ssim, quality.mse, code.residual, code.calls)
+    staged = [None, None]
+    if own is not None:
+        staged = [(to_unit(a) - to_unit(own)).square().mean(dim=(1, 2, 3)) for a in (x, y)]
+    columns = (quality.psnr, quality.ssim, quality.mse, code.residual, code.calls, *staged)
     values = ([None] * len(names) if column is None else column.tolist() for column in columns)
     return [Row(*row) for row in zip(names, *values, strict=True)]
 
@@ -97,9 +105,23 @@ def _print(rows: list[Row]) -> None:
         residual = max((row.residual for row in rows if row.residual is not None), default=None)
         calls = [row.calls for row in rows if row.calls is not None]
         spent = round(sum(calls) / len(calls)) if calls else None
-        shown.append(Row("mean (residual: largest)", psnr, ssim, mse, residual, spent))
+        shown.append(Row("mean (residual: largest)", psnr, ssim, mse, residual, spent, *_mean_of_stages(rows)))
+    staged = rows[0].first_stage_mse is not None
     cells = []
-    for image, psnr, ssim, mse, residual, calls in shown:
+    for image, psnr, ssim, mse, residual, calls, *stages in shown:
         ends = ("–" if residual is None else f"{residual:.1e}", "–" if calls is None else str(calls))
-        cells.append((image, f"{psnr:.2f}", f"{ssim:.4f}", f"{mse:.2e}", *ends))
-    print_table(("image", "PSNR dB", "SSIM", "MSE", "residual", "calls"), cells)
+        cells.append((image, f"{psnr:.2f}", f"{ssim:.4f}", f"{mse:.2e}", *ends, *_scientific(stages)))
+    header = ("image", "PSNR dB", "SSIM", "MSE", "residual", "calls")
+    print_table((*header, "first stage's MSE", "codes' MSE") if staged else header, cells)
+
+
+def _mean_of_stages(rows: list[Row]) -> tuple[float | None, float | None]:
+    columns = [
+        [value for value in column if value is not None] for column in zip(*(row[-2:] for row in rows), strict=True)
+    ]
+    first, own = (sum(column) / len(column) if column else None for column in columns)
+    return first, own
+
+
+def _scientific(values: list[float | None]) -> list[str]:
+    return [f"{value:.2e}" for value in values if value is not None]

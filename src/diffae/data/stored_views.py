@@ -53,12 +53,12 @@ class StoredViews:
         Raises:
             DataError: a channel is the same everywhere.
         """
-        count, total, squares = 0, 0.0, 0.0
+        count, total, squares = 0, np.zeros(()), np.zeros(())
         for start in range(0, len(indices), _BLOCK):
             x = self._plain.fetch(indices[start : start + _BLOCK]).astype(np.float64)
             x = np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
             count, total, squares = count + len(x), total + x.sum(axis=0), squares + np.square(x).sum(axis=0)
-        mean = total / count
+        mean = np.asarray(total / count)
         std = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
         if not (std > 1e-6 * std.max()).all():
             raise DataError(f"channel {int(np.argmin(std))} of {self._plain.path} is constant: use another network")

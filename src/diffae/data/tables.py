@@ -20,7 +20,7 @@ from diffae.errors import DataError
 HOW: Mapping[str, Any] = {"compression": "zstd", "use_dictionary": False}
 """How Parquet is written: vectors repeat nothing."""
 
-Column = np.ndarray | Sequence[str | None]
+Column = np.ndarray | Sequence[str | None] | Sequence[bytes]
 Piece = Mapping[str, Column]
 
 
@@ -35,6 +35,8 @@ def arrow_table(piece: Piece, metadata: Mapping[str, str] | None = None) -> Any:
     import pyarrow as pa
 
     def column(values: Column) -> Any:
+        if not isinstance(values, np.ndarray) and all(isinstance(value, bytes) for value in values) and len(values):
+            return pa.array(values, pa.binary())
         if not isinstance(values, np.ndarray):  # file names that are not UTF-8 are shown escaped
             texts = [None if text is None else text.encode("utf-8", "backslashreplace").decode() for text in values]
             return pa.array(texts, pa.string())

@@ -1,7 +1,8 @@
 """Codes of a set of images that fits into memory, as one safetensors file.
 
 Tensors: `z_sem` (n, d), `x_T` and `x_below` (n, c, size, size), `residual` (n,), `calls` (n,), each if there is one;
-`names` and `origins`, texts one after another in UTF-8, and `names_end` and `origins_end` (n,), where each ends.
+`names` and `origins`, texts one after another in UTF-8, and `names_end` and `origins_end` (n,), where each ends;
+`differences` and `differences_end`, likewise, if they were kept.
 Header: `model` (the fingerprint of the model that made them) and `sampling`. Version 1 had the texts in the header.
 """
 
@@ -29,7 +30,7 @@ FORMAT = "diffae_codes"
 TENSORS = ("z_sem", "x_T", "residual", "calls", "x_below")
 """Of each image."""
 _VERSION = "2"
-_TEXTS = ("names", "origins")
+_TEXTS = ("names", "origins", "differences")
 _PART = 1024  # images read at once
 
 
@@ -37,6 +38,8 @@ def write(path: Path, codes: StoredCodes) -> None:
     """Write codes atomically."""
     tensors = {name: value for name in TENSORS if (value := getattr(codes, name)) is not None}
     tensors |= _from_texts("names", codes.names)
+    if codes.differences:
+        tensors |= _from_bytes("differences", codes.differences)
     if any(codes.origins):
         tensors |= _from_texts("origins", [origin_to_text(origin) or "" for origin in codes.origins])
     header = {FORMAT: _VERSION, "model": codes.model, "sampling": json.dumps(to_dict(codes.sampling))}
@@ -61,6 +64,8 @@ class CodeFile:
                 what = "holds no codes: name a codes file made by this version of `diffae encode`"
                 raise CheckpointError(f"{path} {what}")
             self._names, self._origins = _texts_of(file, header)
+            has = "differences" in file.keys()  # noqa: SIM118
+            self._differences = _to_bytes(file, "differences") if has else []
             self._model = header["model"]
             self._sampling = from_dict(Sampling, json.loads(header["sampling"]), trust_code=trust_code)
             self._tensors = [name for name in file.keys() if name.removesuffix("_end") not in _TEXTS]  # noqa: SIM118
@@ -70,7 +75,7 @@ class CodeFile:
             if (
                 not {"z_sem", "x_T"} & set(self._tensors)
                 or lengths != {len(self._names)}
-                or len(self._origins) not in (0, len(self._names))
+                or {len(self._origins), len(self._differences)} - {0, len(self._names)}
             ):
                 raise ValueError("names and codes differ in number")
         self.count = len(self._names)
@@ -96,7 +101,8 @@ class CodeFile:
         with reading(self.path), safe_open(self.path, "pt") as file:
             tensors = {name: file.get_slice(name)[rows] for name in self._tensors}
         require_finite(self.path, tensors)
-        return StoredCodes(self.names(number), self._model, self._sampling, **tensors, origins=self._origins[rows])
+        facts = {"origins": self._origins[rows], "differences": self._differences[rows]}
+        return StoredCodes(self.names(number), self._model, self._sampling, **tensors, **facts)
 
 
 @contextmanager
@@ -142,14 +148,21 @@ def _texts_of(file: Any, header: Mapping[str, str]) -> tuple[list[str], Sequence
 
 
 def _from_texts(name: str, texts: Sequence[str]) -> dict[str, Tensor]:
-    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+    return _from_bytes(name, [text.encode("utf-8", "surrogateescape") for text in texts])
+
+
+def _from_bytes(name: str, encoded: Sequence[bytes]) -> dict[str, Tensor]:
     ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
     flat = torch.frombuffer(bytearray(b"".join(encoded)) or bytearray(1), dtype=torch.uint8)
     return {name: flat[: int(ends[-1]) if len(ends) else 0].clone(), f"{name}_end": torch.from_numpy(ends)}
 
 
 def _to_texts(file: Any, name: str) -> list[str]:
+    return [octets.decode("utf-8", "surrogateescape") for octets in _to_bytes(file, name)]
+
+
+def _to_bytes(file: Any, name: str) -> list[bytes]:
     flat, ends = file.get_tensor(name).numpy().tobytes(), file.get_tensor(f"{name}_end").tolist()
     if [0, *ends] != sorted([0, *ends]) or (ends or [0])[-1] != len(flat):
         raise ValueError(f"{name} are cut short")
-    return [flat[a:b].decode("utf-8", "surrogateescape") for a, b in zip([0, *ends], ends, strict=False)]
+    return [flat[a:b] for a, b in zip([0, *ends], ends, strict=False)]

@@ -33,7 +33,9 @@ MANIFEST = "codes.json"
 _VERSION = 2
 _MOST, _MOST_BYTES = 8192, 2**27  # of a shard: images, and bytes of their codes
 _TABLE, _STATES = "codes-{:06d}.parquet", "x_T-{:06d}.safetensors"
-_COLUMNS = ("name", "z_sem", "metadata")
+DIFFERENCE = "difference"
+"""The column of what decoding leaves of each image, if it is kept."""
+_COLUMNS = ("name", "z_sem", "metadata", DIFFERENCE)
 _DIFFERENCES = {
     "model": "of another model",
     "sampling": "found with other sampling settings",
@@ -259,15 +261,15 @@ class CodeFolder:
         with reading(file):
             names = table["name"].to_pylist()
             origins = tuple(map(origin_from_text, table["metadata"].to_pylist()))
+            differences = table[DIFFERENCE].to_pylist() if DIFFERENCE in table.column_names else ()
             tensors = {"z_sem": torch.from_numpy(vectors_of(table["z_sem"]))} if "z_sem" in table.column_names else {}
         if self.manifest.stochastic and names:
             tensors |= read_tensors(self.path / _STATES.format(number))[0]
         with reading(file):
             if any(len(value) != len(names) for value in tensors.values()):
                 raise ValueError("names and codes differ in number")
-            codes = StoredCodes(
-                names, self.manifest.model, self.manifest.sampling, **tensors, origins=origins if any(origins) else ()
-            )
+            facts = {"origins": origins if any(origins) else (), "differences": differences}
+            codes = StoredCodes(names, self.manifest.model, self.manifest.sampling, **tensors, **facts)
         require_finite(file, tensors)
         return codes
 

@@ -130,6 +130,8 @@ class StoredCodes:
     """The state below x_T, of BDIA."""
     origins: Sequence[ImageMetadata | None] = ()
     """Metadata of each image's file, with which decoded images are written; empty if unknown."""
+    differences: Sequence[bytes] = ()
+    """What decoding leaves of each image (`diffae.latent.differences`); empty if it was not kept."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -152,7 +154,9 @@ class StoredCodes:
         code = Code.join([Code(*(getattr(part, field.name) for field in fields(Code))) for part in parts])
         names = [name for part in parts for name in part.names]
         origins = [origin for part in parts for origin in part.origins or [None] * len(part)]
-        return cls(names, parts[0].model, parts[0].sampling, **vars(code), origins=origins if any(origins) else ())
+        differences = tuple(difference for part in parts for difference in part.differences)
+        facts = {"origins": origins if any(origins) else (), "differences": differences}
+        return cls(names, parts[0].model, parts[0].sampling, **vars(code), **facts)
 
 
 def save_codes(path: str | Path, codes: StoredCodes) -> None:

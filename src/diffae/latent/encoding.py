@@ -51,6 +51,8 @@ class Shard:
     """Metadata of each image's file; None where it says no more than the type of the model's images."""
     skipped: list[tuple[str, str]]
     """Name of each image that could not be read, and why."""
+    pixels: list[np.ndarray] = field(default_factory=list)
+    """The images (h, w, c), if they are kept."""
 
 
 def encode_shards(
@@ -60,6 +62,8 @@ def encode_shards(
     size: int,
     numbers: Iterable[int],
     progress: Callable[[int], None] | None = None,
+    *,
+    keep_pixels: bool = False,
 ) -> Iterator[Shard]:
     """Encode shards of a source one after another; images that cannot be read are left out.
 
@@ -70,6 +74,7 @@ def encode_shards(
         size: images in a shard, a multiple of BATCH.
         numbers: which shards, ascending, without end if need be: shards beyond the last image do not exist.
         progress: called with the number of images visited so far.
+        keep_pixels: whether shards hold the images, too.
     """
     folder = source.path if isinstance(source, (FileSource, FolderSource, StackSource)) else None
     read = partial(_read, ImageSpec.of_model(model.config), model.config.input.dtype, folder)
@@ -84,12 +89,12 @@ def encode_shards(
                 code = Code(model.encode_semantic(x)) if sampling is None else model.encode(x, sampling)
                 codes.append(code.to("cpu"))
             for part in batch:
-                shard.add(part)
+                shard.add(part, keep_pixels)
             if progress:
                 progress(done + shard.seen)
         done += shard.seen
         code = Code.join(codes) if codes else _no_code(model, sampling)
-        yield Shard(number, shard.seen, shard.names, code, shard.origins, shard.skipped)
+        yield Shard(number, shard.seen, shard.names, code, shard.origins, shard.skipped, shard.pixels)
 
 
 def _no_code(model: Encodes, sampling: Sampling | None) -> Code:
@@ -111,8 +116,9 @@ class _Read:
     def seen(self) -> int:
         return len(self.names) + len(self.skipped)
 
-    def add(self, other: _Read) -> None:
-        """Append the facts, not the pixels."""
+    def add(self, other: _Read, pixels: bool) -> None:
+        """Append the facts, and if so the pixels."""
+        self.pixels += other.pixels if pixels else []
         self.names += other.names
         self.origins += other.origins
         self.skipped += other.skipped

@@ -66,12 +66,12 @@ class Autoencoder(nn.Module):
         """Images of latents."""
         with torch.autocast(latents.device.type, enabled=False):
             raw = latents * self.std + self.mean
-            return torch.cat([_decode(self.network, part) for part in raw.split(PART)])
+            return torch.cat([_decode(self.network, part) for part in torch.split(raw, PART)])
 
     def encode_raw(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
         """Latents as the autoencoder gives them."""
         with torch.autocast(images.device.type, enabled=False):
-            return torch.cat([_encode(self.network, part) for part in images.split(PART)])
+            return torch.cat([_encode(self.network, part) for part in torch.split(images, PART)])
 
     def normalised(self, raw: Float[Tensor, "b c2 h2 w2"]) -> Float[Tensor, "b c2 h2 w2"]:
         """The latents that are diffused, of those that `encode_raw` gives."""
