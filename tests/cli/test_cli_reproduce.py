@@ -11,6 +11,7 @@ from cli_helpers import Run, one_line
 from tiny import tiny_config
 
 from diffae.cli import reproduce, train
+from diffae.cli.prior import TrainPrior
 from diffae.config import PriorConfig
 from diffae.evaluation import costs, study
 from diffae.evaluation.costs import Speeds
@@ -65,7 +66,7 @@ def test_an_interrupted_reproduction_trains_on(
 ) -> None:
     words = ("reproduce", faces, "--out", "study", "--budget", "1h")
     with monkeypatch.context() as stopped:
-        stopped.setattr(reproduce.TrainPrior, "run", lambda _: 130)
+        stopped.setattr(TrainPrior, "run", lambda _: 130)
         assert run(*words)[0] == 130
     assert plan()["done"] == ["autoencoder", "DDIM baseline"]
     trained = Path("study/ddim/model.safetensors").stat().st_mtime_ns
@@ -82,7 +83,7 @@ def test_an_interrupted_reproduction_trains_on(
     ],
 )
 def test_bad_input(run: Run, faces: Path, tiny: None, monkeypatch: pytest.MonkeyPatch, words: Any, said: str) -> None:
-    monkeypatch.setattr(reproduce.Train, "run", lambda _: 143)
+    monkeypatch.setattr(train.Train, "run", lambda _: 143)
     assert run("reproduce", faces, "--out", "study", "--budget", "1h")[0] == 143
     code, _, err = run("reproduce", faces, "--out", "study", *words)
     assert code == 2

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from diffae.cli import common, models
+from diffae.cli import common, compared, models
 from diffae.cli.options import RunArgument, optional
 from diffae.cli.terminal import note, print_table, say, warn
 from diffae.console import progress
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from diffae.config import Sampling
     from diffae.data.labels import LabelTable
     from diffae.data.pack import Pack
-    from diffae.evaluation.baselines import Baseline
     from diffae.evaluation.context import EvaluationContext
-    from diffae.evaluation.features import FeatureNetwork
     from diffae.evaluation.material import Images
     from diffae.evaluation.results import Outcome
     from diffae.evaluation.task import Task
@@ -76,6 +74,12 @@ class Evaluate:
     """Runs with other sizes of z_sem; by default such are trained."""
     autoencoder: Annotated[tuple[Path, ...], optional] = ()
     """Further autoencoders to compare with: diffusers folders, AutoencoderKL or VQModel."""
+    samples: Annotated[tuple[str, ...], optional] = ()
+    """NAME=DIR: new images of another system, to compare with."""
+    edits: Annotated[tuple[str, ...], optional] = ()
+    """NAME=DIR: unseen images edited by another system, in a folder for each attribute, under their own names."""
+    reconstructions: Annotated[tuple[str, ...], optional] = ()
+    """NAME=DIR: unseen images reconstructed by another system, under their own names."""
     out_of_distribution: Annotated[Path | None, optional] = None
     """Images of another kind, for the task out-of-distribution."""
     protocol: Protocol = "default"
@@ -126,11 +130,14 @@ class Evaluate:
         from diffae.evaluation.context import EvaluationContext
         from diffae.evaluation.detectors import Backbone
         from diffae.evaluation.material import check_attributes
+        from diffae.evaluation.other_systems import open_systems
 
         model = models.open_model(self.model)
         if not model.config.has_encoder:
             raise ConfigError(f"{self.model} has no encoder (z_sem_channels is 0): name it by --ddim, beside a model")
-        features, perceptual, identity = self._networks(model)
+        sources = {name: getattr(self, name) for name in ("features", "perceptual", "identity")}
+        distilled = _config(model).get("data", {}).get("teacher_key")
+        features, perceptual, identity = compared.open_networks(model, sources, distilled)
         train, test, chosen = self._images(model, counts)
         attributes = tuple(name for part in self.attributes for name in part.split(",") if name)
         check_attributes(attributes, train, test)
@@ -141,8 +148,11 @@ class Evaluate:
             identity=identity,
             backbone=Backbone.open(self.backbone) if self.backbone else None,
             trained=_training(model),
-            ddim=self._ddim(model),
-            others=self._others(),
+            ddim=compared.open_ddim(model, self.ddim),
+            others=compared.open_autoencoders(self.autoencoder),
+            systems=open_systems(
+                self.samples, self.edits, self.reconstructions, model.image_shape, common.cache_folder()
+            ),
             capacity=tuple((name, models.open_model(name)) for name in self.capacity),
             out_of_distribution=models.training_pack(model, others) if (others := self.out_of_distribution) else None,
             seed=self.seed,
@@ -218,45 +228,6 @@ class Evaluate:
         warn("these are not the images that config.json names: some that count as unseen may have been trained on")
         return "held out by their names, of images that config.json does not name: some may have been trained on"
 
-    def _networks(self, model: DiffusionAutoencoder) -> tuple[FeatureNetwork | None, ...]:
-        """The networks for distances between sets of images, distances between images, and identity."""
-        size, gives = model.image_shape[-1], {"vectors": "feature vectors", "distance": "feature maps to compare"}
-        opened: dict[str, FeatureNetwork | None] = {}
-        for option, wanted in (("features", "vectors"), ("perceptual", "distance"), ("identity", "vectors")):
-            opened[option] = network = _network(model, getattr(self, option))
-            if network and wanted not in network.gives(size):
-                remedy = f"name another network by --{option}"
-                remedy += ", and this one by --perceptual" if option == "features" else ""
-                raise DataError(f"{network.name} gives no {gives[wanted]}: {remedy}")
-        features, perceptual, identity = opened.values()
-        perceptual = perceptual or (features if features and "distance" in features.gives(size) else None)
-        found = (features, perceptual, identity)
-        distilled = _config(model).get("data", {}).get("teacher_key")
-        for name in {network.name for network in found if network and network.key == distilled}:
-            warn(f"this model was distilled from {name}, so its numbers flatter it: name another network")
-        return found
-
-    def _others(self) -> tuple[Baseline, ...]:
-        from diffae.evaluation.baselines import open_diffusers
-
-        found = tuple(open_diffusers(folder) for folder in self.autoencoder)
-        names = [other.name for other in found]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice:
-            raise ConfigError(f"two autoencoders are in folders called {twice!r}: rename one, tables use these names")
-        return found
-
-    def _ddim(self, model: DiffusionAutoencoder) -> DiffusionAutoencoder | None:
-        if self.ddim is None:
-            return None
-        ddim = models.open_model(self.ddim)
-        if ddim.config.has_encoder:
-            raise DataError(f"baseline {self.ddim} has an encoder: --ddim takes a run trained with --no-encoder")
-        if ddim.image_shape != model.image_shape:
-            made = f"is for images of shape {ddim.image_shape}, the model's are {model.image_shape}"
-            raise DataError(f"baseline {self.ddim} {made}: train one for the same images")
-        return ddim
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -282,17 +253,6 @@ class Evaluation:
             write_page(self.context.out, heading, found)
 
         return evaluate(self.context, tasks, counts=counts, about=about, log=note, on_write=write)
-
-
-def _network(model: DiffusionAutoencoder, source: str | None) -> FeatureNetwork | None:
-    """A feature network for the model's images, if one is named."""
-    from diffae.evaluation.features import FeatureNetwork
-    from diffae.evaluation.known_features import check_channels
-
-    if source is None:
-        return None
-    check_channels(model.image_shape)
-    return FeatureNetwork.open(source)
 
 
 def _counted(images: Images) -> str:

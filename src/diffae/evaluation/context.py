@@ -25,6 +25,7 @@ from diffae.evaluation.facts import facts
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.linear_probe import PaperDirections, probeable
 from diffae.evaluation.material import Images
+from diffae.evaluation.other_systems import NONE, OtherSystems
 from diffae.evaluation.protocol import Protocol
 from diffae.evaluation.results import Skipped
 from diffae.latent.attributes import AttributeDirections
@@ -85,6 +86,8 @@ class EvaluationContext:
     """The paper's DDIM baseline: a model without an encoder."""
     others: tuple[Baseline, ...] = ()
     """Further autoencoders to compare with."""
+    systems: OtherSystems = NONE
+    """Images that other systems made."""
     capacity: tuple[tuple[str, DiffusionAutoencoder], ...] = ()
     """Models with other sizes of z_sem, by name."""
     out_of_distribution: Pack | None = None

@@ -14,6 +14,7 @@ from diffae.evaluation.baselines import Baseline
 from diffae.evaluation.detectors import Backbone
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.material import Images
+from diffae.evaluation.other_systems import OtherSystems
 from diffae.latent.prior import LatentPrior
 from diffae.model import DiffusionAutoencoder
 
@@ -31,6 +32,8 @@ def facts(value: Any) -> Any:
             return value.config, facts({**value.network.state_dict(), "mean": value.mean, "std": value.std})
         case FeatureNetwork() | Baseline() | Backbone():
             return value.name, value.key
+        case OtherSystems():
+            return facts(vars(value))
         case Tensor():
             return facts(value.double().cpu().numpy())
         case np.ndarray():

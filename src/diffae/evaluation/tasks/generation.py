@@ -16,10 +16,20 @@ from diffae.config import PRIOR_STEPS
 from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.distances import kernel
+from diffae.evaluation.features import FeatureNetwork
+from diffae.evaluation.material import Images
 from diffae.evaluation.results import Claim, Result, Table, text, verdict
 from diffae.evaluation.statistics import Estimate, jackknife
 from diffae.evaluation.task import DistributionCounts, Task
-from diffae.evaluation.tasks.shared import NO_DDIM, about_distances, about_samplers, against_steps, distances, sheet
+from diffae.evaluation.tasks.shared import (
+    NO_DDIM,
+    about_bias,
+    about_distances,
+    about_samplers,
+    against_steps,
+    distances,
+    sheet,
+)
 
 CLAIM_5 = {5: "At equal T, images are denoised and generated better than by DDIM"}
 CLAIM_10 = {10: "Samples in 10 and 20 steps are nearer than DDIM's in the next larger number of steps"}
@@ -59,11 +69,25 @@ def generation(context: EvaluationContext, counts: DistributionCounts) -> Result
         )
         for place, kind in enumerate((features.frechet_name, features.kernel_name))
     )  # fmt: skip
+    if context.systems.samples:
+        tables = (*tables, _others(context, features, seen))
     caption = f"{features.kernel_name} against T, with 95 % intervals; {count} images on each side."
     lines = {name: {t: values[t][1] for t in steps} for name, values in found.items()}
     drawn = against_steps("distance", caption, lines, f"{features.kernel_name}, lower is nearer")
     claims = _claims(seen, made, context)
     return Result(tables, (sheet("sheet", "Samples.", pictures, _SHOWN), drawn), claims, _notes(context))
+
+
+def _others(context: EvaluationContext, features: FeatureNetwork, real: np.ndarray) -> Table:
+    """Samples of other systems, whose T is unknown."""
+    rows = []
+    for name, pack in context.systems.samples.items():
+        chosen = Images(pack, np.random.default_rng(context.seed).permutation(len(pack))).first(len(real))
+        made = np.concatenate([features.vectors(x) for x in context.blocks(chosen, f"generation: {name}")])
+        rows.append((name, len(chosen), *distances(real, made, context.seed)))
+    header = ("system", "images", features.frechet_name, features.kernel_name)
+    note = f"Against the same {len(real):,} real images. {about_bias(features, len(real))} Intervals by the jackknife."
+    return Table("others", "Samples of other systems", header, tuple(rows), note)
 
 
 def _makers(context: EvaluationContext, count: int) -> dict[str, Callable[[int], Tensor]]:

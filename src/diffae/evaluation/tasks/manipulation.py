@@ -18,8 +18,9 @@ from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.distances import kernel
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.material import Images
+from diffae.evaluation.other_systems import matched
 from diffae.evaluation.results import Cell, Claim, Result, Table, text, verdict
-from diffae.evaluation.statistics import Estimate, jackknife, mean
+from diffae.evaluation.statistics import GROUPS, Estimate, jackknife, mean
 from diffae.evaluation.task import DistributionCounts, LabelledCounts, Task, count
 from diffae.evaluation.tasks.shared import about_distances, distances, sheet, too_few_labels
 from diffae.latent.attributes import AttributeDirections
@@ -157,8 +158,10 @@ class Edited:
     """An attribute given to unseen images without it, with distances between the sets of images."""
 
     name: str
-    published: bool
-    """Whether the edit is along w."""
+    way: str
+    """How it was edited: along which direction, or by which system."""
+    decides: bool
+    """Whether it is edited along the protocol's direction."""
     without: Tensor
     made: Tensor
     smallest: int
@@ -169,11 +172,6 @@ class Edited:
     """How much nearer edited images are to those with the attribute than those without are; kernel distance."""
     near: Estimate
     """How much nearer edited images are to those without the attribute than those with it are."""
-
-    @property
-    def way(self) -> str:
-        """The direction, for tables."""
-        return _WAYS[self.published]
 
     @property
     def holds(self) -> bool | None:
@@ -212,10 +210,9 @@ def manipulation(context: EvaluationContext, counts: Counts) -> Result:
         tables.append(_identity(context, context.identity, found))
     strips = []
     for one in found:
-        own = one.published == context.papers
-        strips += [(f"without\n{one.name}", one.without)] * own + [(one.way.replace(" (", "\n("), one.made)]
+        strips += [(f"without\n{one.name}", one.without)] * one.decides + [(one.way.replace(" (", "\n("), one.made)]
     picture = sheet("strips", "Unseen images and their edits; x_T is kept.", strips)
-    deciding = [one for one in found if one.published == context.papers]
+    deciding = [one for one in found if one.decides]
     notes = (
         _NOTE.format(context.explicit.inversion, _WAYS[context.papers]),
         *too_few_labels([name for name in context.attributes if name not in names]),
@@ -230,21 +227,49 @@ def _claim(found: list[Edited]) -> Claim:
 
 
 def _compare(context: EvaluationContext, features: FeatureNetwork, counts: Counts, name: str) -> list[Edited]:
-    """An attribute's edits: by the protocol's direction first, then by the other one."""
-    positives = context.test.having(name, 1).tensor(counts.distribution // 2)
-    negatives = context.test.having(name, 0).tensor(counts.distribution)
-    without, others = negatives[::2], negatives[1::2]  # an edited image is always near its own original
-    have, lack = (features.vectors(images) for images in (positives, others))
-    ways = context.papers, not context.papers
-    found = []
-    for published, made in zip(ways, edit(context, without, name, counts.labelled, ways), strict=True):
-        seen = features.vectors(made)
-        between = [distances(*pair, context.seed) for pair in ((have, lack), (have, seen), (lack, seen))]
-        toward = jackknife(lambda a, b, c: kernel(a, b) - kernel(a, c), (have, lack, seen), context.seed)
-        near = jackknife(lambda a, b, c: kernel(a, b) - kernel(b, c), (have, lack, seen), context.seed)
-        smallest = min(len(others), len(positives))
-        found.append(Edited(name, published, without, made, smallest, between, toward, near))
-    return found
+    """An attribute's edits: by the protocol's direction first, then by the other one, then by other systems."""
+    positives = context.test.having(name, 1).first(counts.distribution // 2)
+    negatives = context.test.having(name, 0).first(counts.distribution)
+    edited, others = negatives.at(slice(0, None, 2)), negatives.at(slice(1, None, 2))  # never near its own original
+    without, ways = edited.tensor(), (context.papers, not context.papers)
+    made = [
+        (_WAYS[published], published == context.papers, without, images)
+        for published, images in zip(ways, edit(context, without, name, counts.labelled, ways), strict=True)
+    ]
+    for system, packs in context.systems.edits.items():
+        if name in packs:
+            own, originals = matched(packs[name], _except(context.test.having(name, 0), others))
+            if len(own) < GROUPS:
+                what = f"{len(own)} are named like unseen images without it that are not compared with"
+                raise DataError(f"edits {system}, {name}: {what}; at least {GROUPS} are needed")
+            made.append((system, False, originals.tensor(), own.tensor()))
+    have, lack = (features.vectors(images.tensor()) for images in (positives, others))
+    between = distances(have, lack, context.seed)
+    return [_measured(context, features, name, have, lack, between, one) for one in made]
+
+
+def _except(images: Images, others: Images) -> Images:
+    """The images that are not among the others."""
+    return images.at(~np.isin(images.rows, others.rows))
+
+
+def _measured(
+    context: EvaluationContext,
+    features: FeatureNetwork,
+    name: str,
+    have: np.ndarray,
+    lack: np.ndarray,
+    between: tuple[Estimate, Estimate],
+    made: tuple[str, bool, Tensor, Tensor],
+) -> Edited:
+    """Edited images compared with those that have the attribute, and with those that lack it."""
+    way, decides, without, images = made
+    seen, seed = features.vectors(images), context.seed
+    toward = jackknife(lambda a, b, c: kernel(a, b) - kernel(a, c), (have, lack, seen), seed)
+    near = jackknife(lambda a, b, c: kernel(a, b) - kernel(b, c), (have, lack, seen), seed)
+    pairs = [between, distances(have, seen, seed), distances(lack, seen, seed)]
+    smallest = min(len(have), len(lack), len(seen))
+    return Edited(name, way, decides, without, images, smallest, pairs, toward, near)
 
 
 def edit(
@@ -283,10 +308,11 @@ def _identity(context: EvaluationContext, network: FeatureNetwork, found: list[E
     rows: list[tuple[Cell, ...]] = []
     back: dict[str, Tensor] = {}
     for one in found:
-        if one.name not in back:
+        if one.decides:
             back[one.name] = context.reconstruct(one.without, f"manipulation: {one.name}, unedited")
-        others = (one.made, back[one.name], one.without.roll(1, 0))
-        rows.append((one.name, one.way, *(mean(network.similarity(one.without, other)) for other in others)))
+        others = (one.made, back[one.name] if one.way in _WAYS.values() else None, one.without.roll(1, 0))
+        alike = (None if x is None else mean(network.similarity(one.without, x)) for x in others)
+        rows.append((one.name, one.way, *alike))
     header = ("attribute", "edit", "edited", "x_T and z_sem kept", "different images")
     note = f"Cosine similarity of {network.name} embeddings with the unedited image; means, bootstrap intervals."
     return Table("identity", f"{network.name} similarity", header, tuple(rows), note)

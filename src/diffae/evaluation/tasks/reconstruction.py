@@ -15,6 +15,7 @@ from diffae.data.images import to_unit
 from diffae.diffusion.settings import InversionName
 from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
+from diffae.evaluation.other_systems import all_matched
 from diffae.evaluation.results import Cell, Claim, Result, Table, listed, verdict
 from diffae.evaluation.statistics import Estimate, mean
 from diffae.evaluation.task import BaselineCounts, ReconstructedCounts, Task
@@ -91,8 +92,8 @@ class Row:
 
     name: str
     steps: int | None
-    numbers: int
-    """Dimensions of the code."""
+    numbers: int | None
+    """Dimensions of the code, if known."""
     calls: float | None
     """Network calls to encode and decode, per image."""
     mse: Estimate
@@ -113,7 +114,7 @@ def measure(
     name: str,
     x: Float[Tensor, "n c h w"],
     y: Float[Tensor, "n c h w"],
-    numbers: int,
+    numbers: int | None,
     *,
     steps: int | None = None,
     calls: float | None = None,
@@ -129,6 +130,8 @@ def measure(
 def reconstruction(context: EvaluationContext, counts: Counts) -> Result:
     """Every way to encode, at every T, beside the baselines."""
     x = context.unseen(counts.reconstructed, "reconstruction")
+    others = {name: all_matched(name, pack, context.test.first(len(x)))
+              for name, pack in context.systems.reconstructions.items()}  # fmt: skip
     rows, pictures = [], [("input", x[:_SHOWN])]
     for whose, model in context.models.items():
         for row, y in _diffusion(context, whose, model, x):
@@ -138,6 +141,9 @@ def reconstruction(context: EvaluationContext, counts: Counts) -> Result:
         y, size = baseline.reconstruct(x)
         rows.append(measure(context, baseline.name, x, y, size))
         pictures.append((baseline.name, y[:_SHOWN]))
+    for name, y in ((name, images.tensor()) for name, images in others.items()):
+        rows.append(measure(context, name, x, y, None))
+        pictures.append((name, y[:_SHOWN]))
     distance = (context.perceptual.distance_name,) if context.perceptual else ()
     header = ("decoded from", "T", "numbers", "network calls", "SSIM", *distance, "MSE", "PSNR dB")
     note = f"Means over {len(x)} unseen images in [0, 1]; PSNR capped at {MOST_PSNR:.0f} dB."
