@@ -25,6 +25,7 @@ ORDER = (
     "latent",
     "compat",
     "plotting",
+    "page",
     "model",
     "training",
     "presets",

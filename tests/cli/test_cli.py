@@ -155,6 +155,11 @@ def test_ctrl_c_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch, model:
         ),
         ("attributes R", "attributes show R", ["attributes RUN` is now `attributes show RUN"]),
         ("attributes show R", "attributes show R", []),
+        (
+            "train P --tensorboard --resume",
+            "train P --track tensorboard --resume",
+            ["--tensorboard` is now `--track tensorboard"],
+        ),
         ("attributes fit", "attributes fit", []),
         ("attributes --help", "attributes --help", []),
         (

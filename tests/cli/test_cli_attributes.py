@@ -182,12 +182,12 @@ def test_directions_are_shown_as_strips(run: Run, model: Path, many: Path) -> No
 def test_the_demo_edits_where_attributes_are(trained: Path, model: Path, tmp_path: Path) -> None:
     from diffae.cli.demo_page import _editing
     from diffae.data.images import to_tensor
-    from diffae.evaluation.report import Report
+    from diffae.page import Page
     from sketchfaces import sketch_faces
 
     face = to_tensor(sketch_faces(1, SIZE).images)
     for folder, shown in ((trained, True), (model, False)):
-        page = Report("demo")
+        page = Page("demo")
         _editing(page, DiffusionAutoencoder.from_pretrained(folder, "cpu"), face)
         page.write(tmp_path / "page.html")
         text = (tmp_path / "page.html").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -22,6 +23,7 @@ from diffae.latent.codes import load_codes
 from diffae.model import DiffusionAutoencoder
 from diffae.presets import presets
 from diffae.training.autoencoder import AutoencoderTask
+from sketchfaces import write_sketch_faces
 
 
 def test_train_then_reconstruct_as_it_proposes(run: Run, faces: Path) -> None:
@@ -71,6 +73,21 @@ def test_a_signal_saves_and_the_command_that_is_printed_resumes(
     assert steps[-1] == 2
     code, _, err = run(*resume[1:], "--images", "12", "--preset", "small32", "--no-encoder")
     assert code == 0, err
+    code, _, err = run(*resume[1:], "--images", "12")
+    assert code == 0
+    assert "a run has seen all its 12 images" in err
+
+
+def test_resume_refuses_other_images(run: Run, faces: Path) -> None:
+    code, _, err = run("train", faces, "--out", "run", *TINY_TRAINING)
+    assert code == 0, err
+    write_sketch_faces("others", 14, 16, seed=9)
+    code, _, err = run("train", "others", "--out", "run", "--resume")
+    assert code == 2
+    assert re.search(r"run was trained on \d+ images of .*, not on the 14 of others: resume it with those", err)
+    shutil.copytree(faces, "copied", copy_function=shutil.copyfile)  # the same names, modified now
+    code, _, err = run("train", "copied", "--out", "run", "--resume")
+    assert (code, "copied has changed since this run began" in err) == (0, True)
 
 
 def test_resume_begins_a_run_that_has_saved_nothing(run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +157,7 @@ def test_the_crop_of_the_training_is_the_models(run: Run) -> None:
     config = json.loads(Path("run/config.json").read_text())
     cut = {"crop": [10, 0, 18, 8], "background": [0, 255, 0]}
     assert config["model"]["input"] == cut | {"window": None, "dtype": "uint8"}
-    assert config["data"].keys() == {"preset", "recipe", "source", "count", "key"}
+    assert config["data"].keys() == {"preset", "preset_images", "recipe", "source", "count", "key", "names"}
     losses = [{"kind": "hog", "weight": 0.2}]
     assert (config["training"]["auxiliary_losses"], config["training"]["optimizer"]) == (losses, "adam")
     model = DiffusionAutoencoder.from_pretrained("run", device="cpu")
@@ -167,8 +184,8 @@ def test_the_crop_of_the_training_is_the_models(run: Run) -> None:
         (("--out", "new", "--batch-size", "30", "--accumulation", "4"), "batch_size is 30: must be divisible by"),
         (("--out", "file/run"), "cannot write file/run"),
         (("--out", "run"), "run exists already"),
-        (("--out", "new", "--preset", "small64", "--tensorboard"), "pip install 'diffae[tensorboard]'"),
-        (("--out", "run", "--overwrite", "--tensorboard"), "pip install 'diffae[tensorboard]'"),
+        (("--out", "new", "--preset", "small64", "--track", "tensorboard"), "pip install tensorboard"),
+        (("--out", "run", "--overwrite", "--track", "tensorboard"), "pip install tensorboard"),
     ],
 )
 def test_what_cannot_be_is_refused_before_images_are_read(

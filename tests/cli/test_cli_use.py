@@ -36,10 +36,13 @@ def test_reconstruct_writes_pictures_a_sheet_and_numbers(run: Run, model: Path, 
         assert float(row["mse"]) < 1e-5
         assert float(row["psnr"]) == pytest.approx(-10 * np.log10(float(row["mse"])), abs=1e-3)
         assert float(row["ssim"]) > 0.99
+        assert float(row["semantic_ssim"]) < 0.9  # the tiny model has learnt nothing
+        assert float(row["semantic_mse"]) > 1e-3
         assert int(row["calls"]) >= 5
     assert "mean" in out
+    assert "SSIM from z_sem" in out
     with Image.open("out/reconstructions.png") as sheet:
-        assert sheet.width > 3 * 128
+        assert sheet.width > 4 * 128
     input_tile = np.asarray(load_image("out/" + pictures[0]))[8 : 8 + 128 : 8, 8 : 8 + 128 : 8]
     np.testing.assert_array_equal(input_tile, load_image(images[0]))
 

@@ -76,7 +76,7 @@ def train(pack: Path, run: Path) -> bool:
     training = dataclasses.replace(TRAINING, images=48, auxiliary_losses=(ContrastiveConfig(1.0),))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "LOG_EVERY", 1)
-        patch.setattr(validation, "PAIRS", 3)
+        patch.setattr(validation, "SHARE", 3)
         return train_autoencoder(Pack.open(pack), run, DRY, training)
 
 

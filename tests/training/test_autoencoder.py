@@ -29,9 +29,9 @@ from diffae.errors import CheckpointError, ConfigError, DataError, TrainingError
 from diffae.model import DiffusionAutoencoder, DiffusionModule
 from diffae.training import trainer as loop
 from diffae.training.autoencoder import AutoencoderTask, held_out, train_autoencoder
+from diffae.training.metrics import z_sem_unused
 from diffae.training.settings import TrainingConfig
-from diffae.training.state import load_state, save_state
-from diffae.training.validation import z_sem_unused
+from diffae.training.state import Position, load_state, save_state
 
 Start = Callable[..., BaseProcess]
 
@@ -78,6 +78,7 @@ def test_run_folder(uninterrupted: Path) -> None:
         "config.json",
         "metrics.jsonl",
         "model.safetensors",
+        "report.html",
         "samples",
         "training",
     }
@@ -106,7 +107,7 @@ def coarse(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("kill=validate:6", [4]),
         ("kill=export:8", [4, 6, 8]),
         ("kill=export:12", [4, 6, 8, 12, 12]),  # trained to the end and validated, but not exported
-        ("term=5", [4, 6]),
+        ("term=5", [4]),  # its validation was interrupted, too
     ],
 )
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
@@ -260,9 +261,9 @@ def test_moments_are_resumed_in_the_layout_of_their_weights(tmp_path: Path) -> N
         return layer, adam
 
     layer, adam = trained()
-    save_state(tmp_path, layer, copy.deepcopy(layer), adam, 3, [0.5, 0.25])
+    save_state(tmp_path, layer, copy.deepcopy(layer), adam, Position(3, [0.5, 0.25], True))
     other, fresh = trained()
-    assert load_state(tmp_path, other, copy.deepcopy(other), fresh) == (3, [0.5, 0.25])
+    assert load_state(tmp_path, other, copy.deepcopy(other), fresh) == (3, [0.5, 0.25], True)
     for before, after in zip(adam.state.values(), fresh.state.values(), strict=True):
         assert torch.equal(before["exp_avg"], after["exp_avg"])
     for weight, state in fresh.state.items():

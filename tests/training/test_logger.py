@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from diffae.errors import TrainingError
-from diffae.training.logger import METRICS, Logger
+from diffae.training.logger import Logger
+from diffae.training.metrics import METRICS
 
 
 def logger(folder: Path) -> Logger:

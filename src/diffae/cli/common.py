@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -257,25 +256,3 @@ def images_seen(folder: Path) -> int:
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): start again with --overwrite") from error
     return min(steps * training["batch_size"], training["images"])
-
-
-def last_validation(folder: Path) -> dict[str, float]:
-    """Metrics of a run's last validation; empty before the first."""
-    path = folder / "metrics.jsonl"
-    metrics = {}
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        with suppress(ValueError):  # a line cut short by a crash
-            entry = json.loads(line)
-            metrics = entry if "val_loss" in entry else metrics
-    return metrics
-
-
-def describe_validation(metrics: dict[str, float]) -> str:
-    """Metrics of a validation in words."""
-    text = f"loss {metrics['val_loss']:.4f}"
-    if "val_loss_shuffled" in metrics:
-        gap = metrics["val_loss_shuffled"] / metrics["val_loss"] - 1
-        text += f" with the right z_sem, {metrics['val_loss_shuffled']:.4f} with another image's ({gap:+.1%})"
-    if "val_mse_semantic" in metrics:
-        text += f"; MSE of decoding z_sem alone {metrics['val_mse_semantic']:.4f}"
-    return text

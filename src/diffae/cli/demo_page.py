@@ -22,16 +22,17 @@ from diffae.cli.terminal import note, say
 from diffae.config import ModelConfig, Sampling, UNetConfig, UNetEncoderConfig
 from diffae.data.build import build_pack
 from diffae.data.images import to_tensor, to_unit
-from diffae.evaluation.report import Report
 from diffae.evaluation.tasks.reconstruction import reconstruction_quality
 from diffae.interrupts import exit_code
 from diffae.latent.attributes import ATTRIBUTES
 from diffae.latent.directions import with_z_sem
 from diffae.latent.few_shot import LatentClassifier, sample_like
 from diffae.model import DiffusionAutoencoder
+from diffae.page import Page
 from diffae.plotting import curves, in_rows, tiles_of
 from diffae.presets import presets
 from diffae.training.autoencoder import train_autoencoder
+from diffae.training.metrics import describe_validation, last_validation
 from diffae.training.settings import TrainingConfig
 from sketchfaces import sketch_faces, write_sketch_faces
 
@@ -62,7 +63,7 @@ def write_page(out: Path) -> int:
     size = model.image_shape[1]
     with common.drawing_faces():
         x = to_tensor(sketch_faces(FACES, size, SEED).images)
-    page = Report("A diffusion autoencoder at work", _lead(model, folder))
+    page = Page("A diffusion autoencoder at work", _lead(model, folder))
     _reconstruction(page, model, x)
     _exploration(page, model, x)
     _editing(page, model, x[FACE_EDITED : FACE_EDITED + 1])
@@ -77,7 +78,7 @@ def write_page(out: Path) -> int:
 
 
 def _lead(model: DiffusionAutoencoder, folder: Path) -> str:
-    seen, size = common.last_validation(folder).get("images"), model.image_shape[1]
+    seen, size = last_validation(folder).get("images"), model.image_shape[1]
     after = f", after {seen:,} images of training" if seen else ""
     return (
         f"Faces drawn by a program, {size} × {size} pixels, which the model has never seen. It has "
@@ -86,7 +87,7 @@ def _lead(model: DiffusionAutoencoder, folder: Path) -> str:
     )
 
 
-def _reconstruction(page: Report, model: DiffusionAutoencoder, x: Tensor) -> None:
+def _reconstruction(page: Page, model: DiffusionAutoencoder, x: Tensor) -> None:
     """Each way to find x_T, in pictures and numbers."""
     _announce(f"encoding and decoding {FACES} faces")
     ways = {
@@ -119,7 +120,7 @@ def _reconstruction(page: Report, model: DiffusionAutoencoder, x: Tensor) -> Non
     page.text(f"Means over {FACES} faces, images in [0, 1], {Sampling().steps} steps to decode; PSNR below each face.")
 
 
-def _exploration(page: Report, model: DiffusionAutoencoder, x: Tensor) -> None:
+def _exploration(page: Page, model: DiffusionAutoencoder, x: Tensor) -> None:
     """Interpolation, variations and the path of denoising."""
     _announce("interpolating, varying, denoising")
     x, sampling = x[:4], Sampling()
@@ -138,7 +139,7 @@ def _exploration(page: Report, model: DiffusionAutoencoder, x: Tensor) -> None:
     page.tiles(in_rows(path_tiles(model, x[1:2], code[1:2], sampling), 6), side=110)
 
 
-def _editing(page: Report, model: DiffusionAutoencoder, x: Tensor) -> None:
+def _editing(page: Page, model: DiffusionAutoencoder, x: Tensor) -> None:
     """Strips of an image (1, c, h, w) along attributes, if the model has any."""
     if model.folder is None or not (model.folder / ATTRIBUTES).is_file():
         return
@@ -163,7 +164,7 @@ def _editing(page: Report, model: DiffusionAutoencoder, x: Tensor) -> None:
     page.table(("attribute", "labelled faces", "read from z_sem of others", "95 %"), lines)
 
 
-def _sampling(page: Report, model: DiffusionAutoencoder) -> None:
+def _sampling(page: Page, model: DiffusionAutoencoder) -> None:
     """New faces from the prior, and new faces similar to some examples."""
     prior = model.prior
     if prior is None:
@@ -188,7 +189,7 @@ def _sampling(page: Report, model: DiffusionAutoencoder) -> None:
     page.tiles(in_rows(tiles_of(x), SHOWN), side=92)
 
 
-def _training(page: Report, out: Path, size: int, x: Tensor) -> bool:
+def _training(page: Page, out: Path, size: int, x: Tensor) -> bool:
     """Train from scratch on freshly drawn faces; False when interrupted."""
     _announce(f"drawing {TRAIN_FACES:,} faces for training")
     with common.drawing_faces():
@@ -220,7 +221,7 @@ def settings(size: int) -> tuple[ModelConfig, TrainingConfig]:
     return replace(model, image_size=size, decoder=decoder, encoder=encoder), short
 
 
-def _show_training(page: Report, run: Path, config: ModelConfig, x: Tensor, seconds: float) -> None:
+def _show_training(page: Page, run: Path, config: ModelConfig, x: Tensor, seconds: float) -> None:
     """The loss curve, and faces before and after."""
     entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [(entry["images"], entry["loss"]) for entry in entries if "loss" in entry]
@@ -233,7 +234,7 @@ def _show_training(page: Report, run: Path, config: ModelConfig, x: Tensor, seco
     page.section("Training from scratch")
     page.text(
         f"{seen[-1]:,} images seen in {seconds:.0f} seconds, {TRAIN_FACES:,} different ones. "
-        f"Validation: {common.describe_validation(common.last_validation(run))}. "
+        f"Validation: {describe_validation(last_validation(run))}. "
         "The model above was trained in the same way, larger and for longer."
     )
     page.picture(curves({"loss": (seen, values)}, "images seen", "training loss"), width=720)
@@ -241,7 +242,7 @@ def _show_training(page: Report, run: Path, config: ModelConfig, x: Tensor, seco
     page.tiles([tiles_of(images) for images in (x, *from_z, back)], labels=labels, side=92)
 
 
-def _next_steps(page: Report, out: Path, folder: Path) -> None:
+def _next_steps(page: Page, out: Path, folder: Path) -> None:
     a, b = (str(out / "faces" / f"sketch_{index:06d}.png") for index in (0, 1))
     here = Path.cwd()
     model = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)

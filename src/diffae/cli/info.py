@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from diffae.cli import common
-from diffae.cli.common import describe_validation, images_seen, last_validation
+from diffae.cli.common import images_seen
 from diffae.cli.terminal import counted, print_facts
 from diffae.errors import CheckpointError
+from diffae.training.metrics import describe_validation, last_validation
 
 if TYPE_CHECKING:
     from diffae.config import InputConfig, ModelConfig

@@ -19,6 +19,7 @@ OPTIONS = {
     "--teacher": "--distill-from",
     "--foreign": "--out-of-distribution",
 }
+FLAGS = {"--tensorboard": ("--track", "tensorboard")}
 VALUES = {("--inversion", "pair"): "bdia"}
 
 _NEAREST = {"--out": "--nearest", "--samples": "--count"}  # options of the former command `nearest`
@@ -42,6 +43,10 @@ def _options(words: list[str], quiet: dict[str, str]) -> list[str]:
     found: list[str] = []
     for word in words:
         name, equals, value = word.partition("=")
+        if word in FLAGS:
+            _warn(word, " ".join(FLAGS[word]))
+            found += FLAGS[word]
+            continue
         if name in OPTIONS:
             _warn(name, OPTIONS[name])
         name = OPTIONS.get(name) or quiet.get(name, name)

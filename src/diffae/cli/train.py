@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from diffae.errors import ConfigError, DataError
 from diffae.interrupts import exit_code
 from diffae.presets import Recipe
 from diffae.training.settings import Optimizer, Precision
+from diffae.training.trackers import TrackerName, require_installed
 
 if TYPE_CHECKING:
     from diffae.data.pack import Pack
@@ -102,16 +102,14 @@ class Train:
     """Continue the run in --out from where it was saved; begin it if nothing was saved yet."""
     overwrite: bool = False
     """Replace the run in --out."""
-    tensorboard: bool = False
-    """Also write TensorBoard events."""
+    track: Annotated[tuple[TrackerName, ...], arg(metavar="[{tensorboard,wandb,mlflow,trackio} ...]")] = ()
+    """Experiment trackers to which numbers and pictures also go. Each is a package to install."""
 
     def run(self) -> int:
         """Train; 130 or 143 when interrupted."""
         if self.resume and self.overwrite:
             raise ConfigError("resume and overwrite are both given: continue the run or replace it; drop one")
-        if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
-            remedy = "pip install 'diffae[tensorboard]', or drop --tensorboard"
-            raise ConfigError(f"tensorboard is given, but the package is not installed: {remedy}")
+        require_installed(self.track)
         main = is_main()
         plan, resume = _planned(self)
         if main and not resume:
@@ -121,6 +119,7 @@ class Train:
         network = plan.open_network()
         with in_turns():
             pack = _pack(self, plan, main=main)
+        plan.check_images(self, pack)
         plan = plan.reading(pack)
         if main:
             train_messages.tell_start(self, plan, pack, network)
@@ -135,10 +134,10 @@ class Train:
             data=plan.noted(self.photos, pack, network),
             resume=resume,
             overwrite=self.overwrite or self.resume,
-            tensorboard=self.tensorboard,
+            track=self.track,
         )
         if main:
-            train_messages.tell_end(self, pack, finished)
+            train_messages.tell_end(self, plan, pack, finished)
         return 0 if finished else exit_code()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffae.cli import common
 from diffae.cli.options import background_of, crop_of, window_of
+from diffae.cli.terminal import warn
 from diffae.config import ModelConfig, UNetEncoderConfig
 from diffae.errors import CheckpointError, ConfigError, DataError, require
 from diffae.networks.first_stages.settings import DiffusersConfig, first_stage_of
@@ -30,8 +31,8 @@ class Plan:
     recipe: str
     model: ModelConfig
     training: TrainingConfig
-    key: str | None = None
-    """Key of the images that the run began with."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """What config.json says of the data, in a run that is resumed."""
     distill_from: str | None = None
     """The network that is distilled, as the user named it."""
     network_key: str | None = None
@@ -57,6 +58,20 @@ class Plan:
             raise CheckpointError(f"{source} is another network than the run began with: name that one")
         return network
 
+    def check_images(self, command: Train, pack: Pack) -> None:
+        """Compare the images of a run that is resumed with those it began with.
+
+        Raises:
+            CheckpointError: they have other names. The same names with other times or sizes are only warned about.
+        """
+        if self.data.get("key") in (None, pack.index["key"]):
+            return
+        if self.data.get("names", pack.names_digest()) != pack.names_digest():
+            began = f"{self.data['count']:,} images of {self.data['source']}"
+            what = f"{command.out} was trained on {began}, not on the {len(pack):,} of {command.photos}"
+            raise CheckpointError(f"{what}: resume it with those, or train in another folder")
+        warn(f"{command.photos} has changed since this run began: training continues with the present images")
+
     def reading(self, pack: Pack) -> Plan:
         """The plan with the window and type of these images."""
         given = replace(self.model.input, window=pack.window, dtype=pack.samples)
@@ -64,9 +79,10 @@ class Plan:
 
     def noted(self, photos: Path, pack: Pack, network: FeatureNetwork | None) -> dict[str, Any]:
         """What config.json records about the data."""
-        about = {"preset": self.preset, "recipe": self.recipe, "source": str(photos), "count": len(pack)}
+        usual = presets(self.recipe)[self.preset][1].images
+        about = {"preset": self.preset, "preset_images": usual, "recipe": self.recipe, "source": str(photos)}
         distilled = {"teacher": self.distill_from, "teacher_key": network.key} if network else {}
-        return about | {"key": pack.index["key"]} | distilled
+        return about | {"count": len(pack), "key": pack.index["key"], "names": pack.names_digest()} | distilled
 
 
 def fresh(command: Train) -> Plan:
@@ -91,7 +107,7 @@ def resumed(command: Train) -> Plan:
         model = checkpoint.read_model_config(command.out, trust_code=common.trust_code)
         source, network_key = (data["teacher"], data["teacher_key"]) if training.distils else (None, None)
         settings = _overridden(command, model, training)
-        plan = Plan(data["preset"], data["recipe"], *settings, data["key"], source, network_key)
+        plan = Plan(data["preset"], data["recipe"], *settings, data, source, network_key)
     except (KeyError, TypeError) as error:
         remedy = "resume it as it was started, from Python"
         raise CheckpointError(f"{command.out} was not trained by this command ({error} missing): {remedy}") from error

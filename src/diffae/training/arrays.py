@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from diffae import checkpoint
+from diffae.console import Update
 from diffae.console import console as terminal
 from diffae.errors import CheckpointError, DataError
 from diffae.training.autoencoder import mix
@@ -61,7 +62,10 @@ class ArrayTask:
         for rows in batch.chunk(parts):
             yield self.loss(networks, [tensor[rows].to(device) for tensor in self.tensors])
 
-    def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
+    def validated(self) -> None:
+        """See Task."""
+
+    def validate(self, networks: nn.Module, images: int, update: Update) -> dict[str, float]:
         """No metrics: these networks are measured where they are used."""
         return {}
 

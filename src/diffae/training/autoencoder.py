@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from diffae import checkpoint
 from diffae.config import ModelConfig, from_dict, to_dict
+from diffae.console import Update
 from diffae.console import console as terminal
 from diffae.data.batches import Batch, BatchStream
 from diffae.data.dataset_images import DatasetImages
@@ -33,10 +34,13 @@ from diffae.training.auxiliary_losses.base import AuxiliaryBatch, ModelWithLosse
 from diffae.training.auxiliary_losses.contrastive import NUMBERS, view
 from diffae.training.auxiliary_losses.distillation import TargetFeatures
 from diffae.training.latents import stored_latents
-from diffae.training.logger import Logger
+from diffae.training.logger import SAMPLES, Logger
+from diffae.training.metrics import TOO_EARLY, gap, z_sem_unused
+from diffae.training.report import write_report
 from diffae.training.settings import TrainingConfig
+from diffae.training.trackers import Tracker, TrackerName, require_installed
 from diffae.training.trainer import require_even_shares, train
-from diffae.training.validation import TOO_EARLY, Validation, z_sem_unused
+from diffae.training.validation import Validation
 
 LATENTS = "latents"
 
@@ -89,7 +93,7 @@ class AutoencoderTask:
             self.networks = ModelWithLosses(model, config, features.size if features else 0)
         self.needs_view = isinstance(self.networks, ModelWithLosses) and self.networks.needs_view
         self.train_rows, val_rows = held_out(images, config)
-        self.validation = Validation(images.fetch(val_rows), model.config, config.seed, folder / "samples")
+        self.validation = Validation(images.fetch(val_rows), model.config, config.seed, folder / SAMPLES)
 
     def batches(self, start: int, rank: int, world_size: int) -> Iterator[Batch]:
         """This process's rows of the batches from step `start` on."""
@@ -157,16 +161,18 @@ class AutoencoderTask:
             output = networks(x_t, t - 1, seen)
         return process.loss(output, x_0, eps, scales, self.config.weighting) + auxiliary  # Eq. 6
 
-    def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
+    def validate(self, networks: nn.Module, images: int, update: Update) -> dict[str, float]:
         """Validation loss with right and shuffled z_sem, reconstruction from z_sem; pictures in samples/."""
-        metrics = self.validation.measure(_model(networks), images)
+        metrics = self.validation.measure(_model(networks), images, update)
         if images > TOO_EARLY and z_sem_unused(metrics):
-            gap = max(metrics["val_loss_shuffled"] / metrics["val_loss"] - 1, 0)
-            text = (
-                f"warning: after {images:,} images z_sem is hardly used: shuffling it raises the loss by only {gap:.1%}"
-            )
+            rise = f"shuffling it raises the loss by only {max(gap(metrics) or 0, 0):.1%}"
+            text = f"warning: after {images:,} images z_sem is hardly used: {rise}"
             self.console.print(text, soft_wrap=True)
         return metrics
+
+    def validated(self) -> None:
+        """Write the page of the run, report.html."""
+        write_report(self.folder)
 
     def write_config(self) -> None:
         """config.json: the settings, which make the folder a run folder."""
@@ -239,7 +245,7 @@ def train_autoencoder(
     data: dict[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    tensorboard: bool = False,
+    track: Sequence[TrackerName] = (),
     console: Console | None = None,
 ) -> bool:
     """Train on images, in a run folder that `DiffusionAutoencoder.from_pretrained` loads.
@@ -254,18 +260,20 @@ def train_autoencoder(
         data: plain values to store about the data in config.json.
         resume: continue from the state last saved; the result is that of an uninterrupted run.
         overwrite: replace a run folder that exists.
-        tensorboard: also write TensorBoard events.
+        track: experiment trackers to which numbers and pictures also go.
         console: where progress goes; by default standard error. Only the first of several processes prints.
 
     Returns:
         True at the end; False when interrupted by Ctrl-C or SIGTERM, with the state saved.
 
     Raises:
-        ConfigError: features without distillation, distillation without features or without an encoder.
+        ConfigError: features without distillation, distillation without features or without an encoder, a tracker
+            that is not installed.
         DataError: too few images, or of another size or number of channels; features that do not match them.
         CheckpointError: a folder in use, or nothing there to resume with these settings.
         TrainingError: the loss is not finite, or the disk is full.
     """
+    require_installed(track)
     folder, console = Path(folder), console or terminal()
     images = images if isinstance(images, ImageSet) else DatasetImages(images)
     settings = model.config if isinstance(model, DiffusionAutoencoder) else model
@@ -286,7 +294,9 @@ def train_autoencoder(
         else:
             _make_folder(task, overwrite=overwrite)
     state.wait_for_everyone()
-    logger = Logger(folder, config.images, console, tensorboard=tensorboard and state.is_main_process)
+    about = to_dict(settings) | {"training": to_dict(config)}
+    trackers = [Tracker(name, folder, about) for name in track if state.is_main_process]
+    logger = Logger(folder, config.images, console, trackers)
     return train(task, config, folder, logger, resume=resume)
 
 

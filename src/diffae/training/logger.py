@@ -1,50 +1,67 @@
-"""Logging of a training run: metrics.jsonl, TensorBoard if requested, and progress."""
+"""Logging of a training run: metrics.jsonl, experiment trackers, and progress."""
 
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import Image
 from rich.console import Console
 
 from diffae.checkpoint import cannot_write, written_beside
 from diffae.console import Update, progress
 from diffae.errors import TrainingError
+from diffae.training.metrics import METRICS
 
-METRICS = "metrics.jsonl"
+if TYPE_CHECKING:
+    from diffae.training.trackers import Tracker
+
+
+SAMPLES = "samples"
+"""Folder of the pictures of validations, IMAGES.png."""
 
 
 class Logger:
     """Writes one JSON line per report, and shows progress while it is entered.
 
     Args:
-        folder: for metrics.jsonl and, if requested, TensorBoard events.
+        folder: for metrics.jsonl.
         total_images: length of the training.
         console: where progress is shown.
-        tensorboard: whether to write TensorBoard events.
+        trackers: they record the same numbers, and the pictures of validations. Closed when the logger is left.
     """
 
-    def __init__(self, folder: Path, total_images: int, console: Console, *, tensorboard: bool = False) -> None:
-        self.console = console
+    def __init__(self, folder: Path, total_images: int, console: Console, trackers: Sequence[Tracker] = ()) -> None:
+        self.folder, self.console, self.trackers = folder, console, trackers
         self.path = folder / METRICS
         self.total, self.seen = total_images, 0
+        self._loss: float | None = None
         self._update: Update | None = None
-        self._stack = ExitStack()
-        self._writer: Any = None
-        if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = self._stack.enter_context(SummaryWriter(str(folder / "tensorboard")))
+        self._bar = ExitStack()
 
     def __enter__(self) -> Logger:
-        bar = progress("training", self.total, start=self.seen, output=self.console, transient=False)
-        self._update = self._stack.enter_context(bar)
+        self._show_training()
         return self
 
+    def _show_training(self) -> None:
+        self._update = self._bar.enter_context(progress("training", self.total, start=self.seen, output=self.console))
+
+    @contextmanager
+    def validating(self) -> Iterator[Update]:
+        """Show the progress of a validation, in percent, in place of that of training."""
+        self._bar.close()
+        with progress("validating", 100, "%", output=self.console) as update:
+            yield update
+        self._show_training()
+
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._bar.close()
+        for tracker in self.trackers:
+            tracker.close()
 
     def drop_after(self, step: int) -> None:
         """Drop the lines of steps after `step`, which a resumed run reports again.
@@ -67,7 +84,7 @@ class Logger:
         self.seen = images
 
     def report(self, step: int, images: int, **values: float) -> None:
-        """Append one line to metrics.jsonl (and to TensorBoard).
+        """Append one line to metrics.jsonl, and tell the trackers.
 
         Raises:
             TrainingError: the disk is full, or the file cannot be written.
@@ -77,14 +94,23 @@ class Logger:
                 file.write(json.dumps({"step": step, "images": images, **values}) + "\n")
         except OSError as error:
             raise TrainingError(f"{cannot_write(self.path, error)}, and resume") from error
-        if self._writer:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, images)
+        for tracker in self.trackers:
+            tracker.scalars(values, images)
 
-    def show(self, images: int, loss: float) -> None:
-        """Show how many images were seen, with the loss of the latest."""
+    def picture(self, images: int) -> None:
+        """Show the trackers the picture of a validation, if it made one."""
+        path = self.folder / SAMPLES / f"{images:09d}.png"
+        if self.trackers and path.is_file():
+            with Image.open(path) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            for tracker in self.trackers:
+                tracker.picture(pixels, images)
+
+    def show(self, images: int, loss: float | None = None) -> None:
+        """Show how many images were seen, with the loss last told."""
+        self.seen, self._loss = images, self._loss if loss is None else loss
         if self._update is not None:
-            self._update(images, f"loss {loss:.4g}")
+            self._update(images, "" if self._loss is None else f"loss {self._loss:.4g}")
 
 
 def _step_of(line: str) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from diffae import checkpoint
 from diffae.checkpoint import Fingerprint
 from diffae.config import PriorConfig, from_dict, to_dict
+from diffae.console import Update
 from diffae.console import console as terminal
 from diffae.distributed import divided, processes
 from diffae.errors import CheckpointError
@@ -89,8 +90,11 @@ class PriorTask:
         error = output - scales.target(self.process.prediction, z_norm, eps)
         return error.abs().mean() if self.config.loss == "l1" else error.square().mean()
 
+    def validated(self) -> None:
+        """See Task; a prior has no page."""
+
     @torch.inference_mode()
-    def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
+    def validate(self, networks: nn.Module, images: int, update: Update) -> dict[str, float]:
         """The loss on held-out codes, at fixed noise and levels."""
         device = next(networks.parameters()).device
         generator = torch.Generator().manual_seed(self.training.seed)

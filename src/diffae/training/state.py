@@ -6,8 +6,8 @@ Every random number of training is a function of the seed and the step, so no ge
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,27 +18,31 @@ from diffae.errors import CheckpointError
 STATE = Path("training") / "state.safetensors"
 
 
+class Position(NamedTuple):
+    """Where a run is."""
+
+    step: int
+    """Optimiser steps taken."""
+    unreported: list[float]
+    """Losses that are not in metrics.jsonl yet."""
+    unvalidated: bool = False
+    """Whether this step is still to be validated: its validation was interrupted."""
+
+
 def save_state(
-    folder: Path,
-    model: nn.Module,
-    ema: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    unreported: Sequence[float] = (),
+    folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, position: Position
 ) -> None:
-    """Write the state after `step` optimiser steps, with the losses that are not reported yet, atomically."""
+    """Write the state atomically."""
     tensors = {f"model.{name}": value for name, value in checkpoint.own_state(model).items()}
     tensors |= {f"ema.{name}": value for name, value in checkpoint.own_state(ema).items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": value for name, value in moments.items()}
-    metadata = {"step": str(step), "unreported": json.dumps(list(unreported))}
+    metadata = {name: json.dumps(value) for name, value in position._asdict().items()}
     checkpoint.write_tensors(folder / STATE, tensors, metadata)
 
 
-def load_state(
-    folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[int, list[float]]:
-    """Restore the state; returns the step after which it was saved, and the losses that were not reported yet.
+def load_state(folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
+    """Restore the state; returns where the run was when it was saved.
 
     Raises:
         CheckpointError: there is none, it is damaged, or it belongs to another configuration.
@@ -55,7 +59,8 @@ def load_state(
     checkpoint.load_weights(ema, parts["ema"], path)
     _load_moments(optimizer, parts["adam"])
     try:
-        return int(metadata["step"]), [float(loss) for loss in json.loads(metadata.get("unreported", "[]"))]
+        losses = [float(loss) for loss in json.loads(metadata.get("unreported", "[]"))]
+        return Position(int(metadata["step"]), losses, json.loads(metadata.get("unvalidated", "false")) is True)
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} has no step: it was not written by diffae") from error
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from diffae.console import Update
 from diffae.data.locks import in_use
 from diffae.errors import TrainingError, require
 from diffae.interrupts import deferred
@@ -26,7 +27,10 @@ from diffae.training.ema import EMA
 from diffae.training.logger import Logger
 from diffae.training.muon import Muon
 from diffae.training.settings import TrainingConfig
-from diffae.training.state import STATE, load_state, save_state
+from diffae.training.state import STATE, Position, load_state, save_state
+
+SAVE_SECONDS = 600.0
+"""The state is saved at least this often, so that a crash never costs more."""
 
 LOG_EVERY = 20
 """Steps between two lines of metrics.jsonl, and between two readings of the losses on the device."""
@@ -48,8 +52,15 @@ class Task(Protocol):
         """The mean loss of each of `parts` equal parts of the batch."""
         ...
 
-    def validate(self, networks: nn.Module, images: int) -> dict[str, float]:
-        """Metrics of the averaged networks; may also write pictures. Every process calls it."""
+    def validate(self, networks: nn.Module, images: int, update: Update) -> dict[str, float]:
+        """Metrics of the averaged networks; may also write pictures.
+
+        Every process calls it, and calls `update` with the share done, 0 to 100.
+        """
+        ...
+
+    def validated(self) -> None:
+        """Called in the first process after the metrics were logged."""
         ...
 
     def export(self, networks: nn.Module) -> None:
@@ -71,6 +82,34 @@ def require_even_shares(config: TrainingConfig, processes: int) -> None:
     require(config.batch_size % share == 0, "batch_size", config.batch_size, rule)
 
 
+class _Interrupted(Exception):
+    """Raised in a validation that is interrupted."""
+
+
+class _Clock:
+    """Time spent training, without validations and saving, and since the state was saved."""
+
+    def __init__(self, images: int) -> None:
+        self.first, self.start, self.aside = images, time.monotonic(), 0.0
+        self.saved()
+
+    def saved(self) -> None:
+        self._saved = time.monotonic()
+
+    def since_saved(self) -> float:
+        return time.monotonic() - self._saved
+
+    def rate(self, images: int) -> float:
+        """Images per second."""
+        return (images - self.first) / max(time.monotonic() - self.start - self.aside, 1e-9)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        self.aside += time.monotonic() - begin
+
+
 class Trainer:
     """A run in progress: networks, their average, the optimiser, and how many steps were taken."""
 
@@ -85,6 +124,9 @@ class Trainer:
         self.step = 0
         self.unreported: list[float] = []
         """Losses of the steps since the last line of metrics.jsonl."""
+        self.unvalidated = False
+        """Whether the validation of this step was interrupted."""
+        self.clock = _Clock(0)
         task.networks.train()
         for part in task.networks.modules():
             if getattr(part, "frozen", False):
@@ -153,23 +195,45 @@ class Trainer:
         """Write the state for resuming, and the averaged networks for use."""
         if self.accelerator.is_main_process:
             networks = self.accelerator.unwrap_model(self.networks)
-            save_state(self.folder, networks, self.ema, self.optimizer, self.step, self.unreported)
+            position = Position(self.step, self.unreported, self.unvalidated)
+            save_state(self.folder, networks, self.ema, self.optimizer, position)
             self.task.export(self.ema)
+        self.clock.saved()
 
-    def validate(self) -> None:
-        """Measure the averaged networks, on all processes; the first reports."""
-        metrics = self.task.validate(self.ema, self.images)
+    def validate(self, stop: Sequence[bool]) -> bool:
+        """Measure the averaged networks, on all processes; the first reports.
+
+        Returns:
+            False if `stop` came true before the end, which breaks off the validation of a single process.
+        """
+        alone = self.accelerator.num_processes == 1
+        try:
+            with self.logger.validating() as shown:
+
+                def update(done: int, note: str = "") -> None:
+                    if stop[0] and alone:
+                        raise _Interrupted
+                    shown(done, note)
+
+                metrics = self.task.validate(self.ema, self.images, update)
+        except _Interrupted:
+            self.unvalidated = True
+            return False
+        self.unvalidated = False
         if self.accelerator.is_main_process:
             self.logger.report(self.step, self.images, **metrics)
+            self.logger.picture(self.images)
+            self.task.validated()
         self.accelerator.wait_for_everyone()
+        return True
 
     def due(self, every: int) -> bool:
         """Whether the latest step passed a multiple of `every` images."""
         batch = self.config.batch_size
         return self.step * batch // every > (self.step - 1) * batch // every
 
-    def stopping(self, flag: bool) -> bool:
-        """Whether any process was interrupted; several processes agree on it every LOG_EVERY steps."""
+    def agreed(self, flag: bool) -> bool:
+        """Whether a flag is true in any process; several processes ask each other only every LOG_EVERY steps."""
         if self.accelerator.num_processes == 1:
             return flag
         if self.step % LOG_EVERY:
@@ -180,42 +244,54 @@ class Trainer:
     def run(self) -> bool:
         """Train to the end; returns False when interrupted (the state is saved in both cases).
 
-        A step is validated before it is saved: what a kill interrupts is done again by the run that resumes.
+        A step is validated before it is saved: what a kill interrupts is done again by the run that resumes. A
+        validation that was interrupted is noted in the state.
         """
-        start, first = time.monotonic(), self.images
         batches = self.task.batches(self.step, self.accelerator.process_index, self.accelerator.num_processes)
         latest: list[Tensor] = []
         with deferred() as stop:
+            if self.unvalidated:
+                validated = self.validate(stop)
+                self.save()
+                if not validated:
+                    return False
+            self.clock = _Clock(self.images)
             while self.step < self.config.steps:
                 latest.append(self.take_step(next(batches)))
+                self.logger.show(self.images)
                 last = self.step == self.config.steps
-                interrupted = not last and self.stopping(stop[0])
-                save = last or interrupted or self.due(self.config.save_every)
+                interrupted = not last and self.agreed(stop[0])
+                late = self.agreed(self.clock.since_saved() > SAVE_SECONDS)
+                save = last or interrupted or late or self.due(self.config.save_every)
                 validate = last or self.due(self.config.validate_every)
                 if save or validate or self.step % LOG_EVERY == 0:
                     self.unreported += self.check(latest)
                     latest = []
                 if last or self.step % LOG_EVERY == 0:
-                    self._report((self.images - first) / (time.monotonic() - start))
-                if validate:
-                    self.validate()
-                if save:
-                    self.save()
+                    self._report()
+                with self.clock.stopped():
+                    if validate:
+                        interrupted = not self.validate(stop) or interrupted
+                    if save or interrupted:
+                        self.save()
                 if interrupted:
                     return False
         return True
 
-    def _report(self, rate: float) -> None:
+    def _report(self) -> None:
         loss = sum(self.unreported) / len(self.unreported)
         self.unreported = []
+        self.logger.show(self.images, loss)
         if self.accelerator.is_main_process:
+            rate = self.clock.rate(self.images)
             values = {"loss": loss, "images_per_second": rate, "learning_rate": self.learning_rate}
             self.logger.report(self.step, self.images, **values)
-            self.logger.show(self.images, loss)
 
     def resume(self) -> None:
         """Restore the state last saved, and drop what was logged after it."""
-        self.step, self.unreported = load_state(self.folder, self.task.networks, self.ema, self.optimizer)
+        self.step, self.unreported, self.unvalidated = load_state(
+            self.folder, self.task.networks, self.ema, self.optimizer
+        )
         if self.accelerator.is_main_process:
             if self.step >= self.config.steps:
                 self.task.export(self.ema)  # the run may have been killed between saving and exporting

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt
 from torch import Tensor
 
 from diffae.config import ModelConfig, Sampling
+from diffae.console import Update
 from diffae.data.images import to_tensor, to_unit
 from diffae.distributed import divided, is_main
 from diffae.model import DiffusionAutoencoder
@@ -22,11 +23,22 @@ PAIRS = 64
 PICTURES = 8
 """Images in the pictures of samples/."""
 
-UNUSED_GAP = 0.02
-"""z_sem counts as unused if shuffling it raises the loss by less than this fraction (see docs/training.md)."""
+DECODED = 64
+"""Images decoded from z_sem alone, which is most of the work."""
 
-TOO_EARLY = 20_000
-"""Number of images before which a small gap means nothing: z_sem is learnt late."""
+SHARE = 32
+"""Images, or pairs, computed at once; several processes take turns with them."""
+
+
+class _Calls:
+    """Counts network calls as a share of about so many in all."""
+
+    def __init__(self, update: Update, expected: int) -> None:
+        self.update, self.expected, self.done = update, expected, 0
+
+    def __call__(self, *_: object) -> None:
+        self.update(min(100 * self.done // self.expected, 99))
+        self.done += 1
 
 
 class Validation:
@@ -44,60 +56,64 @@ class Validation:
         self.eps = torch.randn((len(self.rows), *model.latent_shape), generator=generator)
 
     @torch.inference_mode()
-    def measure(self, model: DiffusionAutoencoder, images_seen: int) -> dict[str, float]:
+    def measure(self, model: DiffusionAutoencoder, images_seen: int, update: Update) -> dict[str, float]:
         """Metrics of a model; losses are in terms of eps even where it predicts v, so that settings are comparable.
 
         Several processes share the work: each calls this with the same model, and the first writes the pictures.
 
+        Args:
+            model: what is measured.
+            images_seen: in training so far, for the name of the picture.
+            update: called with the share done, 0 to 100.
+
         Returns:
             val_loss: mean of ||eps_hat - eps||^2 (Eq. 6).
             val_loss_shuffled: the same with another image's z_sem; the gap is the contribution of z_sem.
-            val_mse_semantic: squared error of images decoded from z_sem and random x_T in 20 steps, images in [0, 1].
+            val_mse_semantic: squared error of `DECODED` images decoded from z_sem and random x_T in 20 steps, images in
+                [0, 1].
         """
         model.eval()
-        x_0 = self._latents(model)
+        calls = _Calls(update, 28 if model.encoder is None else 76)
+        x_0 = self._of_all(lambda rows: model.to_latents(self.images[rows].to(model.device)))
         if model.encoder is None:
-            loss = self._loss(model, x_0, None)
             if is_main():
-                self._save(images_seen, {"from random x_T": model.decode(x_T=self.x_T[:PICTURES]).cpu()})
-            return {"val_loss": loss}
+                drawn = model.decode(x_T=self.x_T[:PICTURES], callback=calls)
+                self._save(images_seen, {"from random x_T": drawn.cpu()})
+            return {"val_loss": self._loss(model, x_0, None, calls)}
         z_sem = self._of_all(lambda rows: model.encode_semantic(self.images[rows]))
-        from_z = self._of_all(lambda rows: model.decode(z_sem=z_sem[rows], x_T=self.x_T[rows]))
+
+        def decoded(rows: Tensor) -> Tensor:
+            return model.decode(z_sem=z_sem[rows], x_T=self.x_T[rows], callback=calls)
+
+        from_z = self._of_all(decoded, DECODED)
         if is_main():
             some, explicit = self.images[:PICTURES], Sampling(inversion="explicit")
-            back = model.decode(model.encode(some, explicit), sampling=explicit)
+            back = model.decode(model.encode(some, explicit), sampling=explicit, callback=calls)
             pictures = {"image": some, "from z_sem": from_z[:PICTURES], "from z_sem and x_T": back.cpu()}
             self._save(images_seen, pictures)
         return {
-            "val_loss": self._loss(model, x_0, z_sem),
-            "val_loss_shuffled": self._loss(model, x_0, z_sem.roll(1, 0)),
-            "val_mse_semantic": (to_unit(from_z) - to_unit(self.images)).square().mean().item(),
+            "val_loss": self._loss(model, x_0, z_sem, calls),
+            "val_loss_shuffled": self._loss(model, x_0, z_sem.roll(1, 0), calls),
+            "val_mse_semantic": (to_unit(from_z) - to_unit(self.images[:DECODED])).square().mean().item(),
         }
 
-    def _latents(self, model: DiffusionAutoencoder) -> Tensor:
-        return self._of_all(lambda rows: model.to_latents(self.images[rows].to(model.device)))
-
-    def _of_all(self, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """`compute(rows)` of all images, on the CPU."""
-        rows = torch.arange(len(self.images)).split(PAIRS)
+    def _of_all(self, compute: Callable[[Tensor], Tensor], count: int | None = None) -> Tensor:
+        """`compute(rows)` of all images or of the first `count`, on the CPU."""
+        rows = torch.arange(len(self.images))[:count].split(SHARE)
         return torch.cat([*divided(rows, lambda part: compute(part).cpu(), everywhere=True)])
 
-    def _loss(self, model: DiffusionAutoencoder, x_0: Tensor, z_sem: Tensor | None) -> float:
+    def _loss(self, model: DiffusionAutoencoder, x_0: Tensor, z_sem: Tensor | None, calls: _Calls) -> float:
         def total(pairs: Tensor) -> float:
+            calls()
             rows, t = self.rows[pairs], self.t[pairs]
             x_t = model.process.scales(t, dims=4).add_noise(x_0[rows], self.eps[pairs])
             given = None if z_sem is None else z_sem[rows].to(model.device)
             eps_hat = model.predict_noise(x_t.to(model.device), t.to(model.device), given).cpu()
             return (eps_hat - self.eps[pairs]).square().mean(dim=(1, 2, 3)).sum().item()
 
-        parts = torch.arange(len(self.t)).split(PAIRS)
+        parts = torch.arange(len(self.t)).split(SHARE)
         return sum(divided(parts, total, everywhere=True)) / len(self.t)
 
     def _save(self, images_seen: int, rows: dict[str, Float[Tensor, "n c h w"]]) -> None:
         page = sheet([tiles_of(x) for x in rows.values()], list(rows))
         save_sheet(self.samples / f"{images_seen:09d}.png", page)
-
-
-def z_sem_unused(metrics: dict[str, float]) -> bool:
-    """Whether the decoder does as well with another image's z_sem, which means that z_sem is ignored."""
-    return metrics.get("val_loss_shuffled", np.inf) < (1 + UNUSED_GAP) * metrics["val_loss"]

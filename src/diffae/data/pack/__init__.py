@@ -11,6 +11,7 @@ The validation split is not stored: it is a function of the names.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,6 +45,11 @@ class Pack(ImageSet):
         self._rows = rows
         self.names: Sequence[str] = NameList(path / NAMES, len(rows))
         """Names of the images, read from disk on access."""
+
+    def names_digest(self) -> str:
+        """SHA-256 of the names of the images in their order, in hexadecimal."""
+        with (self.path / NAMES).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     @classmethod
     def open(cls, path: str | Path) -> Pack:

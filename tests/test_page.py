@@ -1,4 +1,4 @@
-"""Reports need no other file, and show text as text."""
+"""Pages need no other file, and show text as text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diffae.evaluation.report import Report
+from diffae.page import Page
 from diffae.plotting import Tile, curves
 
 
@@ -19,7 +19,7 @@ def tile(value: int, caption: str = "") -> Tile:
     return Tile(np.full((4, 4, 3), value, np.uint8), caption)
 
 
-class Page(HTMLParser):
+class Parsed(HTMLParser):
     """Collects the tags, texts and picture sources of a page; complains about tags that do not match."""
 
     def __init__(self, text: str) -> None:
@@ -44,7 +44,7 @@ class Page(HTMLParser):
 
 
 def test_a_report_is_one_file_with_everything_inline(tmp_path: Path) -> None:
-    page = Report("A <title> & more", "Lead with `code`.")
+    page = Page("A <title> & more", "Lead with `code`.")
     page.section("Section")
     page.text("Text with <b>tags</b>.", small=True)
     page.tiles([[tile(10, caption="one"), tile(20)], [tile(30)]], labels=("first", "second"))
@@ -54,7 +54,7 @@ def test_a_report_is_one_file_with_everything_inline(tmp_path: Path) -> None:
     page.commands("diffae train 'my photos' --out runs/a")
     page.write(tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    parsed = Page(text)
+    parsed = Parsed(text)
     assert not re.search(r"(src|href)=\"(?!data:)|url\(|@import|https?:", text)
     assert "prefers-color-scheme: dark" in text
     for expected in ("A <title> & more", "code", "a < b", "one", "second", "diffae train 'my photos' --out runs/a"):
