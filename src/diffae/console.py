@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from diffae.distributed import is_main
+from diffae.errors import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,15 +17,6 @@ LINE_EVERY_SECONDS = 30.0
 """How often progress is printed where standard error is not a terminal."""
 FIRST_LINE_SECONDS = 2.0
 """When it is first printed there."""
-
-# C0 and C1 controls (escape sequences start with one), line and paragraph separators, bidirectional overrides, and
-# the lone surrogates by which Python represents file names that are not valid UTF-8
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def escaped(text: str) -> str:
-    """Text with its control characters replaced by escape sequences such as \\x1b, safe to print in a terminal."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def console(*, stderr: bool = True, quiet: bool = False) -> Console:

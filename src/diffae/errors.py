@@ -5,11 +5,31 @@ The command line prints these without a traceback and exits with code 2.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, get_args
+
+_MOST = 1000  # characters of a message
+# C0 and C1 controls (escape sequences start with one), line and paragraph separators, bidirectional overrides, and
+# the surrogates by which Python represents file names that are not valid UTF-8
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escaped(text: str) -> str:
+    """Text with its control characters replaced by escape sequences such as \\x1b, safe to print in a terminal."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class DiffaeError(Exception):
-    """Base of all errors that a user can cause and correct."""
+    """Base of all errors that a user can cause and correct.
+
+    The message becomes one line of at most 1,000 characters, whatever names and values from files it holds.
+    """
+
+    def __init__(self, message: object) -> None:
+        line = escaped(" ".join(str(message).split()))
+        super().__init__(line if len(line) <= _MOST else f"{line[: _MOST // 2]} ... {line[5 - _MOST // 2 :]}")
 
 
 class ConfigError(DiffaeError, ValueError):
@@ -26,6 +46,23 @@ class CheckpointError(DiffaeError):
 
 class TrainingError(DiffaeError):
     """Training cannot continue (a loss that is not finite, a full disk)."""
+
+
+@contextmanager
+def reading(
+    what: object, remedy: str, kind: type[DiffaeError] = DataError, damage: str = "is damaged"
+) -> Iterator[None]:
+    """Turn whatever a reader raises on foreign bytes into an error of one line, "WHAT is damaged (reason); REMEDY".
+
+    Decoders and parsers raise nearly anything on such bytes. Errors of this package pass.
+    """
+    try:
+        yield
+    except (DiffaeError, GeneratorExit):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise kind(f"{what} {damage} ({reason:.300}); {remedy}") from error
 
 
 def require(ok: bool, name: str, value: object, rule: str) -> None:

@@ -15,6 +15,8 @@ import tifffile
 import volumes
 import zarr
 from PIL import Image
+from pydicom import dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from targets import Target
 
 from diffae.data.images import ImageSpec, load_image, metadata_of
@@ -105,7 +107,7 @@ def npz(folder: Path) -> Path:
 
 def hdf5(**options: Any) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
-        with h5py.File(folder / "a.h5", "w", **({"libver": "latest"} if options else {})) as file:
+        with h5py.File(folder / "a.h5", "w", libver="latest" if options else None) as file:
             file.create_dataset("entry/data", data=_PLANES, **options)
             file["ids"] = np.arange(4)
             file["ids"].attrs["of"] = "images"
@@ -137,10 +139,8 @@ def dicom(deflated: bool = False) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         volumes.write_dicom(folder / "a.dcm", _PLANES)
         if deflated:
-            import pydicom
-
-            data = pydicom.dcmread(folder / "a.dcm")
-            data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+            data = dcmread(folder / "a.dcm")
+            data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
             data.save_as(folder / "a.dcm")
         return folder / "a.dcm"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, overload
@@ -9,7 +10,7 @@ from typing import IO, overload
 import numpy as np
 from jaxtyping import Integer
 
-from diffae.errors import DataError
+from diffae.errors import DataError, reading
 
 
 class ArrayFile:
@@ -24,18 +25,17 @@ class ArrayFile:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)  # reads the header only
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"array {path}: is not a complete .npy file ({error}); make it again") from None
-        if not isinstance(array, np.memmap) or array.ndim < 2 or not array.flags.c_contiguous or 0 in array.shape:
+        with (
+            reading(f"array {path}:", "make it again", damage="is not a complete .npy file"),
+            path.open("rb") as file,
+        ):
+            self.shape, fortran, self.dtype = read_header(file, path.stat().st_size)
+            self._offset = file.tell()
+        if len(self.shape) < 2 or fortran or 0 in self.shape:
             rule = "must be an array in C order with at least two dimensions"
             raise DataError(f"array {path}: {rule}; save it with numpy.save(path, numpy.ascontiguousarray(a))")
         self.path = path
-        self.shape: tuple[int, ...] = array.shape
-        self.dtype: np.dtype = array.dtype
-        self._offset = array.offset
-        self._row_bytes = array.nbytes // len(array)
+        self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -60,6 +60,32 @@ class ArrayFile:
                 if file.readinto(octet_row.data) != self._row_bytes:
                     raise DataError(f"array {self.path}: became shorter while it was read; make it again")
         return rows
+
+
+def read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read the header of a .npy file of `size` bytes: shape, whether in Fortran order, and type of the samples.
+
+    Raises:
+        ValueError: it does not hold so many samples, or samples that are not numbers. Others where it is damaged.
+    """
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version} is not read")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.kind not in "biufc" or min(shape, default=0) < 0:
+        raise ValueError(f"{dtype} of shape {shape}, not an array of numbers")
+    needed, held = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if needed > held:
+        raise ValueError(f"{dtype} of shape {shape} needs {needed} bytes, it holds {held}")
+    return shape, fortran, dtype
+
+
+def read_array(file: IO[bytes], size: int) -> np.ndarray:
+    """Read a .npy file of `size` bytes; raises as `read_header` does, before it takes memory."""
+    shape, fortran, dtype = read_header(file, size)
+    samples = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype)
+    return samples.reshape(shape, order="F" if fortran else "C")
 
 
 def write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -109,6 +135,8 @@ class NameList(Sequence[str]):
         if self._starts is None:
             ends = np.flatnonzero(np.frombuffer(self.path.read_bytes(), np.uint8) == ord("\n"))
             self._starts = np.concatenate([[0], ends + 1])
+        if positions + 1 >= len(self._starts):
+            raise DataError(f"names {self.path}: has {len(self._starts) - 1} lines, not {self._count}; make it again")
         start, end = self._starts[positions : positions + 2].tolist()
         with self.path.open("rb") as file:
             file.seek(start)

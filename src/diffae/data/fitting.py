@@ -6,6 +6,7 @@ values become 0 and 65535.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from diffae.errors import DataError, require
 
 _LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601, as Pillow and JPEG define gray
 _TOP = 65535  # of uint16
+_STRIP = 2**22  # samples
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,26 @@ def fit_picture(picture: Picture, name: str, spec: ImageSpec) -> Real[np.ndarray
         top, left, side = centre_square(*pixels.shape[:2])
         pixels = pixels[top : top + side, left : left + side]
     if bands in ("LA", "RGBA") and pixels.shape[2] != spec.channels:
-        pixels, bands = _flatten(pixels, spec.background), bands[:-1]
-    if spec.window is not None:
-        pixels = apply_window(_match_channels(pixels, bands, name, spec.channels), spec.window, name)
+        pixels, bands = _in_strips(lambda rows: _flatten(rows, spec.background), pixels), bands[:-1]
+    if (window := spec.window) is not None:
+        pixels = _match_channels(pixels, bands, name, spec.channels)
+        pixels = _in_strips(lambda rows: apply_window(rows, window, name), pixels)
     if spec.size is not None:
         pixels = _resize(pixels, spec.size)
     return np.ascontiguousarray(_match_channels(pixels, bands, name, spec.channels))
+
+
+def _in_strips(change: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray) -> np.ndarray:
+    """change(pixels), some rows at a time: what it computes on the way is several times as large."""
+    step = max(_STRIP // pixels[0].size, 1)
+    first = change(pixels[:step])
+    if len(pixels) <= step:
+        return first
+    whole = np.empty((len(pixels), *first.shape[1:]), first.dtype)
+    whole[:step] = first
+    for top in range(step, len(pixels), step):
+        whole[top : top + step] = change(pixels[top : top + step])
+    return whole
 
 
 def _flatten(pixels: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
@@ -118,7 +134,7 @@ def _match_channels(pixels: np.ndarray, bands: str, name: str, channels: int) ->
     if bands == "L" and channels == 3:
         return np.repeat(pixels, 3, axis=2)
     if bands == "RGB" and channels == 1:
-        return as_type(pixels @ _LUMA, pixels.dtype.name)[..., None]
+        return _in_strips(lambda rows: as_type(rows @ _LUMA, pixels.dtype.name)[..., None], pixels)
     raise DataError(f"image {name}: has {have} channels, {channels} are wanted; set channels to {have} or convert it")
 
 
@@ -128,8 +144,9 @@ def _resize(pixels: np.ndarray, size: int) -> np.ndarray:
         return pixels
     if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
         return np.asarray(lanczos(Image.fromarray(np.ascontiguousarray(pixels)), size))
-    planes = np.moveaxis(pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32), 2, 0)
-    scaled = [np.asarray(lanczos(Image.fromarray(np.ascontiguousarray(plane)), size)) for plane in planes]
+    dtype = np.uint8 if pixels.dtype == np.uint8 else np.float32
+    planes = (np.ascontiguousarray(plane, dtype) for plane in np.moveaxis(pixels, 2, 0))
+    scaled = [np.asarray(lanczos(Image.fromarray(plane), size)) for plane in planes]
     return as_type(np.stack(scaled, axis=2), pixels.dtype.name)
 
 

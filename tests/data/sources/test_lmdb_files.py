@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
+import struct
+from itertools import islice
 from pathlib import Path
 
 import layouts
 import lmdb
+import numpy as np
 import pytest
 from layouts import contents, encoded
 
 from diffae.data.images import ImageSpec
-from diffae.data.sources import Source, lmdb_files, open_source
-from diffae.errors import ConfigError, DataError
+from diffae.data.sources import Source, open_source
+from diffae.data.sources.lmdb_pages import LmdbFile
+from diffae.errors import DataError
 
 SPEC = ImageSpec(channels=3, size=8)
 
 
-@pytest.mark.parametrize("mapped", [2, 4096])
-def test_any_lmdb_of_images(tmp_path: Path, mapped: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_files, "_MAPPED", mapped)  # entries before the file is opened anew
+def test_any_lmdb_of_images(tmp_path: Path) -> None:
     path = layouts.write_lmdb(
         tmp_path / "any", {**{f"k{i}": encoded(i) for i in range(5)}, "length": b"5", "__keys__": b"x"}
     )
@@ -32,9 +34,7 @@ def test_any_lmdb_of_images(tmp_path: Path, mapped: int, monkeypatch: pytest.Mon
     assert contents(open_source((path / "data.mdb").rename(tmp_path / "one.lmdb"))) == wanted
 
 
-@pytest.mark.parametrize("mapped", [2, 4096])
-def test_a_numbered_lmdb_from_any_position(tmp_path: Path, mapped: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_files, "_MAPPED", mapped)
+def test_a_numbered_lmdb_from_any_position(tmp_path: Path) -> None:
     stream = open_source(layouts.published(tmp_path / "a.lmdb", 5, "None-", 7, "PNG"))
     wanted = [(f"None-{i:07d}", i, ()) for i in range(5)]
     assert [contents(stream, start) for start in range(6)] == [wanted[start:] for start in range(6)]
@@ -96,8 +96,73 @@ def test_an_lmdb_whose_last_pages_were_never_written_is_read(tmp_path: Path) -> 
         open_source(path)
 
 
-def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It maps the file, and a page beyond its end would kill this process."""
+    path = layouts.write_lmdb(tmp_path / "a", {f"k{i}": encoded(i) for i in range(5)})
     monkeypatch.setitem(__import__("sys").modules, "lmdb", None)
-    layouts.write(tmp_path, {"data.mdb": b""})
-    with pytest.raises(ConfigError, match=r"needs lmdb, which is not installed; pip install 'diffae\[lmdb\]'"):
-        open_source(tmp_path)
+    assert len(contents(open_source(path))) == 5
+
+
+@pytest.mark.parametrize("count", [0, 1, 40, 3000])
+def test_the_same_entries_as_the_library_reads(tmp_path: Path, count: int) -> None:
+    """Keys and values of many sizes: trees of several levels, values on pages of their own."""
+    random = np.random.default_rng(count)
+    sizes = np.minimum(random.pareto(0.6, count) * 8, 60_000).astype(int).tolist()
+    entries = {random.bytes(int(random.integers(1, 300))): bytes([i % 256]) * size for i, size in enumerate(sizes)}
+    with lmdb.open(str(tmp_path / "a"), map_size=2**30) as environment:
+        with environment.begin(write=True) as transaction:
+            for key, value in entries.items():
+                transaction.put(key, value)
+            for key in list(entries)[::7]:
+                transaction.delete(key)
+        with environment.begin() as transaction:
+            expected = list(transaction.cursor())
+    with LmdbFile(tmp_path / "a" / "data.mdb") as file:
+        assert file.entries == len(expected)
+        assert [(key, value()) for key, value in file.walk()] == expected
+        for place in range(0, len(expected), max(len(expected) // 50, 1)):
+            key, value = expected[place]
+            assert file.get(key) == value
+            assert [entry.key for entry in islice(file.walk(key + b"\0"), 3)] == [
+                k for k, _ in expected[place + 1 :][:3]
+            ]
+        assert file.get(b"missing" * 50) is None
+
+
+def test_the_length_is_limited_by_the_entries(tmp_path: Path) -> None:
+    path = layouts.write_lmdb(tmp_path / "a", {"256-00000": encoded(1), "length": b"9" * 18})
+    with pytest.raises(DataError, match="states 999999999999999999 images, it has 1; get the whole file"):
+        open_source(path)
+
+
+@pytest.mark.parametrize(
+    ("offset", "form", "value", "reason"),
+    [
+        (16 + 24, "<I", 2**31, "its page size is"),
+        (16 + 24 + 48 + 4, "<H", 4, "keys of another kind"),
+        (16 + 24 + 48 + 32, "<Q", 2**40, "entries stated in"),
+        (16 + 24 + 48 + 40, "<Q", 2**40, "lie beyond its end"),
+        (16 + 24 + 48 + 40, "<Q", 1, "page 1 is damaged"),
+    ],
+)
+def test_a_damaged_header(tmp_path: Path, offset: int, form: str, value: int, reason: str) -> None:
+    file = layouts.write_lmdb(tmp_path / "a", {f"k{i:03d}": bytes(300) for i in range(60)}) / "data.mdb"
+    data = bytearray(file.read_bytes())
+    for start in (0, 4096):
+        struct.pack_into(form, data, start + offset, value)
+    file.write_bytes(data)
+    with pytest.raises(DataError, match=f"is not a complete LMDB .*{reason}.*; get it again"):
+        open_source(tmp_path / "a")
+
+
+def test_a_tree_that_is_a_circle(tmp_path: Path) -> None:
+    file = layouts.write_lmdb(tmp_path / "a", {f"k{i:03d}": bytes(300) for i in range(60)}) / "data.mdb"
+    data = bytearray(file.read_bytes())
+    pages = range(0, len(data), 4096)
+    branch = next(page for page in pages if struct.unpack_from("<H", data, page + 10)[0] & 1)
+    place = branch + struct.unpack_from("<H", data, branch + 18)[0]  # of its second entry
+    for target, reason in ((branch // 4096, "over 32 levels"), (struct.unpack_from("<I", data, place - 8)[0], "")):
+        struct.pack_into("<HHH", data, place, target % 2**16, target >> 16, 0)
+        file.write_bytes(data)
+        with pytest.raises(DataError, match=f"is not a complete LMDB .*{reason}"):
+            contents(open_source(tmp_path / "a"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +41,7 @@ class Zarr(Format):
         return path.name.lower().endswith(self.suffixes) and path.is_dir()
 
     def open(self, path: Path, inner: str) -> Planes:
+        _need_regular(path)
         root: Any = library("zarr", "zarr", f"images {path}").open(str(path), mode="r")
         if hasattr(root, "shape"):
             if inner:
@@ -53,6 +55,15 @@ class Zarr(Format):
             return _planes(_chosen(arrays, inner))
         axes = [axis["name"] if isinstance(axis, dict) else axis for axis in scales.get("axes", "tczyx")]
         return _planes(_chosen(arrays, inner or levels[0]), "".join(axes).upper())
+
+
+def _need_regular(folder: Path) -> None:
+    """Raise for a store with a pipe or device, whose opening waits or never ends, or a link to outside."""
+    for here, _, names in os.walk(folder):
+        for name in names:
+            path = Path(here, name)
+            if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+                raise DataError(f"holds {path.relative_to(folder)}, which is not a regular file inside; remove it")
 
 
 def _chosen(arrays: dict[str, Any], inner: str) -> Any:
@@ -69,6 +80,8 @@ def _chosen(arrays: dict[str, Any], inner: str) -> Any:
 def _planes(array: Any, axes: str = "", close: Callable[[], object] = lambda: None) -> Planes:
     """An array; without names of its axes it is laid out as in .npy files."""
     shape = tuple(array.shape)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"samples are {array.dtype}, they must be numbers; convert them")
     if not axes and len(shape) not in (3, 4):
         raise DataError(f"has shape {shape}, it must be (n, h, w) or (n, h, w, c); reshape it")
     check_limit(math.prod(array.chunks or ()) * array.dtype.itemsize, "bytes")

@@ -20,9 +20,10 @@ from diffae.config import SampleType
 from diffae.data.formats.metadata import ImageMetadata
 from diffae.errors import ConfigError, DataError
 
-MAX_FILE_BYTES = 2**30  # of whatever is in memory at once: a file, a decoded image, a chunk, a compressed volume
+MAX_FILE_BYTES = 2**30  # of whatever is in memory at once: a file, a chunk, a compressed volume; half of it: one image
 MAX_IMAGES = 2**24  # of one file
 MAX_OPEN_FILES = 4  # of many images
+_EXPANDS = 8000  # how many times its size zlib and LZMA make of data at most, about
 _SAMPLES = get_args(SampleType)
 
 
@@ -82,7 +83,7 @@ class Planes:
         letters, sizes = [self.axes[axis] for axis in rest], [self.shape[axis] for axis in rest]
         rows, columns = letters.index("Y"), letters.index("X")
         check_limit(sizes[rows] * sizes[columns], "pixels")
-        check_limit(math.prod(sizes) * self.sample_bytes, "bytes")
+        check_limit(math.prod(sizes) * self.sample_bytes, "bytes in an image")
         pixels = self.read(tuple(places.get(axis, slice(None)) for axis in range(len(self.axes))))
         channels = [axis for axis, letter in enumerate(letters) if letter not in "YX"]
         pixels = np.transpose(pixels, (rows, columns, *channels))
@@ -130,14 +131,33 @@ def library(name: str, extra: str, what: str) -> Any:
         raise ConfigError(f"{what}: reading it needs {needed}") from None
 
 
-def check_limit(count: float, unit: Literal["pixels", "bytes", "images"]) -> None:
+def check_limit(count: float, unit: Literal["pixels", "bytes", "bytes in an image", "images"]) -> None:
     """Raise DataError for more than the limit of what a file declares; call it before anything is allocated."""
-    limit = {"pixels": Image.MAX_IMAGE_PIXELS or math.inf, "bytes": MAX_FILE_BYTES, "images": MAX_IMAGES}[unit]
+    limits = {"pixels": Image.MAX_IMAGE_PIXELS or math.inf, "images": MAX_IMAGES, "bytes": MAX_FILE_BYTES}
+    limit = limits.get(unit, MAX_FILE_BYTES // 2)  # an image is copied once or twice when it is fitted
     if count > limit:
         trusted = ", or in Python, if you trust it, set PIL.Image.MAX_IMAGE_PIXELS" if unit == "pixels" else ""
         raise DataError(
             f"has more than the limit of {limit} {unit} (a decompression bomb?); make it smaller first{trusted}"
         )
+
+
+def check_inflated(data: bytes, most: int, decompressor: Any) -> None:
+    """Raise DataError if compressed data expand to more than `most` bytes, without holding them.
+
+    Args:
+        data: one stream of zlib, gzip or LZMA.
+        most: bytes.
+        decompressor: an object as `zlib.decompressobj` makes.
+    """
+    if len(data) * _EXPANDS <= most:
+        return
+    done = 0
+    while data and done <= most and not decompressor.eof:
+        part = decompressor.decompress(data, 2**20)
+        done, data = done + len(part), getattr(decompressor, "unconsumed_tail", b"")
+    if done > most:
+        raise DataError(f"expands to more than the {most} bytes that are declared (a decompression bomb?); replace it")
 
 
 def rescaled(stored: np.ndarray, slope: float, intercept: float, span: tuple[int, int]) -> np.ndarray:

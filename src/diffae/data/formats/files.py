@@ -11,12 +11,13 @@ from jaxtyping import Real
 from PIL import Image
 
 from diffae.checkpoint import written_beside
+from diffae.data.arrays import read_array
 from diffae.data.formats import pictures
 from diffae.data.formats.base import Picture, from_array
 from diffae.data.formats.metadata import ImageMetadata
 from diffae.data.formats.stacks import FORMATS, find_stack
 from diffae.data.formats.tiff import read_tiff
-from diffae.errors import DataError
+from diffae.errors import DataError, reading
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".npy")
 """Of files that `read_picture` decodes."""
@@ -39,19 +40,18 @@ def read_picture(data: bytes, name: str, channels: int = 3, square: int | None =
     Raises:
         DataError: not an image, damaged, too many pixels, or samples of a type that is not supported.
     """
-    try:
-        if data[:6] == b"\x93NUMPY":
-            return from_array(np.load(BytesIO(data), allow_pickle=False))
-        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            return read_tiff(data, channels)
-        return pictures.read_picture(data, square)
-    except DataError as error:
-        raise DataError(f"image {name}: {error}") from None
-    except Image.UnidentifiedImageError:
-        rule = "is not a JPEG, PNG, WebP, TIFF, BMP or npy image"
-        raise DataError(f"image {name}: {rule}; remove it or save it as one of these") from None
-    except Exception as error:  # decoders raise nearly anything on damaged bytes
-        raise DataError(f"image {name}: is damaged or truncated ({error}); replace or remove it") from error
+    with reading(f"image {name}:", "replace or remove it", damage="is damaged or truncated"):
+        try:
+            if data[:6] == b"\x93NUMPY":
+                return from_array(read_array(BytesIO(data), len(data)))
+            if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+                return read_tiff(data, channels)
+            return pictures.read_picture(data, square)
+        except DataError as error:
+            raise DataError(f"image {name}: {error}") from None
+        except Image.UnidentifiedImageError:
+            rule = "is not a JPEG, PNG, WebP, TIFF, BMP or npy image"
+            raise DataError(f"image {name}: {rule}; remove it or save it as one of these") from None
 
 
 def metadata_of(path: str | Path) -> ImageMetadata | None:

@@ -24,6 +24,8 @@ class Nifti(Format):
         stored = library("nibabel", "nifti", f"images {path}").load(path).dataobj
         if path.suffix == ".gz":
             check_limit(math.prod(stored.shape) * stored.dtype.itemsize, "bytes")
+        if min(stored.shape, default=0) < 1 or stored.dtype.kind not in "iuf" or not 0 <= stored.offset < 2**40:
+            raise DataError(f"declares {stored.dtype} of shape {stored.shape} from byte {stored.offset}, not an image")
         raw = stored.get_unscaled()  # memory-mapped; a compressed file is read whole, for it cannot be entered midway
         span = (np.iinfo(raw.dtype).min, np.iinfo(raw.dtype).max) if raw.dtype.kind in "ui" else (0, 0)
 

@@ -78,9 +78,10 @@ def write(path: Path, pixels: Real[np.ndarray, "h w c"], metadata: ImageMetadata
 def read_picture(data: bytes, square: int | None = None) -> Picture:
     """Decode the bytes of one image; for `square` see `files.read_picture`."""
     with _open(data) as image:
-        check_limit(image.width * image.height, "pixels")
         rawmode = _rawmode(image)
-        if ";16" in rawmode and not image.mode.startswith("I"):
+        deep = ";16" in rawmode and not image.mode.startswith("I")
+        _check_size(image, 2 if deep else 1)
+        if deep:
             return _read_16bit_colour(data, rawmode)
         if square is not None and image.format in ("JPEG", "MPO"):  # MPO: JPEG files of some phones
             image.draft("", (2 * square, 2 * square))  # to no less than this
@@ -97,7 +98,7 @@ def from_pillow(image: Image.Image, square: int | None = None) -> Picture:
     Raises:
         DataError: a mode that is not supported, or too many pixels.
     """
-    check_limit(image.width * image.height, "pixels")
+    _check_size(image)
     image.load()  # TIFF is turned by Pillow itself, and has no orientation from here on
     turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
@@ -118,6 +119,13 @@ def from_pillow(image: Image.Image, square: int | None = None) -> Picture:
         plain = lanczos(plain.crop((left, top, left + side, top + side)), square)
     pixels = np.asarray(plain)
     return Picture(pixels[..., None] if pixels.ndim == 2 else pixels, bands)
+
+
+def _check_size(image: Image.Image, octets: int = 1) -> None:
+    """Raise DataError for too many pixels, or bytes of samples; `octets` is how many of each Pillow does not show."""
+    check_limit(image.width * image.height, "pixels")
+    octets *= {"I": 4, "F": 4}.get(image.mode, 2 if image.mode.startswith("I;16") else 1)
+    check_limit(image.width * image.height * len(image.getbands()) * octets, "bytes in an image")
 
 
 def lanczos(image: Image.Image, size: int) -> Image.Image:

@@ -20,7 +20,7 @@ from diffae.data.formats.dicom import Dicom
 from diffae.data.formats.metadata import ImageMetadata
 from diffae.data.formats.nifti import Nifti
 from diffae.data.formats.tiff import Tiff
-from diffae.errors import ConfigError, DataError
+from diffae.errors import ConfigError, DataError, reading
 
 FORMATS: tuple[Format, ...] = (Tiff(), Dicom(), Nifti(), Hdf5(), Zarr())
 STACK_SUFFIXES = tuple(suffix for form in FORMATS for suffix in form.suffixes)
@@ -71,14 +71,12 @@ class Stack:
         if not 0 <= index < len(self):
             raise DataError(f"image {self.file}/{index}: its images are 0..{len(self) - 1}; name one of these")
         places = map(int, np.unravel_index(index, self._sizes)) if self._counted else ()
-        try:
-            with _READING:
+        what = f"image {self.file}/{index}:"
+        with reading(what, "replace or remove it", damage="is damaged or cannot be decoded"), _READING:
+            try:
                 return self._planes().picture(dict(zip(self._counted, places, strict=True)))
-        except (DataError, ConfigError) as error:
-            raise DataError(f"image {self.file}/{index}: {error}") from None
-        except Exception as error:  # these libraries raise nearly anything on damage
-            what = f"is damaged or cannot be decoded ({error})"
-            raise DataError(f"image {self.file}/{index}: {what}; replace or remove it") from error
+            except (DataError, ConfigError) as error:
+                raise DataError(f"{what} {error}") from None
 
     def metadata(self, index: int) -> ImageMetadata | None:
         """What the file says about image number `index`; it may raise anything on a damaged file."""
@@ -122,16 +120,16 @@ def _open(path: Path, inner: str) -> Planes:
     form = next(form for form in FORMATS if form.matches(path))
     if inner and not form.named_arrays:
         raise DataError(f"images {path}: has no {inner}; name an image of it by its number")
-    try:
-        planes = form.open(path, inner)
-    except ConfigError:
-        raise
-    except DataError as error:
-        raise DataError(f"images {path}: {error}") from None
-    except Exception as error:  # these libraries raise nearly anything on damage
-        suffix = next((suffix for suffix in form.suffixes if path.name.lower().endswith(suffix)), form.suffixes[0])
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"images {path}: is damaged or not a {suffix} file ({reason}); make it again") from error
+    suffix = next((suffix for suffix in form.suffixes if path.name.lower().endswith(suffix)), form.suffixes[0])
+    with reading(f"images {path}:", "make it again", damage=f"is damaged or not a {suffix} file"):
+        try:
+            planes = form.open(path, inner)
+        except DataError as error:
+            raise DataError(f"images {path}: {error}") from None
+    if len(planes.axes) != len(planes.shape) or min(planes.shape, default=0) < 0:
+        raise DataError(
+            f"images {path}: has shape {planes.shape} of axes {planes.axes}, they must agree; make it again"
+        )
     if not {"Y", "X"} <= set(planes.axes) or 0 in planes.shape:
         raise DataError(f"images {path}: has axes {planes.axes} of {planes.shape}, it must hold images; convert it")
     return planes

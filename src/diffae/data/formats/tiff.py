@@ -20,6 +20,7 @@ from PIL import Image
 from diffae.data.formats import pictures
 from diffae.data.formats.base import Format, Picture, Planes, check_limit
 from diffae.data.formats.metadata import CENTIMETRE, ImageMetadata
+from diffae.data.formats.tiff_pages import count_pages
 from diffae.errors import DataError
 
 _ASIDE = 1 | 4  # bits of NewSubfileType: a smaller version of another page, a mask
@@ -38,13 +39,15 @@ class Tiff(Format):
 
     def open(self, path: Path, inner: str) -> Planes:
         with ExitStack() as opened:
+            with path.open("rb") as file:
+                pages = count_pages(file, path.stat().st_size)
             with _strict_tifffile():
-                series = _only_series(opened.enter_context(_tifffile().TiffFile(path)))
+                series = _only_series(opened.enter_context(_tifffile().TiffFile(path, _multifile=False)), pages)
             return _planes(series, opened.pop_all().close)  # the file stays open
 
     def metadata(self, path: Path, index: int, planes: Planes) -> ImageMetadata:
         """Resolution, description and other texts, and what ImageJ says about the image and its channels."""
-        with _tifffile().TiffFile(path) as file:
+        with _tifffile().TiffFile(path, _multifile=False) as file:
             page, tags = file.series[0].keyframe, file.series[0].keyframe.tags
             sizes = page.resolution if 282 in tags and 283 in tags else ()
             unit = int(page.resolutionunit)
@@ -104,7 +107,8 @@ def read_tiff(data: bytes, channels: int) -> Picture:
     Raises:
         DataError: it holds several images, too many pixels, or a compression that is not supported.
     """
-    with _strict_tifffile(), _tifffile().TiffFile(BytesIO(data)) as file:
+    pages = count_pages(BytesIO(data), len(data))
+    with _strict_tifffile(), _tifffile().TiffFile(BytesIO(data), _multifile=False) as file:
         page = file.pages[0]
         ordinary = len(file.pages) == 1 and page.samplesperpixel <= 4 and page.dtype in (np.uint8, np.uint16, bool)
         if ordinary and (channels in (1, 3) or (channels == 4 and _has_alpha(page))):
@@ -112,7 +116,7 @@ def read_tiff(data: bytes, channels: int) -> Picture:
                 return pictures.read_picture(data)  # Pillow knows more compressions, and applies the orientation
             except Image.UnidentifiedImageError:  # an unusual combination of samples
                 pass
-        planes = _planes(_only_series(file))
+        planes = _planes(_only_series(file, pages))
         if not {"Y", "X"} <= set(planes.axes):
             raise DataError(f"has axes {planes.axes}, an image needs rows and columns; convert it")
         check_limit(math.prod(planes.shape) // max(channels, 4), "pixels")
@@ -147,10 +151,9 @@ def _strict_tifffile() -> Iterator[None]:
         logger.removeFilter(refuse)
 
 
-def _only_series(file: Any) -> Any:
+def _only_series(file: Any, pages: int) -> Any:
     """The pages of a TIFF, which must be alike; thumbnails, smaller levels and masks do not count."""
-    for element in re.findall(r"<[^<>]*\bPixels\s[^<>]*>", file.ome_metadata or ""):  # tifffile lists every page
-        check_limit(math.prod(map(float, re.findall(r"\bSize[ZCT]\s*=\s*[\"'](\d+)", element))), "images")
+    _check_ome(file.ome_metadata or "", pages * min(file.pages[0].samplesperpixel, 2**16))
     first, *others = file.series
     more = [series for series in others if not (series.keyframe.is_subifd or series.keyframe.subfiletype & _ASIDE)]
     if more:
@@ -160,8 +163,22 @@ def _only_series(file: Any) -> Any:
     return first
 
 
+def _check_ome(text: str, planes: int) -> None:
+    """Raise DataError if OME-XML declares more planes than there are in the file: tifffile lists every one."""
+    for element in re.findall(r"<[^<>]*>", text):
+        if re.match(r"<(\w+:)?Pixels\s", element):
+            declared = math.prod(map(float, re.findall(r"\bSize[ZCT]\s*=\s*[\"'](\d+)", element)))
+        else:
+            declared = max(map(float, re.findall(r"\b(?:PlaneCount|NumPlanes)\s*=\s*[\"'](\d+)", element)), default=0)
+        check_limit(declared, "images")
+        if declared > planes:
+            rule = "files whose planes are missing or in other files are not read"
+            raise DataError(f"declares {declared:.0f} planes, it has {planes}; {rule}; save all planes in one file")
+
+
 def _planes(series: Any, close: Any = lambda: None) -> Planes:
     page, shape = series.keyframe, tuple(series.shape)
+    check_limit(math.prod(page.chunks) * page.dtype.itemsize, "bytes in an image")  # a tile may exceed its image
     before = shape[: len(shape) - len(page.shape)]
     pages = np.arange(math.prod(before)).reshape(before)
     contiguous = len(series.pages) != pages.size  # one page before all pixels, as ImageJ writes large files

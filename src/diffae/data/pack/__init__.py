@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, UInt
 
-from diffae.config import Crop, Window
+from diffae.config import Crop, InputConfig, Window
 from diffae.data.arrays import ArrayFile, NameList
 from diffae.data.image_set import ImageSet
 from diffae.data.labels import LabelTable
 from diffae.data.locks import locked
 from diffae.data.pack.writer import FORMAT, IMAGES, INDEX, LABELS, NAMES, PackWriter
-from diffae.errors import DataError
+from diffae.errors import ConfigError, DataError, reading
 
 _READY = ("uint8", "uint16")
 
@@ -59,17 +59,34 @@ class Pack(ImageSet):
             DataError: not a pack, of an unknown format, or damaged.
         """
         path = Path(path)
-        try:
+        with reading(f"pack {path}:", "make it again from the images", damage="cannot be read"):
+            if not is_pack(path):  # opening a pipe would wait
+                raise FileNotFoundError(f"it needs {IMAGES}, {NAMES} and {INDEX}")
             index = json.loads((path / INDEX).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"pack {path}: cannot be read ({error}); make it again from the images") from None
-        if index.get("format") != FORMAT:
-            raise DataError(f"pack {path}: has format {index.get('format')}, {FORMAT} is read; make it again")
-        rows = ArrayFile(path / IMAGES)
-        stated = (index.get("count"), index.get("size"), index.get("size"), index.get("channels"))
-        if rows.shape != stated or not (path / NAMES).is_file():
-            raise DataError(f"pack {path}: images of shape {rows.shape} where {stated} is stated; make it again")
-        return cls(path, index, rows)
+            if index.get("format") != FORMAT:
+                raise DataError(f"pack {path}: has format {index.get('format')}, {FORMAT} is read; make it again")
+            rows = ArrayFile(path / IMAGES)
+            stated = (index.get("count"), index.get("size"), index.get("size"), index.get("channels"))
+            if rows.shape != stated:
+                raise DataError(f"pack {path}: images of shape {rows.shape} where {stated} is stated; make it again")
+            if rows.dtype.name not in _READY:
+                raise DataError(
+                    f"pack {path}: images of {rows.dtype}, they must be {' or '.join(_READY)}; make it again"
+                )
+            pack = cls(path, index, rows)
+            pack._check()
+        return pack
+
+    def _check(self) -> None:
+        """Raise for an index whose entries have other types or ranges than `PackWriter` writes; any error may come."""
+        try:
+            InputConfig(self.crop, window=self.window, dtype=self.samples)  # type: ignore[arg-type]
+        except ConfigError as error:
+            raise DataError(f"pack {self.path}: {error}; make it again from the images") from None
+        if self.window is not None and len(self.window) != self.channels:
+            raise ValueError(f"window has {len(self.window)} pairs for {self.channels} channels")
+        if not all(isinstance(text, str) for pair in self.skipped for text in pair):
+            raise ValueError("skipped holds no names and reasons")
 
     @classmethod
     def from_arrays(cls, chunks: Iterable[np.ndarray], path: str | Path, names: Iterable[str] | None = None) -> Pack:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 from jaxtyping import Real
 
-from diffae.data.arrays import ArrayFile
+from diffae.data.arrays import ArrayFile, read_array
 from diffae.data.fitting import restore_window
-from diffae.data.formats.base import from_array
+from diffae.data.formats.base import MAX_FILE_BYTES, from_array
 from diffae.data.images import ImageSpec, fit_picture
 from diffae.data.pack import Pack, is_pack
 from diffae.data.pack.writer import IMAGES
 from diffae.data.sources.base import Labelled, ListedSource, Source, stamp
-from diffae.errors import DataError
+from diffae.errors import DataError, reading
 
 
 def find(path: Path, channels: int) -> Source | None:
@@ -68,10 +69,13 @@ class PackSource(ListedSource):
 
 
 def _unpack(path: Path) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["images" if "images" in arrays.files else arrays.files[0]]
-    except IndexError:
-        raise DataError(f"images {path}: holds no array; save one with numpy.savez(path, images=array)") from None
-    except Exception as error:  # numpy and zipfile raise many kinds on damage
-        raise DataError(f"images {path}: is not a complete .npz ({error}); make it again") from error
+    with reading(f"images {path}:", "make it again", damage="is not a complete .npz"), ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+        if not names:
+            raise DataError(f"images {path}: holds no array; save one with numpy.savez(path, images=array)")
+        member = archive.getinfo("images.npy" if "images.npy" in names else names[0])
+        if member.file_size > MAX_FILE_BYTES:
+            what = f"{member.filename} has {member.file_size} bytes, the limit is {MAX_FILE_BYTES}"
+            raise DataError(f"images {path}: {what}; save it as a .npy file, which is read row by row")
+        with archive.open(member) as file:
+            return read_array(file, member.file_size)

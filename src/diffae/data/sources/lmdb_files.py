@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from diffae.data.formats.base import library
 from diffae.data.sources.base import Item, Source, encoded, failed, stamp
-from diffae.errors import DataError
+from diffae.data.sources.lmdb_pages import LmdbFile
+from diffae.errors import DataError, reading
 
 _NUMBERED = re.compile(rb"(None|\d+)-(\d+)")  # resolution ("None": the original's) and number, with leading zeros
 _LENGTH = b"length"
 _NOT_IMAGES = (_LENGTH, b"num-samples", b"__len__", b"__keys__")
-_MAPPED = 4096  # entries read before the file is reopened: touched pages of its map count as this process's memory
-
-_READ_ALL = """
-import lmdb, sys
-with lmdb.open(sys.argv[1], subdir=sys.argv[2] == "True", readonly=True, lock=False) as environment:
-    with environment.begin(buffers=True) as transaction:
-        for _, value in transaction.cursor():
-            bytes(value[-1:])
-"""
-"""A program that touches the end of every entry, and is killed by the system where the file is cut short."""
 
 
 def find(path: Path, channels: int) -> LmdbSource | None:
@@ -49,19 +35,19 @@ def open_lmdb(path: Path, size: int | None = None) -> LmdbSource:
 
     Raises:
         DataError: not an LMDB, damaged, or without entries.
-        ConfigError: the library lmdb is not installed.
     """
-    with _reading(path) as transaction:
-        length = transaction.get(_LENGTH)
-        entries = transaction.stat()["entries"]
-        count = entries - sum(transaction.get(key) is not None for key in _NOT_IMAGES)
-        found = _resolutions(transaction) if length is not None else {}
+    with _reading(path) as file:
+        length = file.get(_LENGTH)
+        count = file.entries - sum(file.get(key) is not None for key in _NOT_IMAGES)
+        found = _resolutions(file) if length is not None else {}
     if count < 1:
         raise DataError(f"images {path}: the LMDB holds no images; check the path")
     if not found:
         return LmdbSource(path, count)
-    if length is None or not length.isdigit():
-        raise DataError(f"images {path}: its length is {length!r}, it must be a number; make the LMDB again")
+    if length is None or not length.isdigit() or len(length) > 20:
+        raise DataError(f"images {path}: its length is {length!r:.50}, it must be a number; make the LMDB again")
+    if int(length) > count + len(_NOT_IMAGES):
+        raise DataError(f"images {path}: states {int(length)} images, it has {count}; get the whole file")
     enough = [side for side in found if side >= (size or 0)]
     resolution = min(enough) if size and enough else max(found)
     return NumberedLmdb(path, int(length), *found[resolution])
@@ -74,20 +60,10 @@ class LmdbSource(Source):
         self.path, self.count = path, count
 
     def items(self, start: int = 0) -> Iterator[Item]:
-        last, to_skip = None, start
-        while True:
-            with _reading(self.path) as transaction:
-                cursor = transaction.cursor()
-                if not (cursor.first() if last is None else cursor.set_range(last + b"\0")):
-                    return
-                for key in islice(cursor.iternext(values=False), _MAPPED):
-                    last = key
-                    if key in _NOT_IMAGES:
-                        continue
-                    if to_skip:
-                        to_skip -= 1
-                    else:
-                        yield encoded(cursor.value(), _printable(key))
+        with _reading(self.path) as file:
+            images = (entry for entry in file.walk() if entry.key not in _NOT_IMAGES)
+            for key, value in islice(images, start, None):
+                yield encoded(value(), _printable(key))
 
     def fingerprint(self) -> Iterator[tuple]:
         """Name, size and modification time of the file."""
@@ -115,30 +91,27 @@ class NumberedLmdb(LmdbSource):
 
     def items(self, start: int = 0) -> Iterator[Item]:
         assert self.count is not None
-        for first in range(start, self.count, _MAPPED):
-            with _reading(self.path) as transaction:
-                for number in range(first, min(first + _MAPPED, self.count)):
-                    key, name = self._key(number), self.name(number)
-                    data = transaction.get(key)
-                    missing = f"image {name}: is missing from the LMDB (key {key.decode()}); get the whole file"
-                    yield failed(name, missing) if data is None else encoded(data, name)
+        with _reading(self.path) as file:
+            for number in range(start, self.count):
+                key, name = self._key(number), self.name(number)
+                data = file.get(key)
+                missing = f"image {name}: is missing from the LMDB (key {key.decode()}); get the whole file"
+                yield failed(name, missing) if data is None else encoded(data, name)
 
 
-def _resolutions(transaction: Any) -> dict[int, tuple[bytes, int]]:
+def _resolutions(file: LmdbFile) -> dict[int, tuple[bytes, int]]:
     """Prefix and digits of the numbered keys by resolution, 0 for the original; empty if there are other keys."""
     found: dict[int, tuple[bytes, int]] = {}
-    cursor = transaction.cursor()
-    more = cursor.first()
-    while more:
-        key = cursor.key()
-        if key == _LENGTH:
-            more = cursor.next()
-        elif parts := _NUMBERED.fullmatch(key):
+    entry = next(file.walk(), None)
+    while entry is not None:
+        after = entry.key + b"\0"
+        if entry.key != _LENGTH:
+            if not (parts := _NUMBERED.fullmatch(entry.key)):
+                return {}
             resolution, number = parts.groups()
             found[int(resolution) if resolution != b"None" else 0] = (resolution + b"-", len(number))
-            more = cursor.set_range(resolution + b".")  # "." follows "-": the first key after this resolution
-        else:
-            return {}
+            after = resolution + b"."  # "." follows "-": the first key after this resolution
+        entry = next(file.walk(after), None)
     return found
 
 
@@ -152,26 +125,6 @@ def _file(path: Path) -> Path:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[Any]:
-    """Open an LMDB for a transaction that reads it."""
-    lmdb = library("lmdb", "lmdb", f"images {path}")
-    options = {"subdir": path.is_dir(), "readonly": True, "lock": False, "readahead": False, "max_readers": 1}
-    try:
-        with lmdb.open(str(path), **options) as environment:
-            page, pages = environment.stat()["psize"], environment.info()["last_pgno"] + 1
-            size, time = stamp(_file(path))
-            # the last pages need not be in the file: some are taken and given back without being written
-            if size < pages * page and not _can_be_read(path, size, time):
-                have = f"it has {size // page} of {pages} pages"
-                raise DataError(f"images {path}: is not a complete LMDB ({have}); get it again")
-            with environment.begin() as transaction:
-                yield transaction
-    except lmdb.Error as error:
-        raise DataError(f"images {path}: is not a complete LMDB ({error}); get it again") from None
-
-
-@lru_cache
-def _can_be_read(path: Path, size: int, time: int) -> bool:
-    """Whether another process reads all entries; touching a page beyond the end of the file kills it."""
-    command = [sys.executable, "-c", _READ_ALL, str(path), str(path.is_dir())]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+def _reading(path: Path) -> Iterator[LmdbFile]:
+    with reading(f"images {path}:", "get it again", damage="is not a complete LMDB"), LmdbFile(_file(path)) as file:
+        yield file
