@@ -54,14 +54,17 @@ def reading(
 ) -> Iterator[None]:
     """Turn whatever a reader raises on foreign bytes into an error of one line, "WHAT is damaged (reason); REMEDY".
 
-    Decoders and parsers raise nearly anything on such bytes. Errors of this package pass.
+    Decoders and parsers raise nearly anything on such bytes. Errors of this package pass; what the system refuses is no
+    damage.
     """
     try:
         yield
-    except (DiffaeError, GeneratorExit):
+    except DiffaeError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and error.errno is not None:
+            damage, remedy = "cannot be read", "check the path, its permissions and the disk"
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise kind(f"{what} {damage} ({reason:.300}); {remedy}") from error
 
 

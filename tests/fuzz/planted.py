@@ -13,7 +13,9 @@ from diffae.errors import DataError
 
 
 def _two_lines(_: Path) -> None:
-    raise DataError("two\nlines")
+    error = DataError("one line")
+    error.args = ("two\nlines",)
+    raise error
 
 
 def _greedy(_: Path) -> None:

@@ -27,7 +27,6 @@ def test_the_unchanged_file_is_read(supervised: Supervisor, name: str, tmp_path:
     assert result.kind == "ok", result
 
 
-@pytest.mark.xfail(reason="the readers are being mended")
 def test_mutated_files_give_one_line(supervised: Supervisor) -> None:
     names = list(targets())
     results = [supervised.case(names[turn % len(names)], turn // len(names)) for turn in range(CASES)]

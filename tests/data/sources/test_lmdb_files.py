@@ -155,14 +155,14 @@ def test_a_damaged_header(tmp_path: Path, offset: int, form: str, value: int, re
         open_source(tmp_path / "a")
 
 
-def test_a_tree_that_is_a_circle(tmp_path: Path) -> None:
-    file = layouts.write_lmdb(tmp_path / "a", {f"k{i:03d}": bytes(300) for i in range(60)}) / "data.mdb"
+@pytest.mark.parametrize(("circle", "reason"), [(True, "over 32 levels"), (False, "not in order")])
+def test_a_tree_that_meets_itself(tmp_path: Path, circle: bool, reason: str) -> None:
+    file = layouts.write_lmdb(tmp_path / "a", {f"k{i:03d}": encoded(i % 20) for i in range(60)}) / "data.mdb"
     data = bytearray(file.read_bytes())
-    pages = range(0, len(data), 4096)
-    branch = next(page for page in pages if struct.unpack_from("<H", data, page + 10)[0] & 1)
-    place = branch + struct.unpack_from("<H", data, branch + 18)[0]  # of its second entry
-    for target, reason in ((branch // 4096, "over 32 levels"), (struct.unpack_from("<I", data, place - 8)[0], "")):
-        struct.pack_into("<HHH", data, place, target % 2**16, target >> 16, 0)
-        file.write_bytes(data)
-        with pytest.raises(DataError, match=f"is not a complete LMDB .*{reason}"):
-            contents(open_source(tmp_path / "a"))
+    branch = next(page for page in range(0, len(data), 4096) if struct.unpack_from("<H", data, page + 10)[0] & 1)
+    first, second = (branch + place for place in struct.unpack_from("<HH", data, branch + 16))
+    child = struct.pack("<I", branch // 4096) if circle else data[first : first + 4]
+    data[second : second + 4] = child
+    file.write_bytes(data)
+    with pytest.raises(DataError, match=f"is not a complete LMDB .*{reason}"):
+        contents(open_source(tmp_path / "a"))
