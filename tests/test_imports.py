@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 ORDER = (
     "errors",
     "distributed",
+    "workers",
     "console",
     "interrupts",
     "deprecation",

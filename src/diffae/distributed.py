@@ -124,7 +124,7 @@ def broadcast(value: T) -> T:
     from torch.distributed import broadcast_object_list
 
     values = [value]
-    broadcast_object_list(values, group=_group())
+    broadcast_object_list(values, group=control_group())
     return values[0]
 
 
@@ -159,20 +159,20 @@ def _collected(mine: Any, error: Exception | None, everywhere: bool) -> list[Any
     from torch.distributed import all_gather_object, gather_object
 
     errors: list[Exception | None] = [None] * world_size()
-    all_gather_object(errors, error, group=_group())
+    all_gather_object(errors, error, group=control_group())
     for raised in filter(None, [error, *errors]):
         raise raised
     if everywhere:
         found = [None] * world_size()
-        all_gather_object(found, mine, group=_group())
+        all_gather_object(found, mine, group=control_group())
         return found
     found = [None] * world_size() if is_main() else None
-    gather_object(mine, found, group=_group())
+    gather_object(mine, found, group=control_group())
     return found or []
 
 
 @cache
-def _group() -> Any:
+def control_group() -> Any:
     """All processes, connected through the CPU, which carries any object and waits without computing."""
     from torch.distributed import new_group
 

@@ -66,4 +66,5 @@ def _call(end: Connection, environment: dict[str, Any], function: Callable[..., 
     except BaseException:
         end.send((None, traceback.format_exc()))
         raise
-    torch.distributed.barrier()  # the first process serves the others until they end
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # the first process serves the others until they end

@@ -63,7 +63,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 """Module, class and summary of each command; the summary is the first line of the class's docstring."""
 
-_SHARED = ("train", "train-prior", "encode", "decode")
+_SHARED = ("train", "train-prior", "encode", "decode", "attributes fit", "sample", "evaluate")
 """Commands whose work several processes share."""
 
 _LOGGED = ("diffae.data.labels", "diffae.data.sources", "diffae.model")  # loggers whose warnings are for the user

@@ -14,6 +14,7 @@ from diffae.cli.options import RunArgument, TrainingImages
 from diffae.cli.terminal import counted, print_table, say, warn
 from diffae.console import progress
 from diffae.errors import CheckpointError, DataError
+from diffae.workers import lead
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,14 +45,17 @@ class FitAttributes:
 
     def run(self) -> int:
         """Fit, store, and print the table."""
+        if not Path(self.model).is_dir():
+            raise CheckpointError(f"{self.model} is not a folder: attributes are stored in a run folder; name one")
+        model = models.open_model(self.model, z_sem_for="to find attributes in; train one without --no-encoder")
+        lead(lambda: self._fit(model), model)
+        return 0
+
+    def _fit(self, model: DiffusionAutoencoder) -> None:
         from diffae.data.labels import LabelTable
         from diffae.latent.attributes import ATTRIBUTES, AttributeDirections
 
-        folder = Path(self.model)
-        if not folder.is_dir():
-            raise CheckpointError(f"{folder} is not a folder: attributes are stored in a run folder; name one")
-        table = LabelTable.read(self.labels)
-        model = models.open_model(self.model, z_sem_for="to find attributes in; train one without --no-encoder")
+        folder, table = Path(self.model), LabelTable.read(self.labels)
         pack = models.training_pack(model, self.images)
         wanted = _usable(table, pack, self.labels)
         labelled = _labelled(wanted)
@@ -62,7 +66,6 @@ class FitAttributes:
         print_attributes(found)
         what = f"{counted(len(wanted), 'attribute')}, from {counted(len(labelled))}"
         say(f"{what}, written to {folder / ATTRIBUTES}.")
-        return 0
 
 
 @dataclass(frozen=True)

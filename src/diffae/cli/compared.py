@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from diffae.cli.terminal import warn
 from diffae.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from diffae.cli.evaluate import Evaluate
     from diffae.evaluation.baselines import Baseline
     from diffae.evaluation.features import FeatureNetwork
     from diffae.model import DiffusionAutoencoder
@@ -19,21 +21,48 @@ _WANTED = {"features": "vectors", "perceptual": "distance", "identity": "vectors
 _GIVES = {"vectors": "feature vectors", "distance": "feature maps to compare"}
 
 
-def open_networks(
-    model: DiffusionAutoencoder, sources: Mapping[str, str | None], distilled: str | None
-) -> tuple[FeatureNetwork | None, ...]:
-    """The networks for distances between sets of images, distances between images, and identity.
+@dataclass(frozen=True)
+class Networks:
+    """The networks that are measured, and those that measure."""
 
-    Args:
-        model: whose images they see.
-        sources: a file or name for each option, "features", "perceptual" and "identity".
-        distilled: key of the network that the model was distilled from.
+    model: DiffusionAutoencoder
+    features: FeatureNetwork | None
+    """For distances between sets of images."""
+    perceptual: FeatureNetwork | None
+    """For distances between images."""
+    identity: FeatureNetwork | None
+    """For comparing faces."""
+    ddim: DiffusionAutoencoder | None
+    capacity: tuple[tuple[str, DiffusionAutoencoder], ...]
+
+    def all(self) -> list[object]:
+        """Every network that was given."""
+        single = (self.model, self.features, self.perceptual, self.identity, self.ddim)
+        return [one for one in (*single, *(model for _, model in self.capacity)) if one is not None]
+
+
+def open_networks(command: Evaluate) -> Networks:
+    """The networks that a command names.
+
     Raises:
-        DataError: a network cannot be opened, or does not give what is wanted.
+        CheckpointError: no such run, or damaged files.
+        ConfigError: the model has no encoder.
+        DataError: a network cannot be opened, or does not fit the model.
     """
-    size, opened = model.image_shape[-1], {}
+    model = models.open_model(command.model)
+    if not model.config.has_encoder:
+        raise ConfigError(f"{command.model} has no encoder (z_sem_channels is 0): name it by --ddim, beside a model")
+    capacity = tuple((name, models.open_model(name)) for name in command.capacity)
+    return Networks(model, *_feature_networks(command, model), _ddim(model, command.ddim), capacity)
+
+
+def _feature_networks(
+    command: Evaluate, model: DiffusionAutoencoder
+) -> tuple[FeatureNetwork | None, FeatureNetwork | None, FeatureNetwork | None]:
+    """The networks for distances between sets of images, distances between images, and identity."""
+    size, opened = model.image_shape[-1], dict[str, "FeatureNetwork | None"]()
     for option, wanted in _WANTED.items():
-        opened[option] = network = _network(model, sources[option])
+        opened[option] = network = _network(model, getattr(command, option))
         if network and wanted not in network.gives(size):
             remedy = f"name another network by --{option}"
             remedy += ", and this one by --perceptual" if option == "features" else ""
@@ -41,6 +70,7 @@ def open_networks(
     features, perceptual, identity = opened.values()
     perceptual = perceptual or (features if features and "distance" in features.gives(size) else None)
     found = (features, perceptual, identity)
+    distilled = models.settings_of(model).get("data", {}).get("teacher_key")
     for name in {network.name for network in found if network and network.key == distilled}:
         warn(f"this model was distilled from {name}, so its numbers flatter it: name another network")
     return found
@@ -73,12 +103,8 @@ def open_autoencoders(folders: Sequence[Path]) -> tuple[Baseline, ...]:
     return found
 
 
-def open_ddim(model: DiffusionAutoencoder, run: str | None) -> DiffusionAutoencoder | None:
-    """The DDIM baseline, if one is named.
-
-    Raises:
-        DataError: it has an encoder, or is for other images.
-    """
+def _ddim(model: DiffusionAutoencoder, run: str | None) -> DiffusionAutoencoder | None:
+    """The DDIM baseline, if one is named."""
     if run is None:
         return None
     ddim = models.open_model(run)

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from diffae.cli import common, compared, models
+from diffae.cli import common, models
+from diffae.cli.compared import Networks, open_autoencoders, open_networks
 from diffae.cli.options import RunArgument, optional
 from diffae.cli.terminal import note, print_table, say, warn
 from diffae.console import progress
 from diffae.errors import CheckpointError, ConfigError, DataError
 from diffae.evaluation.protocol import ABOUT, Protocol
 from diffae.evaluation.tasks import TASK_NAMES
+from diffae.workers import lead
 
 if TYPE_CHECKING:
     from diffae.config import Sampling
@@ -92,28 +94,28 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluate and write the report; 2 if a task was left out, unless --keep-going."""
-        from diffae.data.locks import in_use
-
         self._check()
-        common.make_folder(self.out)
-        with in_use(self.out):
-            return self._evaluate()
+        networks = open_networks(self)
+        return lead(lambda: self._evaluate(networks), *networks.all()) or 0
 
-    def _evaluate(self) -> int:
+    def _evaluate(self, networks: Networks) -> int:
         from diffae.cli import FAILED
+        from diffae.data.locks import in_use
         from diffae.evaluation.task import counts_of
         from diffae.evaluation.tasks import built_in
 
         tasks = [task for name, task in built_in().items() if name in self.tasks or not self.tasks]
         counts = counts_of(built_in().values(), quick=self.quick, changes=self.counts, protocol=self.protocol)
-        outcomes = self.open(counts).run(tasks, counts)
+        common.make_folder(self.out)
+        with in_use(self.out):
+            outcomes = self.open(counts, networks).run(tasks, counts)
         left_out = {task.name: reason for task in tasks if (reason := outcomes[task.name].skipped)}
         tell_end(self.out, outcomes, left_out)
         return FAILED if left_out and not self.keep_going else 0
 
-    def open(self, counts: Mapping[str, Any]) -> Evaluation:
-        """The evaluation, with everything that tasks with these counts work on."""
-        context, facts = self._context(counts)
+    def open(self, counts: Mapping[str, Any], networks: Networks | None = None) -> Evaluation:
+        """The evaluation, with everything that tasks with these counts work on; by default networks are opened."""
+        context, facts = self._context(counts, networks or open_networks(self))
         return Evaluation(context, facts, f"Evaluation of {self.model}", self.quick)
 
     def _check(self) -> None:
@@ -125,35 +127,30 @@ class Evaluate:
         if self.out.exists() and not self.out.is_dir():
             raise DataError(f"cannot write {self.out}: it is a file; choose another --out, for a folder")
 
-    def _context(self, counts: Mapping[str, Any]) -> tuple[EvaluationContext, dict[str, str]]:
+    def _context(self, counts: Mapping[str, Any], networks: Networks) -> tuple[EvaluationContext, dict[str, str]]:
         """What the tasks work on, and facts about it for the report."""
         from diffae.evaluation.context import EvaluationContext
         from diffae.evaluation.detectors import Backbone
         from diffae.evaluation.material import check_attributes
         from diffae.evaluation.other_systems import open_systems
 
-        model = models.open_model(self.model)
-        if not model.config.has_encoder:
-            raise ConfigError(f"{self.model} has no encoder (z_sem_channels is 0): name it by --ddim, beside a model")
-        sources = {name: getattr(self, name) for name in ("features", "perceptual", "identity")}
-        distilled = _config(model).get("data", {}).get("teacher_key")
-        features, perceptual, identity = compared.open_networks(model, sources, distilled)
+        model = networks.model
         train, test, chosen = self._images(model, counts)
         attributes = tuple(name for part in self.attributes for name in part.split(",") if name)
         check_attributes(attributes, train, test)
         context = EvaluationContext(
             model, train, test, self.out, self.model, progress,
-            features=features,
-            perceptual=perceptual,
-            identity=identity,
+            features=networks.features,
+            perceptual=networks.perceptual,
+            identity=networks.identity,
             backbone=Backbone.open(self.backbone) if self.backbone else None,
             trained=_training(model),
-            ddim=compared.open_ddim(model, self.ddim),
-            others=compared.open_autoencoders(self.autoencoder),
+            ddim=networks.ddim,
+            others=open_autoencoders(self.autoencoder),
             systems=open_systems(
                 self.samples, self.edits, self.reconstructions, model.image_shape, common.cache_folder()
             ),
-            capacity=tuple((name, models.open_model(name)) for name in self.capacity),
+            capacity=networks.capacity,
             out_of_distribution=models.training_pack(model, others) if (others := self.out_of_distribution) else None,
             seed=self.seed,
             sampling=self._sampling(model),
@@ -198,7 +195,7 @@ class Evaluate:
         from diffae.evaluation.task import images_needed
 
         needed = images_needed(counts, "train"), images_needed(counts, "test")
-        source = drawn_source(_config(model).get("data", {}).get("source", ""))
+        source = drawn_source(models.settings_of(model).get("data", {}).get("source", ""))
         if source and not (self.images or self.unseen or self.labels):
             with common.drawing_faces(), progress("drawing faces", 1, "sets") as done:
                 found = drawn(self.out / "work", model.image_shape[1], source, *needed)
@@ -207,7 +204,7 @@ class Evaluate:
         labels = LabelTable.read(self.labels) if self.labels else None
         pack = models.training_pack(model, self.images)
         unseen = models.training_pack(model, self.unseen) if self.unseen else None
-        trained_on = _config(model).get("data", {}).get("key")
+        trained_on = models.settings_of(model).get("data", {}).get("key")
         found = given(pack, unseen, labels, _training(model), trained_on)
         return *found, self._chosen(pack, labels, trained_on, len(found[1]))
 
@@ -261,17 +258,11 @@ def _counted(images: Images) -> str:
 
 
 def _describe(model: DiffusionAutoencoder) -> str:
-    seen, size = _config(model).get("training", {}).get("images"), model.image_shape[1]
+    seen, size = models.settings_of(model).get("training", {}).get("images"), model.image_shape[1]
     trained = f", trained on {seen:,} images seen" if seen else ""
     million = models.parameter_count(model) / 1e6
     numbers = model.config.z_sem_channels
     return f"{size} × {size} pixels, z_sem of {numbers} numbers, {million:.2f} million parameters{trained}"
-
-
-def _config(model: DiffusionAutoencoder) -> Mapping[str, Any]:
-    from diffae import checkpoint
-
-    return checkpoint.read_config(model.folder) if model.folder else {}
 
 
 def _training(model: DiffusionAutoencoder) -> TrainingConfig:
@@ -280,7 +271,7 @@ def _training(model: DiffusionAutoencoder) -> TrainingConfig:
     from diffae.training.settings import TrainingConfig
 
     try:
-        return from_dict(TrainingConfig, _config(model).get("training", {}), trust_code=common.trust_code)
+        return from_dict(TrainingConfig, models.settings_of(model).get("training", {}), trust_code=common.trust_code)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{model.folder}: {error}") from error
 

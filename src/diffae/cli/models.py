@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from diffae.cli.terminal import warn
 from diffae.console import console, progress
 from diffae.distributed import in_turns, is_main, processes, world_size
 from diffae.errors import ConfigError, DataError
+from diffae.workers import team_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +60,13 @@ def open_model(run: str, *, z_sem_for: str = "") -> DiffusionAutoencoder:
 def parameter_count(model: DiffusionAutoencoder) -> int:
     """Number of parameters of decoder and encoder."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def settings_of(model: DiffusionAutoencoder) -> Mapping[str, Any]:
+    """What config.json of the model's run says; nothing if it is of no run folder."""
+    from diffae import checkpoint
+
+    return checkpoint.read_config(model.folder) if model.folder else {}
 
 
 def read_images(paths: Sequence[Path], model: DiffusionAutoencoder) -> Tensor:
@@ -165,16 +173,19 @@ def decode_batches(
     model: DiffusionAutoencoder, code: Code, sampling: Sampling, generator: Generator | None = None
 ) -> Iterator[Tensor]:
     """Yield images (b, c, h, w) of codes in batches, on the CPU; absent x_T are drawn."""
-    for start in range(0, len(code), BATCH):
-        yield model.decode(code[start : start + BATCH], sampling=sampling, generator=generator).cpu()
+    batch = BATCH * team_size()
+    for start in range(0, len(code), batch):
+        yield model.decode(code[start : start + batch], sampling=sampling, generator=generator).cpu()
 
 
 def decode_all(model: DiffusionAutoencoder, code: Code, sampling: Sampling) -> Iterator[Tensor]:
     """As `decode_batches`, with a progress bar."""
     with progress("decoding", len(code)) as done:
-        for number, images in enumerate(decode_batches(model, code, sampling)):
+        finished = 0
+        for images in decode_batches(model, code, sampling):
             yield images
-            done(number * BATCH + len(images))
+            finished += len(images)
+            done(finished)
 
 
 def training_pack(model: DiffusionAutoencoder, images: Path | None) -> Pack:
@@ -184,12 +195,11 @@ def training_pack(model: DiffusionAutoencoder, images: Path | None) -> Pack:
         ConfigError: config.json does not name them.
         DataError: the images are gone, or cannot be used.
     """
-    from diffae import checkpoint
     from diffae.data.build import build_pack
     from diffae.data.sources import is_there
 
     folder = model.folder
-    noted = checkpoint.read_config(folder).get("data", {}) if folder and images is None else {}
+    noted = settings_of(model).get("data", {}) if images is None else {}
     source = images or Path(noted.get("source", ""))
     if images is None and not ("key" in noted and is_there(source)):
         known = f"were {str(source)!r}, which is not there" if "source" in noted else "are not named in config.json"

@@ -15,6 +15,7 @@ from diffae.cli.terminal import counted, say
 from diffae.config import PRIOR_STEPS
 from diffae.console import progress
 from diffae.errors import ConfigError, require
+from diffae.workers import lead
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -61,14 +62,18 @@ class Sample:
 
     def run(self) -> int:
         """Write the picture or the files, and the comparison."""
+        self._check()
+        model = models.open_model(self.model)
+        lead(lambda: self._sample(model), model)
+        return 0
+
+    def _sample(self, model: DiffusionAutoencoder) -> None:
         import torch
 
         from diffae.cli.nearest import open_comparison
         from diffae.latent.codes import Code
 
-        self._check()
         sampling = self.sampling.sampling()
-        model = models.open_model(self.model)
         generator = models.seeded(self.seed)
         z_sem = self._z_sem(model, generator)
         x_T = torch.randn((self.count, *model.config.latent_shape), generator=generator)
@@ -79,7 +84,6 @@ class Sample:
             say(f"{counted(self.count)} written to {self.out}.")
         if self.nearest and compare:
             compare(x, self.nearest)
-        return 0
 
     def _check(self) -> None:
         if self.out is None and self.nearest is None:

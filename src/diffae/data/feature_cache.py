@@ -20,6 +20,7 @@ from diffae.data.pack import Pack
 from diffae.data.pack.writer import IMAGES
 from diffae.distributed import alone, barrier, broadcast, divided, is_main
 from diffae.errors import DataError
+from diffae.workers import team_size
 
 _BATCH = 256  # images read at once; a network may take them in smaller parts
 
@@ -115,8 +116,10 @@ def write_rows(
     """Write encode(images) of these rows, unless another process has meanwhile."""
 
     def chunks() -> Iterator[np.ndarray]:
-        starts, done = range(0, len(rows), _BATCH), 0
-        for found in divided(starts, lambda at: encode(to_tensor(pack.fetch(rows[at : at + _BATCH])))):
+        batch, done = _BATCH * team_size(), 0
+        for found in divided(
+            range(0, len(rows), batch), lambda at: encode(to_tensor(pack.fetch(rows[at : at + batch])))
+        ):
             yield found
             done += len(found)
             if progress:

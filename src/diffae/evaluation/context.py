@@ -32,6 +32,7 @@ from diffae.latent.attributes import AttributeDirections
 from diffae.latent.prior import LatentPrior
 from diffae.model import Code, DiffusionAutoencoder
 from diffae.training.settings import TrainingConfig
+from diffae.workers import team_size
 
 T = TypeVar("T")
 
@@ -265,9 +266,10 @@ class EvaluationContext:
         model, generator, images = model or self.model, self.generator(f"{what} {steps}", draw), []
         total = z_sem if isinstance(z_sem, int) else len(z_sem)
         with self.progress(f"{what}, T = {steps}", total) as done:
-            for start in range(0, total, _BATCH):
-                part = None if isinstance(z_sem, int) else z_sem[start : start + _BATCH]
-                x_T = torch.randn((min(_BATCH, total - start), *model.config.latent_shape), generator=generator)
+            batch = _BATCH * team_size()
+            for start in range(0, total, batch):
+                part = None if isinstance(z_sem, int) else z_sem[start : start + batch]
+                x_T = torch.randn((min(batch, total - start), *model.config.latent_shape), generator=generator)
                 images.append(model.decode(z_sem=part, x_T=x_T, sampling=self.at(steps, model)).cpu())
                 done(start + len(x_T))
         return torch.cat(images).clamp(-1, 1)

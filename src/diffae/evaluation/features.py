@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from diffae.data.images import to_unit
 from diffae.errors import DataError
 from diffae.evaluation import known_features as known
+from diffae.workers import each
 
 BATCH = 64
 """Images per call of a network."""
@@ -126,10 +127,7 @@ class FeatureNetwork:
         Raises:
             DataError: images have other channels, or the network has no feature vectors.
         """
-        found = [_vectors(self._call(x)) for x in images.split(BATCH)]
-        if not found[0]:
-            raise DataError(f"{self.name} gives no feature vector (b, d): use it for the perceptual distance only")
-        return torch.cat([vectors[0].flatten(1) for vectors in found]).float().numpy()
+        return torch.cat([*each(self, "_vectors_of", images.split(BATCH))]).numpy()
 
     def similarity(self, a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[np.ndarray, " b"]:
         """Cosine of the feature vectors of each pair, -1 to 1: with a face network, identity preservation."""
@@ -147,10 +145,18 @@ class FeatureNetwork:
         """
         if a.shape != b.shape:
             raise DataError(f"images have shapes {tuple(a.shape)} and {tuple(b.shape)}: they must be the same")
+        return torch.cat([*each(self, "_distance_of", zip(a.split(BATCH), b.split(BATCH), strict=True))]).numpy()
+
+    def _vectors_of(self, images: Tensor) -> Float[Tensor, "b d"]:
+        found = _vectors(self._call(images))
+        if not found:
+            raise DataError(f"{self.name} gives no feature vector (b, d): use it for the perceptual distance only")
+        return found[0].flatten(1).float()
+
+    @torch.no_grad()
+    def _distance_of(self, pair: tuple[Tensor, Tensor]) -> Float[Tensor, " b"]:
         compare = self.measure or self._compare_maps
-        with torch.no_grad():
-            parts = [compare(_as_rgb(x), _as_rgb(y)) for x, y in zip(a.split(BATCH), b.split(BATCH), strict=True)]
-        return torch.cat(parts).numpy()
+        return compare(*map(_as_rgb, pair))
 
     @torch.no_grad()
     def _call(self, x: Tensor) -> Mapping[str, Tensor]:

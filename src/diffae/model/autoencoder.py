@@ -29,6 +29,7 @@ from diffae.latent.codes import Code
 from diffae.latent.prior import PRIOR, LatentPrior
 from diffae.model.module import DiffusionModule, default_device
 from diffae.model.runtime import Runtime
+from diffae.workers import each
 
 BATCH = 64
 """Images that go through the networks at once; larger batches are split, which bounds memory."""
@@ -148,8 +149,13 @@ class DiffusionAutoencoder(DiffusionModule):
         if self.encoder is None:
             raise ConfigError("encoder is None: this model has no encoder; train one without --no-encoder")
         batch = self._batch(images)
+        found = each(self, "_encode_semantic_part", (batch[rows] for rows in parts(len(batch))))
+        return torch.cat([z_sem.to(self.device) for z_sem in found])
+
+    @torch.no_grad()
+    def _encode_semantic_part(self, images: Tensor) -> Tensor:
         with trajectories.ieee_float32():
-            return torch.cat([self.call_encoder(self.seen_of(batch[rows])) for rows in parts(len(batch))])
+            return self.call_encoder(self.seen_of(images.to(self.device)))
 
     @torch.no_grad()
     def encode(
@@ -168,16 +174,20 @@ class DiffusionAutoencoder(DiffusionModule):
         """
         sampling = sampling or Sampling()
         trajectories.require_inverse(sampling)
-        batch, model = self._batch(images), self._as(sampling)
-        codes: list[Code] = []
-        for rows in parts(len(batch)):
-            with torch.inference_mode(), trajectories.ieee_float32():
-                codes.append(model._encode_part(batch[rows], sampling))
+        batch, codes, done = self._batch(images), list[Code](), 0
+        for code in each(self, "_encode_part", (batch[rows] for rows in parts(len(batch))), sampling):
+            codes.append(code.to(self.device))
+            done += len(code)
             if progress:
-                progress(min(rows.stop, len(batch)))
+                progress(done)
         return Code.join(codes)
 
     def _encode_part(self, images: Tensor, sampling: Sampling) -> Code:
+        model = self._as(sampling)
+        with torch.inference_mode(), trajectories.ieee_float32():
+            return model._encode_batch(images.to(self.device), sampling)
+
+    def _encode_batch(self, images: Tensor, sampling: Sampling) -> Code:
         images = images.to(self.dtype)
         x_0 = self.to_latents(images)
         z_sem = None if self.encoder is None else self.call_encoder(self.seen_of(images, x_0))
@@ -221,12 +231,22 @@ class DiffusionAutoencoder(DiffusionModule):
         sampling = sampling or Sampling()
         code = code if code is not None else Code(z_sem, x_T)
         code = code.complete(self.config.latent_shape, self.config.z_sem_channels, generator).to(self.device)
+        batches = (code[rows] for rows in parts(len(code)))
+        if callback:
+            decoded = (self._decode_part(batch, sampling, callback) for batch in batches)
+        else:
+            decoded = each(self, "_decode_part", batches, sampling)
+        # outside inference mode: an ordinary tensor, which autograd accepts
+        return torch.cat([images.to(self.device) for images in decoded])
+
+    def _decode_part(
+        self, code: Code, sampling: Sampling, callback: solvers.StepCallback | None = None
+    ) -> Float[Tensor, "b k H W"]:
         model = self._as(sampling)
         with torch.inference_mode():
-            decoded = [model._decode_part(code[rows], sampling, callback) for rows in parts(len(code))]
-        return torch.cat(decoded)  # outside inference mode: an ordinary tensor, which autograd accepts
+            return model._decode_batch(code.to(self.device), sampling, callback)
 
-    def _decode_part(self, code: Code, sampling: Sampling, callback: solvers.StepCallback | None) -> Tensor:
+    def _decode_batch(self, code: Code, sampling: Sampling, callback: solvers.StepCallback | None) -> Tensor:
         z_sem = None if code.z_sem is None else code.z_sem.to(self.dtype)
         dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
         assert code.x_T is not None
