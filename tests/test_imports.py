@@ -31,6 +31,7 @@ ORDER = (
     "training",
     "presets",
     "evaluation",
+    "studio",
     "cli",
     "__main__",
 )

@@ -59,6 +59,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data info": ("data", "PackInfo", "Describe a pack: images, source, labels."),
     "data browse": ("data", "Browse", "Draw images of a pack on one sheet."),
     "info": ("info", "Info", "Describe a run folder."),
+    "studio": ("studio", "OpenStudio", "Open a model in the browser: edit pictures, blend, sample, see the map."),
     "demo": ("demo", "Demo", "Show what a trained model does, and train a small one, as one HTML page."),
 }
 """Module, class and summary of each command; the summary is the first line of the class's docstring."""
