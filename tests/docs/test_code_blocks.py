@@ -64,6 +64,7 @@ NOT_RUN = {
     "starts several processes",
     "needs the authors' checkpoints",
     "needs the published code",
+    "needs a studio that is being served",
 }
 
 
