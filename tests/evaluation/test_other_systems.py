@@ -113,6 +113,6 @@ def test_bad_folders(given: tuple[tuple[str, ...], ...], message: str, tmp_path:
     folders = {name: write(tmp_path / name, noise[:20], names) for name in ("twenty", "mixed")}
     folders["few"] = write(tmp_path / "few", noise[:5], names[:5])
     write(tmp_path / "mixed", noise[20:, :8, :8], ["99"])
-    options = [[text.format(**folders) for text in option] for option in given]
+    samples, edits, back = ([text.format(**folders) for text in option] for option in given)
     with pytest.raises(DiffaeError, match=message.replace("(", r"\(")):
-        open_systems(*options, SHAPE, tmp_path / "cache")
+        open_systems(samples, edits, back, SHAPE, tmp_path / "cache")
