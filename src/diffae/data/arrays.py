@@ -108,6 +108,32 @@ def write_chunks(path: Path, chunks: Iterable[np.ndarray]) -> None:
         write_header(file, (count, *row), dtype)
 
 
+class RowNames(Sequence[str]):
+    """The rows of an array as names: numbers of eight digits, which take no memory.
+
+    Args:
+        rows: their numbers.
+    """
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> RowNames: ...
+    def __getitem__(self, index: int | slice) -> str | RowNames:
+        return RowNames(self._rows[index]) if isinstance(index, slice) else f"{self._rows[index]:08d}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and [*self] == [*other]
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
 class NameList(Sequence[str]):
     """Names in a text file, one per line. Only the start of each line is kept in memory, from the first access on."""
 

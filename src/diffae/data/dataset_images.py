@@ -13,6 +13,7 @@ from jaxtyping import Integer, UInt
 from PIL import Image
 from torch import Tensor
 
+from diffae.data.arrays import RowNames
 from diffae.data.formats.pictures import from_pillow
 from diffae.data.image_set import ImageSet
 from diffae.errors import DataError
@@ -56,7 +57,7 @@ class DatasetImages(ImageSet):
         if names is not None and len(names) != len(dataset):
             raise DataError(f"got {len(names)} names for {len(dataset)} images; give one for each")
         self.dataset = dataset
-        self.names: Sequence[str] = names if names is not None else [f"{index:08d}" for index in range(len(dataset))]
+        self.names: Sequence[str] = names if names is not None else RowNames(range(len(dataset)))
         self._workers = workers
         self._expected: tuple[tuple[int, ...], np.dtype] | None = None  # shape and type of an image
         first = self._read(0)

@@ -9,7 +9,7 @@ from zipfile import ZipFile
 import numpy as np
 from jaxtyping import Real
 
-from diffae.data.arrays import ArrayFile, read_array
+from diffae.data.arrays import ArrayFile, RowNames, read_array
 from diffae.data.fitting import restore_window
 from diffae.data.formats.base import MAX_FILE_BYTES, from_array
 from diffae.data.images import ImageSpec, fit_picture
@@ -39,7 +39,7 @@ class ArraySource(ListedSource):
     def __init__(self, path: Path, rows: ArrayFile | np.ndarray) -> None:
         if len(rows.shape) not in (3, 4):
             raise DataError(f"images {path}: has shape {rows.shape}, it must be (n, h, w) or (n, h, w, c); reshape it")
-        super().__init__(path, [f"{index:08d}" for index in range(len(rows))])
+        super().__init__(path, RowNames(range(len(rows))))
         self._rows = rows
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:

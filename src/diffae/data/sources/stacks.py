@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Real
 
+from diffae.data.arrays import RowNames
 from diffae.data.formats.stacks import Stack, find_stack
 from diffae.data.images import ImageSpec, fit_picture
 from diffae.data.sources.base import ListedSource, stamp
@@ -25,7 +26,7 @@ class StackSource(ListedSource):
     def __init__(self, path: Path, stack: Stack, index: int | None) -> None:
         self._stack = stack
         self._indices = range(len(stack)) if index is None else [index]
-        super().__init__(path, [f"{k:08d}" for k in self._indices])
+        super().__init__(path, RowNames(self._indices))
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
         return fit_picture(self._stack.picture(self._indices[index]), self.names[index], spec)
