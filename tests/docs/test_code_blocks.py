@@ -92,6 +92,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             f"{train} --image-size 16 --images 32 --batch-size 16",
             "diffae attributes fit runs/photos --labels labels.csv",
             "diffae train-prior runs/photos --codes 512",
+            "diffae distill runs/photos --length 16 --trajectories 2",
             "diffae encode runs/photos PHOTOS --out codes.safetensors",
             "diffae encode runs/photos PHOTOS --out codes.parquet",
             "diffae encode runs/photos PHOTOS --out codes --labels labels.csv",

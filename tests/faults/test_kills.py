@@ -40,6 +40,11 @@ COMMANDS = {
         ("--resume",),
         ("--overwrite",),
     ),
+    "distill": Command(
+        ("distill", "tiny", "--images", "faces", "--length", "16", "--trajectories", "2", "--batch-size", "8"),
+        ("--resume",),
+        ("--overwrite",),
+    ),
     "encode": Command(("encode", "tiny", "faces", "--out", "shards", "--stochastic", "--steps", "2")),
     "encode to a table": Command(("encode", "tiny", "faces", "--out", "codes.parquet", "--labels", "faces/labels.csv")),
     "decode": Command(("decode", "tiny", "codes", "--out", "decoded")),
@@ -134,7 +139,7 @@ def at_points(supervisor: Supervisor, start: Path, folder: Path, name: str, ever
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_killed_at_some_points(supervisor: Supervisor, start: Path, tmp_path: Path, name: str) -> None:
-    every = {"train": 60, "train-prior": 16, "encode": 10, "decode": 16}.get(name, 6)
+    every = {"train": 60, "train-prior": 16, "distill": 30, "encode": 10, "decode": 16}.get(name, 6)
     assert at_points(supervisor, start, tmp_path, name, every, signal.SIGKILL) > 0
 
 

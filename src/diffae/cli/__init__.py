@@ -41,6 +41,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "vary": ("explore", "Vary", "Decode the z_sem of an image with different x_T."),
     "denoise-path": ("explore", "DenoisePath", "Show the predicted image at each noise level."),
     "train-prior": ("prior", "TrainPrior", "Train the latent prior of a run, which `diffae sample` needs."),
+    "distill": (
+        "distill",
+        "Distill",
+        "Distil the decoder of a run into a student, which decodes in 1, 2 or 4 network calls.",
+    ),
     "sample": ("sample", "Sample", "Generate new images, and check them for copies of training images."),
     "attributes fit": ("attributes", "FitAttributes", "Learn directions of z_sem from labels."),
     "attributes show": ("attributes", "ShowAttributes", "List the attributes of a run, with held-out scores."),

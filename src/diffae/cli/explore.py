@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tyro.conf import OmitArgPrefixes
 
 from diffae.cli import common, models
-from diffae.cli.options import ImageArgument, RunArgument, SamplingOptions
+from diffae.cli.options import ImageArgument, RunArgument, SamplingOptions, StudentOption, decoding
 from diffae.cli.terminal import say
 from diffae.errors import require
 
@@ -42,6 +42,7 @@ class Interpolate:
     """Picture to write: a strip (.png, .jpg), or an animation (.gif, .webp)."""
     frames: int = 9
     """Number of images, both ends included."""
+    student: StudentOption = None
     sampling: OmitArgPrefixes[SamplingOptions] = field(default_factory=SamplingOptions)
 
     def run(self) -> int:
@@ -52,9 +53,11 @@ class Interpolate:
         sampling = self.sampling.sampling()
         require(self.frames >= 2, "frames", self.frames, "must be at least 2, the two images themselves")
         model = models.open_model(self.model)
+        decoded_by = decoding(self.student, sampling)
+        models.require_student(model, decoded_by)
         code = model.encode([self.a, self.b], sampling)
         captions = [f"{index / (self.frames - 1):.2f}" for index in range(self.frames)]
-        tiles = tiles_of(model.interpolate(code[:1], code[1:], self.frames, sampling), captions)
+        tiles = tiles_of(model.interpolate(code[:1], code[1:], self.frames, decoded_by), captions)
         if self.out.suffix.lower() in ANIMATED:
             save_animation(self.out, tiles)
         else:
@@ -79,12 +82,13 @@ class Vary:
     """Number of variations."""
     seed: int = 0
     """Seed of x_T."""
+    student: StudentOption = None
     sampling: OmitArgPrefixes[SamplingOptions] = field(default_factory=SamplingOptions)
 
     def run(self) -> int:
         """Write the sheet."""
         common.check_picture(self.out, self.image)
-        sampling = self.sampling.sampling()
+        sampling = decoding(self.student, self.sampling.sampling())
         require(self.count >= 2, "count", self.count, "must be at least 2, to have a standard deviation")
         model = models.open_model(self.model)
         x = models.read_images([self.image], model)

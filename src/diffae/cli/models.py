@@ -57,6 +57,17 @@ def open_model(run: str, *, z_sem_for: str = "") -> DiffusionAutoencoder:
     return model
 
 
+def require_student(model: DiffusionAutoencoder, sampling: Sampling) -> None:
+    """Raise an error now, before images are encoded, where `sampling` needs a student that cannot decode by it.
+
+    Raises:
+        ConfigError: the run has none, or it was not trained for so many steps.
+        CheckpointError: it is another decoder's.
+    """
+    if sampling.solver == "student":
+        model.require_student().sampling(sampling)
+
+
 def parameter_count(model: DiffusionAutoencoder) -> int:
     """Number of parameters of decoder and encoder."""
     return sum(parameter.numel() for parameter in model.parameters())

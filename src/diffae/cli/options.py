@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from diffae.config import Crop, Sampling, Window, WindowRule
-from diffae.diffusion.settings import Arithmetic, InversionName, SolverName, Spacing
+from diffae.diffusion.settings import Arithmetic, InversionName, Spacing
 from diffae.errors import ConfigError
 
 RunArgument = Annotated[
@@ -21,6 +21,14 @@ TrainingImages = Annotated[
     arg(
         help="Images to use instead: a folder, .zip, .npy, .npz or .pack.",
         help_behavior_hint="(default: the run's training images)",
+    ),
+]
+
+StudentOption = Annotated[
+    int | None,
+    arg(
+        help="Decode by the run's student, in 1, 2 or 4 network calls (`diffae distill`).",
+        help_behavior_hint="(optional)",
     ),
 ]
 
@@ -40,7 +48,7 @@ class SamplingOptions:
     spacing: Spacing = Sampling.spacing
     """Timestep spacing: "quadratic", denser near the image, loses least when inverted; "squares" is similar, for few
     steps; "leading" is even from 1, as published; "trailing" is even up to T."""
-    solver: SolverName = "ddim"
+    solver: Literal["ddim", "dpm++2m"] = "ddim"
     """Solver for decoding: "ddim", or "dpm++2m" for random x_T, which with --spacing squares needs 10 steps where DDIM
     needs 50, and cannot encode."""
     precision: Arithmetic = Sampling.precision
@@ -63,6 +71,11 @@ class SamplingOptions:
             if value not in (getattr(Sampling, name), getattr(official, name)):
                 raise ConfigError(f"{name} is {value!r}: --official sets its own; drop one of the two")
         return official
+
+
+def decoding(student: int | None, sampling: Sampling) -> Sampling:
+    """How to decode: by the student in so many steps, if they are given, else as the other options say."""
+    return sampling if student is None else replace(Sampling.student(student), precision=sampling.precision)
 
 
 def crop_of(text: str | None) -> Crop | None:

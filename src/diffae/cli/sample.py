@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import OmitArgPrefixes, arg
 
 from diffae.cli import common, models
-from diffae.cli.options import RunArgument, SamplingOptions, TrainingImages, optional
+from diffae.cli.options import RunArgument, SamplingOptions, StudentOption, TrainingImages, decoding, optional
 from diffae.cli.terminal import counted, say
 from diffae.config import PRIOR_STEPS
 from diffae.console import progress
@@ -58,6 +58,7 @@ class Sample:
     """Network whose features --nearest compares too: an .onnx or TorchScript file, or a known name."""
     seed: int = 0
     """Seed of every random number."""
+    student: StudentOption = None
     sampling: OmitArgPrefixes[SamplingOptions] = field(default_factory=SamplingOptions)
 
     def run(self) -> int:
@@ -73,7 +74,8 @@ class Sample:
         from diffae.cli.nearest import open_comparison
         from diffae.latent.codes import Code
 
-        sampling = self.sampling.sampling()
+        sampling = decoding(self.student, self.sampling.sampling())
+        models.require_student(model, sampling)
         generator = models.seeded(self.seed)
         z_sem = self._z_sem(model, generator)
         x_T = torch.randn((self.count, *model.config.latent_shape), generator=generator)

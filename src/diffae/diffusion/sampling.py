@@ -25,7 +25,14 @@ from diffae.errors import ConfigError, DataError
 
 
 def solver_of(sampling: Sampling) -> Solver:
-    """The solver that the settings name, or hold."""
+    """The solver that the settings name, or hold.
+
+    Raises:
+        ConfigError: the student, which is a network as much as a solver.
+    """
+    if sampling.solver == "student":
+        rule = "makes pictures by `DiffusionAutoencoder.decode`, and cannot encode"
+        raise ConfigError(f"solver is 'student': {rule}; encode with Sampling(), whose x_T it decodes")
     built_in = {"ddim": DDIM, "dpm++2m": DPMSolverPP2M}
     return built_in[sampling.solver]() if isinstance(sampling.solver, str) else sampling.solver
 

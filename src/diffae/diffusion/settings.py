@@ -22,7 +22,7 @@ Prediction = Literal["eps", "v"]
 Weighting = Literal["uniform", "min_snr"]
 LevelSampling = Literal["uniform", "middle"]
 Spacing = Literal["quadratic", "squares", "leading", "trailing"]
-SolverName = Literal["ddim", "dpm++2m"]
+SolverName = Literal["ddim", "dpm++2m", "student"]
 InversionName = Literal["exact", "explicit", "official", "bdia"]
 Arithmetic = Literal["float32", "float64", "bfloat16"]
 
@@ -123,7 +123,7 @@ class Sampling:
     """Network calls that exact inversion may spend on one step."""
     solver: SolverName | Solver | Any = "ddim"
     """How decoding steps: "ddim", which can be inverted; "dpm++2m", of second order and without an inverse, for few
-    steps (see `fast`). Or a `Solver` of your own."""
+    steps (see `fast`); "student", the distilled decoder (see `student`). Or a `Solver` of your own."""
     precision: Arithmetic = "float32"
     """What the networks compute in: "float32", never rounded to TF32; "float64", for inversion to tolerances below
     1e-6; "bfloat16", the fastest where the hardware has it, for decoding that need not be exact. States are float32, or
@@ -162,3 +162,8 @@ class Sampling:
     def fast(cls, steps: int = 10) -> Sampling:
         """For random x_T: 10 network calls give images no worse than DDIM's 50 (docs/inversion.md). Cannot encode."""
         return cls(steps=steps, spacing="squares", solver="dpm++2m")
+
+    @classmethod
+    def student(cls, steps: int = 1) -> Sampling:
+        """For pictures in 1, 2 or 4 network calls, by the student that `diffae distill` made. Cannot encode."""
+        return cls(steps=steps, solver="student")

@@ -29,6 +29,7 @@ from diffae.latent.codes import Code
 from diffae.latent.prior import PRIOR, LatentPrior
 from diffae.model.module import DiffusionModule, default_device
 from diffae.model.runtime import Runtime
+from diffae.model.student import STUDENT, Student
 from diffae.workers import each
 
 BATCH = 64
@@ -106,11 +107,13 @@ class DiffusionAutoencoder(DiffusionModule):
         return model.to(device if device is not None else default_device())
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors, all that `from_pretrained` needs, and the prior if there is one."""
+        """Write what `from_pretrained` needs: config.json, model.safetensors, and prior and student if there are."""
         checkpoint.write_config(Path(folder), self.config)
         checkpoint.write_tensors(Path(folder) / checkpoint.WEIGHTS, checkpoint.own_state(self), {})
         if self.prior is not None:
             self.prior.save(folder, self.fingerprint())
+        if self.student is not None:
+            self.student.save(folder, self.fingerprint())
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
         """Upload the model to the Hugging Face Hub as "owner/name"; returns its address there."""
@@ -242,7 +245,11 @@ class DiffusionAutoencoder(DiffusionModule):
     def _decode_part(
         self, code: Code, sampling: Sampling, callback: solvers.StepCallback | None = None
     ) -> Float[Tensor, "b k H W"]:
-        model = self._as(sampling)
+        model = self
+        if sampling.solver == "student":
+            student = self.require_student()
+            model, sampling = student.model, student.sampling(sampling)
+        model = model._as(sampling)
         with torch.inference_mode():
             return model._decode_batch(code.to(self.device), sampling, callback)
 
@@ -305,6 +312,21 @@ class DiffusionAutoencoder(DiffusionModule):
         if self.prior is None:
             raise ConfigError("this model has no latent prior to sample from: make one with `diffae train-prior`")
         return self.prior.to(self.device)
+
+    @cached_property
+    def student(self) -> Student | None:
+        """The student of the decoder, found as `prior` is; `CheckpointError` for that of another model."""
+        if self.folder is None or not (self.folder / STUDENT).exists():
+            return None
+        return Student.load(self.folder, self, self.fingerprint())
+
+    def require_student(self) -> Student:
+        """The student, on this model's device; `ConfigError` where there is none."""
+        if self.student is None:
+            raise ConfigError("this model has no student to decode by: make one with `diffae distill`")
+        if self.student.model.device != self.device:
+            self.student.model.to(self.device)
+        return self.student
 
     # ------------------------------------------------------------------ helpers
 

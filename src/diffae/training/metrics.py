@@ -31,9 +31,9 @@ def read_metrics(folder: Path) -> list[Metrics]:
     return lines
 
 
-def last_validation(folder: Path) -> Metrics:
-    """Metrics of a run's last validation; empty before the first."""
-    return next((line for line in reversed(read_metrics(folder)) if "val_loss" in line), {})
+def last_validation(folder: Path, metric: str = "val_loss") -> Metrics:
+    """Metrics of a run's last validation, known by `metric`; empty before the first."""
+    return next((line for line in reversed(read_metrics(folder)) if metric in line), {})
 
 
 def gap(metrics: Metrics) -> float | None:
