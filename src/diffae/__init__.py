@@ -13,6 +13,7 @@ from diffae.deprecation import __version__
 if TYPE_CHECKING:
     from diffae.config import DiffusersConfig as DiffusersConfig
     from diffae.config import DiffusionConfig as DiffusionConfig
+    from diffae.config import FoundationConfig as FoundationConfig
     from diffae.config import HaarConfig as HaarConfig
     from diffae.config import InputConfig as InputConfig
     from diffae.config import ModelConfig as ModelConfig
@@ -37,6 +38,7 @@ _HOMES = {
     "DiffusionAutoencoder": "diffae.model",
     "DiffusersConfig": "diffae.config",
     "DiffusionConfig": "diffae.config",
+    "FoundationConfig": "diffae.config",
     "HaarConfig": "diffae.config",
     "InputConfig": "diffae.config",
     "LatentPrior": "diffae.latent.prior",

@@ -20,6 +20,7 @@ from diffae.deprecation import NetworkConfig, upgrade_model, warn_renamed
 from diffae.diffusion.settings import DiffusionConfig, Sampling
 from diffae.errors import ConfigError, require, require_choice
 from diffae.networks.first_stages.settings import DiffusersConfig, HaarConfig, SpaceToDepthConfig
+from diffae.networks.foundation.settings import FoundationConfig
 from diffae.networks.settings import (
     DecoderConfig,
     EncoderConfig,
@@ -32,6 +33,7 @@ from diffae.networks.settings import (
 __all__ = [
     "DiffusersConfig",
     "DiffusionConfig",
+    "FoundationConfig",
     "HaarConfig",
     "InputConfig",
     "ModelConfig",
@@ -104,7 +106,7 @@ class ModelConfig:
     """Channels of the images: 1 for grey, 3 for colour, or any number."""
     decoder: UNetConfig | DecoderConfig = field(default_factory=UNetConfig)
     """The network that is called at every step of the diffusion process."""
-    encoder: UNetEncoderConfig | EncoderConfig | None = field(default_factory=UNetEncoderConfig)
+    encoder: UNetEncoderConfig | FoundationConfig | EncoderConfig | None = field(default_factory=UNetEncoderConfig)
     """The semantic encoder; None for the paper's DDIM baseline, which has no z_sem."""
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     """The forward process and what the decoder predicts."""
@@ -135,6 +137,8 @@ class ModelConfig:
         require(is_first_stage, "first_stage", first_stage, rule.format("FirstStageConfig"))
         _check(first_stage, self.image_shape)
         require_choice("encoder_input", self.encoder_input, EncoderInput)
+        sees_pixels = self.encoder_input == "pixels" or not isinstance(encoder, FoundationConfig)
+        require(sees_pixels, "encoder_input", self.encoder_input, "must be pixels for a pretrained network")
         _check(encoder, self.encoder_shape)
         _check(self.decoder, self.latent_shape)
 

@@ -103,7 +103,7 @@ def test_the_residual_needs_both_codes(run: Run, faces: Path, lossy: Path) -> No
 
 def test_reconstruct_tells_what_the_first_stage_loses(run: Run, faces: Path, lossy: Path, model: Path) -> None:
     photos = sorted(faces.glob("*.png"))[:2]
-    code, out, err = run("reconstruct", lossy, *photos, "--out", "back", "--steps", "5")
+    code, _, err = run("reconstruct", lossy, *photos, "--out", "back", "--steps", "5")
     assert code == 0, err
     with Path("back/results.csv").open() as file:
         rows = [{name: float(value) for name, value in row.items() if name != "image"} for row in csv.DictReader(file)]
@@ -112,7 +112,7 @@ def test_reconstruct_tells_what_the_first_stage_loses(run: Run, faces: Path, los
         assert row["first_stage_mse"] > 1e-3
         assert row["own_mse"] < 0.02 * row["first_stage_mse"]
         assert row["mse"] == pytest.approx(row["first_stage_mse"], rel=0.02)
-    code, out, err = run("reconstruct", model, photos[0], "--out", "plain", "--steps", "5")
+    code, _, err = run("reconstruct", model, photos[0], "--out", "plain", "--steps", "5")
     assert code == 0, err
     with Path("plain/results.csv").open() as file:
         assert {row["first_stage_mse"] for row in csv.DictReader(file)} == {""}

@@ -95,6 +95,7 @@ class Recorder(nn.Module):
         batch: AuxiliaryBatch,
         seen: torch.Tensor,
         other: torch.Tensor | None,
+        known: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self.features.append(batch.features)
         return torch.zeros_like(x_t), torch.tensor(FURTHER)

@@ -54,6 +54,11 @@ class Train:
     AutoencoderKL, AutoencoderDC, AutoencoderTiny, VQModel or AutoencoderRAE."""
     encoder_input: Annotated[EncoderInput | None, by_preset] = None
     """What the encoder sees: the pixels, or the latents of the first stage, which is faster for large images."""
+    encoder: Annotated[str | None, optional] = None
+    """Pretrained network whose features z_sem is a trained map of: timm:NAME, hf:NAME, FILE.onnx or torchscript:FILE (a
+    file with @unit, @symmetric or @imagenet for its range, and @SIZE for its size, where needed)."""
+    learnt: int | None = None
+    """With --encoder: how many numbers of z_sem an encoder of its own adds, for what the pretrained network ignores."""
     no_encoder: bool = False
     """Train the UNet alone, without z_sem: the paper's DDIM baseline."""
     z_sem_channels: Annotated[int | None, by_preset] = None

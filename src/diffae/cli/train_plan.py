@@ -12,6 +12,7 @@ from diffae.cli.terminal import warn
 from diffae.config import ModelConfig, UNetEncoderConfig
 from diffae.errors import CheckpointError, ConfigError, DataError, require
 from diffae.networks.first_stages.settings import DiffusersConfig, first_stage_of
+from diffae.networks.foundation.settings import FoundationConfig
 from diffae.presets import presets
 from diffae.training.settings import ContrastiveConfig, DistillationConfig, HOGConfig, TrainingConfig
 
@@ -90,6 +91,8 @@ def fresh(command: Train) -> Plan:
     preset = command.preset or DEFAULT_PRESET
     recipe = command.recipe or "default"
     model, training = _overridden(command, *presets(recipe)[preset])
+    if isinstance(model.encoder, FoundationConfig):  # views would need features of their own
+        training = training.with_loss(ContrastiveConfig, command.contrastive or 0)
     if source := command.distill_from:
         require(model.has_encoder, "distill_from", source, "must be left out with --no-encoder; drop one")
         training = training.with_loss(DistillationConfig, DistillationConfig.weight)
@@ -143,7 +146,26 @@ def _overridden(command: Train, model: ModelConfig, training: TrainingConfig) ->
         weight = getattr(command, option)
         training = training if weight is None else training.with_loss(kind, weight)
     model = replace(model, **_given(shape), encoder=encoder, input=given)
-    return _with_first_stage(command, model), training
+    return _with_encoder(command, _with_first_stage(command, model)), training
+
+
+def _with_encoder(command: Train, model: ModelConfig) -> ModelConfig:
+    """The model with the pretrained network that was named as its encoder."""
+    own, learnt = model.encoder, None
+    if command.encoder is None:
+        require(command.learnt is None, "learnt", command.learnt, "must be left out without --encoder")
+        return model
+    require(own is not None, "encoder", command.encoder, "must be left out with --no-encoder; drop one")
+    size = model.z_sem_channels
+    if isinstance(own, FoundationConfig):  # of a run that is resumed
+        learnt, size = own.learnt, command.z_sem_channels or size
+    if command.learnt:
+        rule = "needs a preset's encoder to learn from the start"
+        require(isinstance(own, UNetEncoderConfig), "learnt", command.learnt, rule)
+        assert isinstance(own, UNetEncoderConfig)
+        learnt = replace(own, z_sem_channels=command.learnt)
+    encoder = FoundationConfig.read(command.encoder, model.image_shape, size, learnt)
+    return replace(model, encoder=encoder)
 
 
 def _with_first_stage(command: Train, model: ModelConfig) -> ModelConfig:

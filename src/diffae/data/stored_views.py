@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,13 @@ _BLOCK = 256
 
 Compute = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b ..."]]
 """What is stored, of images in [-1, 1] on the CPU."""
+
+
+class Moments(NamedTuple):
+    """Of each channel, float64."""
+
+    mean: Float[Tensor, " c"]
+    std: Float[Tensor, " c"]
 
 
 class StoredViews:
@@ -47,22 +55,16 @@ class StoredViews:
             found[mirrored] = self._mirrored.fetch(indices[mirrored])
         return torch.from_numpy(found)
 
-    def moments(self, indices: Integer[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each channel, the axis after the first, over these images.
-
-        Raises:
-            DataError: a channel is the same everywhere.
-        """
+    def moments(self, indices: Integer[np.ndarray, " n"]) -> Moments:
+        """Mean and standard deviation of each channel, the axis after the first, over these images."""
         count, total, squares = 0, np.zeros(()), np.zeros(())
         for start in range(0, len(indices), _BLOCK):
             x = self._plain.fetch(indices[start : start + _BLOCK]).astype(np.float64)
             x = np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
             count, total, squares = count + len(x), total + x.sum(axis=0), squares + np.square(x).sum(axis=0)
-        mean = np.asarray(total / count)
+        mean = total / count
         std = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
-        if not (std > 1e-6 * std.max()).all():
-            raise DataError(f"channel {int(np.argmin(std))} of {self._plain.path} is constant: use another network")
-        return mean, std
+        return Moments(torch.as_tensor(mean), torch.as_tensor(std))
 
 
 def store_views(

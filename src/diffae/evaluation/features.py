@@ -11,7 +11,6 @@ vector; those of four dimensions are the feature maps of a perceptual distance.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,19 +24,13 @@ from torch import Tensor, nn
 from diffae.data.images import to_unit
 from diffae.errors import DataError
 from diffae.evaluation import known_features as known
+from diffae.networks.foundation.files import RANGES, open_onnx, open_torchscript, vectors_in
 from diffae.workers import each
 
 BATCH = 64
 """Images per call of a network."""
 
-Outputs = Callable[[Tensor], Mapping[str, Tensor]]
 Kind = Literal["vectors", "distance"]
-
-_RANGES = {
-    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}  # mean and standard deviation: a network takes (RGB in [0, 1] - mean) / std
 
 # name and range of known files, by their SHA-256
 _FILES = {
@@ -83,8 +76,8 @@ class FeatureNetwork:
         path, given = _split(known.arcface_file() if source == "arcface" else source)
         digest = known.sha256(path)
         name, usual = _FILES.get(digest, (_own_name(path.stem), "unit"))
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in _RANGES[given or usual])
-        run = (_open_onnx if path.suffix.lower() == ".onnx" else _open_torchscript)(path)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in RANGES[given or usual])
+        run = (open_onnx if path.suffix.lower() == ".onnx" else open_torchscript)(path)
         return cls(name, lambda x: run((to_unit(x) - mean) / std), key=f"{digest} {given or usual}")
 
     @property
@@ -114,7 +107,7 @@ class FeatureNetwork:
             DataError: it fails on such images, or returns neither.
         """
         outputs = self._call(torch.zeros(1, 3, size, size))
-        found: dict[Kind, object] = {"vectors": _vectors(outputs), "distance": self.measure or _maps(outputs)}
+        found: dict[Kind, object] = {"vectors": vectors_in(outputs), "distance": self.measure or _maps(outputs)}
         if not any(found.values()):
             raise DataError(f"{self.name} gives neither vectors (b, d) nor maps (b, c, h, w): export it with such")
         return frozenset(kind for kind, given in found.items() if given)
@@ -148,7 +141,7 @@ class FeatureNetwork:
         return torch.cat([*each(self, "_distance_of", zip(a.split(BATCH), b.split(BATCH), strict=True))]).numpy()
 
     def _vectors_of(self, images: Tensor) -> Float[Tensor, "b d"]:
-        found = _vectors(self._call(images))
+        found = vectors_in(self._call(images))
         if not found:
             raise DataError(f"{self.name} gives no feature vector (b, d): use it for the perceptual distance only")
         return found[0].flatten(1).float()
@@ -170,10 +163,6 @@ class FeatureNetwork:
         return sum(((x[: len(a)] - x[len(a) :]).square().sum(1).mean((1, 2)) for x in maps), torch.zeros(len(a)))
 
 
-def _vectors(outputs: Mapping[str, Tensor]) -> list[Tensor]:
-    return [outputs["pooled"]] if "pooled" in outputs else [x for x in outputs.values() if x.dim() == 2]
-
-
 def _maps(outputs: Mapping[str, Tensor]) -> list[Tensor]:
     return [x for x in outputs.values() if x.dim() == 4]
 
@@ -189,10 +178,10 @@ def _as_rgb(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
 
 def _split(source: str) -> tuple[Path, str | None]:
     """Split "net.onnx@imagenet" into the file and the range; None if there is no range."""
-    found = re.fullmatch(f"(.*)@({'|'.join(_RANGES)})", source)
+    found = re.fullmatch(f"(.*)@({'|'.join(RANGES)})", source)
     path, range_ = (Path(found[1]), found[2]) if found else (Path(source), None)
     if not path.is_file():
-        rule = f"must be an ONNX or TorchScript file (with @{', @'.join(_RANGES)} where needed)"
+        rule = f"must be an ONNX or TorchScript file (with @{', @'.join(RANGES)} where needed)"
         raise DataError(f"feature network {source!r}: {rule}, or one of {', '.join(known.KNOWN)}")
     return path, range_
 
@@ -201,67 +190,3 @@ def _own_name(stem: str) -> str:
     """A file's name, marked where it claims to be a known network, which only a hash can show."""
     taken = stem.lower() in ("inception", "squeezenet", "mobilefacenet", "arcface") or stem.lower().startswith("lpips")
     return f"file {stem}" if taken else stem
-
-
-def _open_onnx(path: Path) -> Outputs:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise DataError(f"{path} needs onnxruntime: install it with `pip install diffae[features]`") from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors only
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no class
-        raise DataError(f"{path} is not an ONNX network ({str(error).splitlines()[0]}); check the file") from None
-    inputs = session.get_inputs()
-    shape = inputs[0].shape if len(inputs) == 1 else []
-    takes = ", ".join(f"{one.name} {one.shape} {one.type}" for one in inputs)
-    takes_rgb = len(shape) == 4 and (shape[1] == 3 or not isinstance(shape[1], int))
-    if not takes_rgb or inputs[0].type != "tensor(float)":
-        raise DataError(f"{path} takes {takes}: it must take one float32 batch of images, (b, 3, h, w)")
-    if isinstance(shape[0], int) and shape[0] != 1:
-        raise DataError(f"{path} takes batches of {shape[0]} images only: export it with a free batch dimension")
-    names = [output.name for output in session.get_outputs()]
-    fixed = [size for size in shape[2:] if isinstance(size, int)]
-
-    def run(x: Tensor) -> dict[str, Tensor]:
-        if len(fixed) == 2:
-            x = nn.functional.interpolate(x, fixed, mode="bilinear", antialias=True)
-        parts = x.split(1) if shape[0] == 1 else [x]
-        try:
-            found = [session.run(names, {inputs[0].name: part.contiguous().numpy()}) for part in parts]
-        except Exception as error:  # onnxruntime's errors share no class
-            raise _failure(path, x, str(error)) from None
-        return {name: torch.from_numpy(np.concatenate(values)) for name, *values in zip(names, *found, strict=True)}
-
-    return run
-
-
-def _open_torchscript(path: Path) -> Outputs:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is deprecated, but such files exist
-            network = torch.jit.load(str(path), map_location="cpu").eval()
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{path} is neither an ONNX nor a TorchScript network ({reason}); check the file") from None
-
-    def run(x: Tensor) -> Mapping[str, Tensor]:
-        try:
-            found = network(x)
-        except (RuntimeError, torch.jit.Error) as error:
-            raise _failure(path, x, str(error).strip().splitlines()[-1]) from None
-        several = found if isinstance(found, (tuple, list)) else [found]
-        outputs = found if isinstance(found, dict) else {f"output{i}": value for i, value in enumerate(several)}
-        if not all(isinstance(value, Tensor) for value in outputs.values()):
-            raise DataError(f"{path} gives outputs that are not tensors: it must give one, or several by name or place")
-        return outputs
-
-    return run
-
-
-def _failure(path: Path, x: Tensor, reason: str) -> DataError:
-    reason = " ".join(reason.split())
-    return DataError(f"{path} fails on images {tuple(x.shape)} ({reason}): it must take (b, 3, h, w)")

@@ -75,10 +75,14 @@ class DiffusionModule(nn.Module):
         self.eval()
 
     def forward(
-        self, x_t: Float[Tensor, "b c h w"], time: Int[Tensor, " b"], seen: Float[Tensor, "b k H W"]
+        self,
+        x_t: Float[Tensor, "b c h w"],
+        time: Int[Tensor, " b"],
+        seen: Float[Tensor, "b k H W"],
+        features: Float[Tensor, "b f"] | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """The decoder's output at x_t and time index (b,), given what the encoder sees: one training pass."""
-        return self.call_decoder(x_t, time, None if self.encoder is None else self.call_encoder(seen))
+        return self.call_decoder(x_t, time, None if self.encoder is None else self.call_encoder(seen, features))
 
     def seen_of(
         self, images: Float[Tensor, "b k H W"], x_0: Float[Tensor, "b c h w"] | None = None
@@ -88,15 +92,21 @@ class DiffusionModule(nn.Module):
             return images
         return self.to_latents(images) if x_0 is None else x_0
 
-    def call_encoder(self, seen: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+    def call_encoder(
+        self, seen: Float[Tensor, "b c h w"], features: Float[Tensor, "b f"] | None = None
+    ) -> Float[Tensor, "b d"]:
         """z_sem of what the encoder sees (`seen_of`): images in [-1, 1], or latents.
+
+        Args:
+            seen: these.
+            features: for an encoder with a pretrained network, its features of the images, if they are known.
 
         Raises:
             ConfigError: the model has no encoder, or its output has the wrong shape.
         """
         if self.encoder is None:
             raise ConfigError("encoder is None: this model has no encoder; train one without --no-encoder")
-        z_sem = self.encoder(seen)
+        z_sem = self.encoder(seen) if features is None else self.encoder(seen, features)
         _require_shape("encoder", z_sem, (len(seen), self.config.z_sem_channels))
         return z_sem
 

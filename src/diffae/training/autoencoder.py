@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,19 +31,18 @@ from diffae.distributed import in_turns, processes
 from diffae.errors import CheckpointError, DataError, require
 from diffae.model import DiffusionAutoencoder
 from diffae.networks.first_stages.pretrained import Autoencoder
+from diffae.networks.foundation.settings import FoundationConfig
 from diffae.training.auxiliary_losses.base import AuxiliaryBatch, ModelWithLosses
 from diffae.training.auxiliary_losses.contrastive import NUMBERS, view
 from diffae.training.auxiliary_losses.distillation import TargetFeatures
-from diffae.training.latents import stored_latents
+from diffae.training.latents import FEATURES, LATENTS, store_parts
 from diffae.training.logger import SAMPLES, Logger
 from diffae.training.metrics import TOO_EARLY, gap, z_sem_unused
 from diffae.training.report import write_report
-from diffae.training.settings import TrainingConfig
+from diffae.training.settings import ContrastiveConfig, TrainingConfig
 from diffae.training.trackers import Tracker, TrackerName, require_installed
 from diffae.training.trainer import require_even_shares, train
 from diffae.training.validation import Validation
-
-LATENTS = "latents"
 
 MINIMUM_IMAGES = 10
 """Fewer images are refused: one of ten is held out, and nothing can be learnt from the rest."""
@@ -71,7 +71,7 @@ class AutoencoderTask:
         data: plain values to store about the data in config.json.
         console: for warnings.
         features: targets of distillation.
-        latents: of the images, if they are stored.
+        stored: what pretrained parts give of the images, from `store_parts`.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class AutoencoderTask:
         data: dict[str, Any],
         console: Console,
         features: TargetFeatures | None = None,
-        latents: StoredViews | None = None,
+        stored: Mapping[str, StoredViews] = MappingProxyType({}),
     ) -> None:
         self.model, self.config, self.images, self.features = model, config, images, features
         self.folder, self.data, self.console = folder, data, console
-        self.stored = {} if latents is None else {LATENTS: latents}
+        self.stored = stored
         self.networks: nn.Module = model
         if model.encoder is not None and config.auxiliary_losses:
             self.networks = ModelWithLosses(model, config, features.size if features else 0)
@@ -128,9 +128,12 @@ class AutoencoderTask:
         features: list[Tensor] | list[None] = [None] * parts
         if self.features:
             features = list(self.features.of(batch.indices).to(device, non_blocking=True).chunk(parts))
+        given: list[Tensor] | list[None] = [None] * parts
+        if FEATURES in batch.stored:
+            given = list(batch.stored[FEATURES].to(device, non_blocking=True).chunk(parts))
         torch.manual_seed(mix(self.config.seed, step, int(batch.rows[0])))  # dropout takes no generator
         whole = (images.chunk(parts), x_0.chunk(parts), seen.chunk(parts), t.chunk(parts), eps.chunk(parts))
-        for part in zip(*whole, views, features, strict=True):
+        for part in zip(*whole, views, given, features, strict=True):
             yield self._loss(networks, *part)
 
     @torch.no_grad()
@@ -150,15 +153,16 @@ class AutoencoderTask:
         t: Int[Tensor, " b"],
         eps: Float[Tensor, "b c h w"],
         other_view: Float[Tensor, "b k2 H2 W2"] | None,
-        features: Float[Tensor, "b d"] | None,
+        given: Float[Tensor, "b f"] | None,
+        targets: Float[Tensor, "b d"] | None,
     ) -> Float[Tensor, ""]:
         process, auxiliary = self.model.process, 0.0
         scales = process.scales(t, x_0.dim())
         x_t = scales.add_noise(x_0, eps)
         if isinstance(self.networks, ModelWithLosses):
-            output, auxiliary = networks(x_t, t - 1, AuxiliaryBatch(images, features), seen, other_view)
+            output, auxiliary = networks(x_t, t - 1, AuxiliaryBatch(images, targets), seen, other_view, given)
         else:
-            output = networks(x_t, t - 1, seen)
+            output = networks(x_t, t - 1, seen, given)
         return process.loss(output, x_0, eps, scales, self.config.weighting) + auxiliary  # Eq. 6
 
     def validate(self, networks: nn.Module, images: int, update: Update) -> dict[str, float]:
@@ -285,9 +289,9 @@ def train_autoencoder(
     torch.manual_seed(config.seed)  # weights are initialised from PyTorch's global generator
     network = model if isinstance(model, DiffusionAutoencoder) else DiffusionAutoencoder(model)
     with in_turns():
-        latents = stored_latents(network, images, held_out(images, config)[0], console, mirrored=config.flip)
+        stored = store_parts(network, images, held_out(images, config)[0], console, mirrored=config.flip)
     settings = network.config
-    task = AutoencoderTask(network, config, images, folder, data or {}, console, targets, latents)
+    task = AutoencoderTask(network, config, images, folder, data or {}, console, targets, stored)
     if state.is_main_process:
         if resume:
             refuse_differences(folder, settings, config, trust_code=True)  # the same parts were just built
@@ -305,6 +309,10 @@ def _require_fit(images: ImageSet, model: ModelConfig, config: TrainingConfig, f
     if (images.channels, images.size) != (model.image_channels, model.image_size):
         made = f"the model is made for {model.image_channels} x {model.image_size}"
         raise DataError(f"images are {images.channels} x {images.size} pixels: {made}")
+    rule = "must not contrast views for an encoder with a pretrained network, whose features are computed once"
+    contrasts = any(isinstance(loss, ContrastiveConfig) for loss in config.auxiliary_losses)
+    pretrained = isinstance(model.encoder, FoundationConfig)
+    require(not (contrasts and pretrained), "auxiliary_losses", config.auxiliary_losses, rule)
     rule = "distillation and features must be given together, for a model with an encoder"
     require(config.distils == (features is not None), "auxiliary_losses", config.auxiliary_losses, rule)
     require(not config.distils or model.has_encoder, "auxiliary_losses", config.auxiliary_losses, rule)

@@ -1,8 +1,9 @@
-"""Latents of the training images, computed once by a pretrained first stage, and their normalisation."""
+"""What pretrained parts of a model give of the training images: computed once, and measured for normalisation."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,56 +15,71 @@ from diffae.console import progress
 from diffae.data.image_set import ImageSet
 from diffae.data.images import to_tensor
 from diffae.data.pack import Pack
-from diffae.data.stored_views import StoredViews, store_views
+from diffae.data.stored_views import Moments, StoredViews, store_views
+from diffae.errors import DataError
 from diffae.model import DiffusionAutoencoder, default_device
 from diffae.networks.first_stages.pretrained import Autoencoder
+from diffae.networks.foundation.encoder import FoundationEncoder
+
+LATENTS, FEATURES = "latents", "features"
 
 _MEASURED = 1024
-"""Images that the normalisation is measured on where no latents are stored."""
+"""Images that are measured where nothing is stored."""
 
 
 @torch.no_grad()
-def stored_latents(
+def store_parts(
     model: DiffusionAutoencoder,
     images: ImageSet,
     rows: Integer[np.ndarray, " n"],
     console: Console,
     *,
     mirrored: bool,
-) -> StoredViews | None:
-    """The file of latents of a pack, made if needed; None for a first stage that is cheap, or images in no pack.
+) -> dict[str, StoredViews]:
+    """Latents and features of the images of a pack, in files that are made if needed; of images in no pack, none.
 
-    Where the model's first stage has no normalisation yet, it is measured, and becomes part of the model's settings.
+    Where a first stage has no normalisation yet, it is measured, and becomes part of the model's settings; likewise the
+    features' in the encoder.
 
     Args:
-        model: its first stage is moved to the device that computes.
+        model: pretrained parts are moved to the device that computes.
         images: the images.
         rows: the training images among them.
         console: for a progress bar.
-        mirrored: also store the latents of mirror images.
+        mirrored: also of mirror images.
     """
-    stage = model.first_stage
-    if not isinstance(stage, Autoencoder):
-        return None
-    device = default_device()
-    stage.to(device)
+    stored: dict[str, StoredViews] = {}
 
-    def compute(x: Tensor) -> Tensor:
-        return stage.encode_raw(x.to(device))
+    def moments(what: str, key: str, compute: Callable[[Tensor], Tensor]) -> Callable[[], Moments]:
+        if not isinstance(images, Pack):
+            return lambda: _measured(compute(to_tensor(images.fetch(rows[:_MEASURED]))))
+        with progress(what, len(images), output=console) as done:
+            views = store_views(images, f"{what} {key}", compute, mirrored=mirrored, progress=done)
+        stored[what] = views
+        return lambda: views.moments(rows)
 
-    if not isinstance(images, Pack):
+    device, stage, encoder = default_device(), model.first_stage, model.encoder
+    if isinstance(stage, Autoencoder):
+        raw = stage.to(device).encode_raw
+        measure = moments(LATENTS, stage.key, lambda x: raw(x.to(device)))
         if not stage.config.mean:
-            some = compute(to_tensor(images.fetch(rows[:_MEASURED])))
-            std, mean = torch.std_mean(some.double(), dim=(0, 2, 3), correction=0)
-            _normalise(model, stage, mean.cpu().numpy(), std.cpu().numpy())
-        return None
-    with progress("latents", len(images), output=console) as done:
-        views = store_views(images, f"latents {stage.key}", compute, mirrored=mirrored, progress=done)
-    if not stage.config.mean:
-        _normalise(model, stage, *views.moments(rows))
-    return views
+            _normalise(model, stage, measure())
+    if isinstance(encoder, FoundationEncoder):
+        network = encoder.network.to(device)
+        measure = moments(FEATURES, network.key, lambda x: network(x.to(device)))
+        if not encoder.standardised:
+            encoder.standardise(*measure())
+    return stored
 
 
-def _normalise(model: DiffusionAutoencoder, stage: Autoencoder, mean: np.ndarray, std: np.ndarray) -> None:
-    settings = stage.normalise_by(tuple(mean.tolist()), tuple(std.tolist()))
+def _measured(some: Tensor) -> Moments:
+    values = some.double().movedim(1, -1).flatten(0, -2)
+    std, mean = torch.std_mean(values, dim=0, correction=0)
+    return Moments(mean.cpu(), std.cpu())
+
+
+def _normalise(model: DiffusionAutoencoder, stage: Autoencoder, moments: Moments) -> None:
+    if not bool((moments.std > 1e-6 * moments.std.max()).all()):
+        raise DataError(f"channel {int(moments.std.argmin())} of the latents is constant: use another first stage")
+    settings = stage.normalise_by(tuple(moments.mean.tolist()), tuple(moments.std.tolist()))
     model.config = dataclasses.replace(model.config, first_stage=settings)

@@ -70,9 +70,10 @@ class ModelWithLosses(nn.Module):
         batch: AuxiliaryBatch,
         seen: Float[Tensor, "b k H W"],
         other_view: Float[Tensor, "b k H W"] | None,
+        features: Float[Tensor, "b f"] | None = None,
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, ""]]:
         """The decoder's output, as of `DiffusionModule`, and the sum of the weighted auxiliary losses."""
-        z_sem = self.model.call_encoder(seen if other_view is None else torch.cat([seen, other_view]))
+        z_sem = self.model.call_encoder(seen if other_view is None else torch.cat([seen, other_view]), features)
         total = torch.zeros((), device=z_sem.device)
         for weight, loss in zip(self.weights, self.losses, strict=True):
             total = total + weight * loss(z_sem, batch)

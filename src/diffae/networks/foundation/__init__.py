@@ -1,0 +1,1 @@
+"""Pretrained networks as encoders: z_sem is a trained map of their features."""
