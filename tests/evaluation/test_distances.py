@@ -10,7 +10,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from diffae.errors import DataError
 from diffae.evaluation import distances
-from diffae.evaluation.distances import frechet, kernel
+from diffae.evaluation.distances import frechet, kernel, kernels_without
 
 
 def features(count: int, width: int, seed: int = 0, shift: float = 0.0) -> np.ndarray:
@@ -106,3 +106,25 @@ def test_kernel_is_unbiased_and_frechet_is_not() -> None:
 def test_bad_features_are_refused(distance, a: np.ndarray, b: np.ndarray, complaint: str) -> None:
     with pytest.raises(DataError, match=complaint):
         distance(a, b)
+
+
+def test_kernels_without_a_group_are_those_of_the_other_groups() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((25, 3)), rng.standard_normal((31, 3)) + 0.5
+    parts = [np.array_split(x, 4) for x in (a, b)]
+    found = kernels_without(*parts)
+    left = [kernel(*(np.concatenate([*x[:g], *x[g + 1 :]]) for x in parts)) for g in range(4)]
+    assert found == pytest.approx([kernel(a, b), *left])
+
+
+@pytest.mark.parametrize("rows", [1, 7, 4096])
+def test_blocks_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal((40, 6)).astype(np.float32), rng.standard_normal((30, 6)).astype(np.float32) + 1
+    covariances = np.cov(a.astype(float).T), np.cov(b.astype(float).T)
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
+    apart = np.square(a.mean(0, dtype=float) - b.mean(0, dtype=float)).sum()
+    whole = kernel(a, b)
+    monkeypatch.setattr(distances, "KERNEL_BLOCK", rows)
+    assert frechet(a, b) == pytest.approx(apart + np.trace(covariances[0] + covariances[1] - 2 * root), rel=1e-6)
+    assert kernel(a, b) == pytest.approx(whole, rel=1e-9)

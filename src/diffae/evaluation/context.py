@@ -254,32 +254,41 @@ class EvaluationContext:
         draw: int = 0,
         model: DiffusionAutoencoder | None = None,
     ) -> Float[Tensor, "n c h w"]:
-        """Images from semantic codes and random x_T, clamped to [-1, 1], with a progress bar.
+        """All images of `decoded`, whose arguments it takes."""
+        return torch.cat(list(self.decoded(z_sem, steps, what, draw=draw, model=model)))
+
+    def decoded(
+        self,
+        z_sem: Float[Tensor, "n d"] | int,
+        steps: int,
+        what: str,
+        *,
+        draw: int = 0,
+        model: DiffusionAutoencoder | None = None,
+    ) -> Iterator[Float[Tensor, "b c h w"]]:
+        """Batches of images from semantic codes and random x_T, clamped to [-1, 1], with a progress bar.
 
         Args:
             z_sem: the codes; for a model without an encoder, the number of images.
             steps: T.
             what: describes the images, and determines x_T together with `steps` and `draw`.
-            draw: see `generator`.
-            model: by default the evaluated one.
+            draw, model: see `generator`; by default the evaluated model.
         """
-        model, generator, images = model or self.model, self.generator(f"{what} {steps}", draw), []
+        model, generator = model or self.model, self.generator(f"{what} {steps}", draw)
         total = z_sem if isinstance(z_sem, int) else len(z_sem)
         with self.progress(f"{what}, T = {steps}", total) as done:
             batch = _BATCH * team_size()
             for start in range(0, total, batch):
                 part = None if isinstance(z_sem, int) else z_sem[start : start + batch]
                 x_T = torch.randn((min(batch, total - start), *model.config.latent_shape), generator=generator)
-                images.append(model.decode(z_sem=part, x_T=x_T, sampling=self.at(steps, model)).cpu())
+                yield model.decode(z_sem=part, x_T=x_T, sampling=self.at(steps, model)).cpu().clamp(-1, 1)
                 done(start + len(x_T))
-        return torch.cat(images).clamp(-1, 1)
 
     def z_sem(self, images: Images) -> Float[Tensor, "n d"]:
         """z_sem of rows of a pack, cached in the folder `work`."""
         with self.progress("encoding z_sem", len(images)) as done:
-            return torch.from_numpy(
-                np.array(encode_pack(self.model, images.pack, images.rows, self.work, progress=done))
-            )
+            found = encode_pack(self.model, images.pack, images.rows, self.work, progress=done)
+            return torch.from_numpy(np.array(found))
 
     def blocks(self, images: Images, what: str) -> Iterator[Float[Tensor, "b c h w"]]:
         """Images in [-1, 1], block by block, where they may not fit into memory; with a progress bar."""

@@ -65,7 +65,9 @@ def _needing(name: str, package: str, weights: str) -> Iterator[None]:
         yield
     except (ImportError, RuntimeError, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        remedy = f"it needs the package {package} and its weights; or name the file of another network (.onnx)"
+        remedy = (
+            f"it needs {package} (`pip install diffae[metrics]`) and its weights; or name the file of another network"
+        )
         raise DataError(f"feature network {name!r} is not available ({reason}): {remedy}") from None
     check_hash(Path(torch.hub.get_dir()) / "checkpoints" / weights)
 

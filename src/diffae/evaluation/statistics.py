@@ -89,19 +89,39 @@ def jackknife(
     Raises:
         DataError: a sample has fewer rows than groups.
     """
+    parts = grouped(samples, seed, groups)
+    without = [
+        statistic(*(np.delete(sample, rows[group], axis=0) for sample, rows in zip(samples, parts, strict=True)))
+        for group in range(groups)
+    ]
+    return from_left_out(float(statistic(*samples)), np.array(without), min(map(len, samples)))
+
+
+def grouped(samples: Sequence[np.ndarray], seed: int = 0, groups: int = GROUPS) -> list[list[Int[np.ndarray, " k"]]]:
+    """For each sample the rows of its groups, drawn at random.
+
+    Raises:
+        DataError: a sample has fewer rows than groups.
+    """
     least = min(len(sample) for sample in samples)
     if least < groups:
         raise DataError(f"{least} images: the interval of a distance needs at least {groups}; use more images")
     rng = np.random.default_rng(seed)
-    parts = [np.array_split(rng.permutation(len(sample)), groups) for sample in samples]
-    without = np.array([
-        statistic(*(np.delete(sample, rows[group], axis=0) for sample, rows in zip(samples, parts, strict=True)))
-        for group in range(groups)
-    ])  # fmt: skip
+    return [np.array_split(rng.permutation(len(sample)), groups) for sample in samples]
+
+
+def from_left_out(value: float, without: Float[np.ndarray, " groups"], count: int) -> Estimate:
+    """A statistic with its jackknife interval, from its values without each group.
+
+    Args:
+        value: the statistic of all.
+        without: without each group.
+        count: of images.
+    """
+    groups = len(without)
     error = np.sqrt((groups - 1) / groups * np.square(without - without.mean()).sum())
-    value = float(statistic(*samples))
     low, high = norm.interval(0.95, value, error) if error > 0 else (value, value)
-    return Estimate(value, float(low), float(high), least)
+    return Estimate(value, float(low), float(high), count)
 
 
 def areas(

@@ -11,9 +11,9 @@ from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.distances import frechet, kernel
 from diffae.evaluation.results import Cell, Claim, Result, Table, listed, text, verdict
-from diffae.evaluation.statistics import Estimate, jackknife
+from diffae.evaluation.statistics import Estimate
 from diffae.evaluation.task import DistributionCounts, Task, count
-from diffae.evaluation.tasks.shared import about_bias, sheet, too_few_labels
+from diffae.evaluation.tasks.shared import about_bias, nearer, sheet, too_few_labels
 from diffae.latent.few_shot import LatentClassifier, sample_like
 
 EXAMPLES = 50
@@ -107,9 +107,7 @@ def _sampled(
         x = context.decode(z_like, steps, _purpose(*of, scenario), draw=draw)
         made.append((context.need_features().vectors(x), x[:8]))
     drawn = np.concatenate([vectors for vectors, _ in made])
-    gain = jackknife(
-        lambda a, b, c: kernel(a, b) - kernel(a, c), (seen, every[: counts.distribution], drawn), context.seed
-    )
+    gain = nearer(seen, drawn, every[: counts.distribution], context.seed)
     return Sampled([_both(seen, vectors) for vectors, _ in made], gain), made[0][1]
 
 

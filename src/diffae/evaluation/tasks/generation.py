@@ -6,7 +6,7 @@ cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +19,8 @@ from diffae.evaluation.distances import kernel
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.material import Images
 from diffae.evaluation.results import Claim, Result, Table, text, verdict
-from diffae.evaluation.statistics import Estimate, jackknife
+from diffae.evaluation.statistics import Estimate
+from diffae.evaluation.stored_features import Stored, stored_features
 from diffae.evaluation.task import DistributionCounts, Task
 from diffae.evaluation.tasks.shared import (
     NO_DDIM,
@@ -28,6 +29,7 @@ from diffae.evaluation.tasks.shared import (
     about_samplers,
     against_steps,
     distances,
+    nearer,
     sheet,
 )
 
@@ -49,16 +51,19 @@ def generation(context: EvaluationContext, counts: DistributionCounts) -> Result
     if count < _LEAST:
         rule = f"generation needs at least {_LEAST} real ones; give more by --unseen, or raise --counts distribution"
         raise DataError(f"{count} images: {rule}")
-    real = context.real.tensor(count)
-    seen, steps = features.vectors(real), context.steps
+    with stored_features(features, context.work) as see:
+        return _measured(context, features, see, count)
+
+
+def _measured(context: EvaluationContext, features: FeatureNetwork, see: Stored, count: int) -> Result:
+    seen, real = see(context.blocks(context.real.first(count), "generation: real images"))
+    steps, pictures = context.steps, [("real", real)]
     made: dict[tuple[str, int], np.ndarray] = {}
     found: dict[str, dict[int, tuple[Estimate, Estimate]]] = {}
-    pictures = [("real", real)]
     for name, make in _makers(context, count).items():
         found[name] = {}
         for t in steps:
-            images = make(t)
-            made[name, t] = features.vectors(images)
+            made[name, t], images = see(make(t))
             found[name][t] = distances(seen, made[name, t], context.seed)
             pictures += [(f"{name}\nT = {t}", images[:_SHOWN])] if t in _PICTURED else []
     tables = tuple(
@@ -90,20 +95,20 @@ def _others(context: EvaluationContext, features: FeatureNetwork, real: np.ndarr
     return Table("others", "Samples of other systems", header, tuple(rows), note)
 
 
-def _makers(context: EvaluationContext, count: int) -> dict[str, Callable[[int], Tensor]]:
-    """Name => function from T to images in [-1, 1]."""
-    makers: dict[str, Callable[[int], Tensor]] = {}
+def _makers(context: EvaluationContext, count: int) -> dict[str, Callable[[int], Iterator[Tensor]]]:
+    """Name => function from T to batches of images in [-1, 1]."""
+    makers: dict[str, Callable[[int], Iterator[Tensor]]] = {}
     if context.ddim is not None:
         ddim = context.ddim
-        makers["DDIM"] = lambda steps: context.decode(count, steps, "DDIM", model=ddim)
+        makers["DDIM"] = lambda steps: context.decoded(count, steps, "DDIM", model=ddim)
     if context.prior is not None or context.ddim is None:  # without either, says what is missing
         sampled = context.sample_z_sem(count, "generation")
-        makers[_OURS] = lambda steps: context.decode(sampled, steps, "generation: ours")
-        makers[_SAME_T] = lambda steps: context.decode(
+        makers[_OURS] = lambda steps: context.decoded(sampled, steps, "generation: ours")
+        makers[_SAME_T] = lambda steps: context.decoded(
             context.sample_z_sem(count, "generation", steps), steps, "generation: ours"
         )
     of_training = context.z_sem(context.train.first(count))
-    makers[_AUTOENCODED] = lambda steps: context.decode(of_training, steps, "generation: z_sem of real images")
+    makers[_AUTOENCODED] = lambda steps: context.decoded(of_training, steps, "generation: z_sem of real images")
     return makers
 
 
@@ -127,10 +132,7 @@ def _claim(
     seed: int,
 ) -> Claim:
     """Whether samples at our T are nearer to the real images than DDIM's at its T, for each pair of these."""
-    gains = [
-        jackknife(lambda a, b, c: kernel(a, c) - kernel(a, b), (real, made[ours, mine], made["DDIM", its]), seed)
-        for mine, its in pairs
-    ]
+    gains = [nearer(real, made[ours, mine], made["DDIM", its], seed) for mine, its in pairs]
     values = [(kernel(real, made[ours, mine]), kernel(real, made["DDIM", its])) for mine, its in pairs]
     each = ", ".join(
         f"{value:.3g} at T = {mine} against DDIM's {other:.3g}{'' if mine == its else f' at T = {its}'}"

@@ -15,14 +15,13 @@ from diffae.config import Sampling
 from diffae.data.labels import LabelTable
 from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
-from diffae.evaluation.distances import kernel
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.material import Images
 from diffae.evaluation.other_systems import matched
 from diffae.evaluation.results import Cell, Claim, Result, Table, text, verdict
-from diffae.evaluation.statistics import GROUPS, Estimate, jackknife, mean
+from diffae.evaluation.statistics import GROUPS, Estimate, mean
 from diffae.evaluation.task import DistributionCounts, LabelledCounts, Task, count
-from diffae.evaluation.tasks.shared import about_distances, distances, sheet, too_few_labels
+from diffae.evaluation.tasks.shared import about_distances, distances, nearer, sheet, too_few_labels
 from diffae.latent.attributes import AttributeDirections
 from diffae.latent.codes import Code
 from diffae.model import DiffusionAutoencoder
@@ -265,8 +264,7 @@ def _measured(
     """Edited images compared with those that have the attribute, and with those that lack it."""
     way, decides, without, images = made
     seen, seed = features.vectors(images), context.seed
-    toward = jackknife(lambda a, b, c: kernel(a, b) - kernel(a, c), (have, lack, seen), seed)
-    near = jackknife(lambda a, b, c: kernel(a, b) - kernel(b, c), (have, lack, seen), seed)
+    toward, near = nearer(have, seen, lack, seed), nearer(lack, seen, have, seed)
     pairs = [between, distances(have, seen, seed), distances(lack, seen, seed)]
     smallest = min(len(have), len(lack), len(seen))
     return Edited(name, way, decides, without, images, smallest, pairs, toward, near)

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffae.evaluation.context import EvaluationContext
-from diffae.evaluation.distances import frechet, kernel
+from diffae.evaluation.distances import frechet, kernels_without
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.results import Picture, listed
-from diffae.evaluation.statistics import Estimate, jackknife
+from diffae.evaluation.statistics import Estimate, from_left_out, grouped, jackknife
 from diffae.plotting import curves, labelled_rows, tiles_of
 
 NO_DDIM = "No DDIM baseline was given (--ddim) to compare with."
@@ -63,7 +63,32 @@ def distances(
     Raises:
         DataError: too few images.
     """
-    return jackknife(frechet, (one, other), seed), jackknife(kernel, (one, other), seed)
+    return jackknife(frechet, (one, other), seed), kernel_estimate(one, other, seed)
+
+
+def kernel_estimate(one: Float[np.ndarray, "n d"], other: Float[np.ndarray, "m d"], seed: int = 0) -> Estimate:
+    """Kernel distance between two sets of features, with its jackknife interval."""
+    value, *without = _kernels((one, other), ((0, 1),), seed)[0]
+    return from_left_out(value, np.array(without), min(len(one), len(other)))
+
+
+def nearer(
+    real: Float[np.ndarray, "n d"], near: Float[np.ndarray, "m d"], far: Float[np.ndarray, "k d"], seed: int = 0
+) -> Estimate:
+    """How much nearer one set is to real images than another is: the difference of their kernel distances.
+
+    Raises:
+        DataError: too few images.
+    """
+    by_far, by_near = _kernels((real, near, far), ((0, 2), (0, 1)), seed)
+    value, *without = by_far - by_near
+    return from_left_out(value, np.array(without), min(map(len, (real, near, far))))
+
+
+def _kernels(sets: Sequence[np.ndarray], pairs: Sequence[tuple[int, int]], seed: int) -> list[np.ndarray]:
+    """Kernel distance of each pair of sets, and without each group of their images."""
+    parts = [[rows[group] for group in groups] for rows, groups in zip(sets, grouped(sets, seed), strict=True)]
+    return [kernels_without(parts[one], parts[other]) for one, other in pairs]
 
 
 def about_distances(features: FeatureNetwork, count: int) -> str:
