@@ -2,6 +2,8 @@
 
     python benchmarks/encode_scale.py [--images 10000000] [--threads 1]
 
+The same rate is measured for the encoder of the preset small32, whose calls take longer than reading an image does.
+
 The command is killed by SIGKILL when half of the shards are there, and run again. Memory is the highest resident memory
 of the command over that of encoding 1,000 images. The rate is compared with that of the bare model, called on batches
 of the same size that are in memory already; starting the command is not counted. Seconds on a machine that does other
@@ -32,8 +34,10 @@ from diffae.data.arrays import write_chunks
 from diffae.latent.code_folder import CodeFolder, open_codes
 from diffae.latent.encoding import BATCH
 from diffae.model import DiffusionAutoencoder
+from diffae.presets import presets
 
 SIZE, FEW, CHUNK = 8, 1000, 8192
+USUAL = 16_384  # images of the larger network
 MIB = 2**20
 
 
@@ -46,10 +50,10 @@ def tiny_model() -> DiffusionAutoencoder:
     )
 
 
-def pixels(count: int) -> Iterator[np.ndarray]:
+def pixels(count: int, size: int) -> Iterator[np.ndarray]:
     """Random images in chunks."""
     for start in range(0, count, CHUNK):
-        shape = (min(CHUNK, count - start), SIZE, SIZE, 3)
+        shape = (min(CHUNK, count - start), size, size, 3)
         yield np.random.default_rng(start).integers(0, 256, shape, np.uint8)
 
 
@@ -90,14 +94,47 @@ def tables(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("codes-*.parquet")}
 
 
-def bare(model: DiffusionAutoencoder, count: int = 64_000) -> tuple[float, float]:
+def bare(model: DiffusionAutoencoder, count: int) -> np.ndarray:
     """Seconds and CPU seconds for each image of the model alone."""
-    x = torch.rand(BATCH, 3, SIZE, SIZE) * 2 - 1
+    x = torch.rand(BATCH, *model.image_shape) * 2 - 1
     model.encode_semantic(x)
     start, cpu = time.perf_counter(), time.process_time()
     for _ in range(0, count, BATCH):
         model.encode_semantic(x)
-    return (time.perf_counter() - start) / count, (time.process_time() - cpu) / count
+    return np.array([time.perf_counter() - start, time.process_time() - cpu]) / count
+
+
+def rate(alone: np.ndarray, command: Command, few: Command, count: int) -> dict[str, float]:
+    """Seconds of a command for each of `count` images, beside those of the model alone."""
+    each = (command.seconds - few.seconds) / count, (command.cpu_seconds - few.cpu_seconds) / count
+    return {
+        "images_per_second": 1 / each[0],
+        "of_bare_rate": alone[0] / each[0],
+        "of_bare_rate_by_cpu": alone[1] / each[1],
+        "bare_cpu_us_per_image": 1e6 * alone[1],
+        "encode_cpu_us_per_image": 1e6 * each[1],
+    }
+
+
+def prepared(model: DiffusionAutoencoder, name: str, count: int, threads: int, folder: Path) -> tuple[Path, Command]:
+    """Save a model and `count` images for it as NAME.npy; returns the model's folder, and encoding few images by it."""
+    model.save_pretrained(folder / name)
+    size = model.image_shape[1]
+    write_chunks(folder / f"{name}-few.npy", pixels(FEW, size))
+    write_chunks(folder / f"{name}.npy", pixels(count, size))
+    few = Command(folder / name, folder / f"{name}-few.npy", folder / f"{name}-few", threads)
+    assert few.wait() == 0
+    return folder / name, few
+
+
+def usual_network(threads: int, folder: Path) -> dict[str, Any]:
+    """The rate of the preset small32, untrained."""
+    model = DiffusionAutoencoder(presets()["small32"][0])
+    saved, few = prepared(model, "small32", USUAL, threads, folder)
+    before = bare(model, USUAL // 4)
+    command = Command(saved, folder / "small32.npy", folder / "codes-small32", threads)
+    assert command.wait() == 0
+    return {"images": USUAL} | rate((before + bare(model, USUAL // 4)) / 2, command, few, USUAL - FEW)
 
 
 def killed_and_resumed(model: Path, photos: Path, out: Path, threads: int) -> tuple[Command, Command, dict[str, Any]]:
@@ -126,33 +163,22 @@ def equals_the_model(model: DiffusionAutoencoder, photos: Path, stored: CodeFold
     return True
 
 
-def measure(count: int, threads: int, folder: Path) -> dict[str, Any]:
-    """Everything, of `count` images."""
+def tiny_network(count: int, threads: int, folder: Path) -> dict[str, Any]:
+    """Memory, the kill, and the rate of `count` images through the tiny network."""
     model = tiny_model()
-    model.save_pretrained(folder / "tiny")
-    for name, images in (("few", FEW), ("many", count)):
-        write_chunks(folder / f"{name}.npy", pixels(images))
-    few = Command(folder / "tiny", folder / "few.npy", folder / "codes-few", threads)
-    assert few.wait() == 0
-    before = bare(model)
-    first, second, facts = killed_and_resumed(folder / "tiny", folder / "many.npy", folder / "codes", threads)
-    alone, alone_cpu = np.mean([before, bare(model)], axis=0).tolist()
-    encoded = count - facts["shards_at_the_kill"] * CHUNK  # by the second run: the first one's kill cuts into a shard
-    each, each_cpu = ((getattr(second, name) - getattr(few, name)) / encoded for name in ("seconds", "cpu_seconds"))
+    saved, few = prepared(model, "tiny", count, threads, folder)
+    before = bare(model, 64_000)
+    first, second, facts = killed_and_resumed(saved, folder / "tiny.npy", folder / "codes", threads)
+    encoded = count - facts["shards_at_the_kill"] * CHUNK - FEW  # by the second run
     stored = open_codes(folder / "codes")
     assert isinstance(stored, CodeFolder)
-    return facts | {
-        "images": stored.count,
-        "equal_to_the_model": equals_the_model(model, folder / "many.npy", stored),
-        "few_mib": few.peak,
-        "many_mib": max(first.peak, second.peak),
-        "over_mib": max(first.peak, second.peak) - few.peak,
-        "images_per_second": 1 / each,
-        "rate_of_bare_model": alone / each,
-        "bare_cpu_us_per_image": 1e6 * alone_cpu,
-        "encode_cpu_us_per_image": 1e6 * each_cpu,
-        "load_average": os.getloadavg()[1],
-    }
+    highest = max(first.peak, second.peak)
+    return (
+        {"images": stored.count, "equal_to_the_model": equals_the_model(model, folder / "tiny.npy", stored)}
+        | facts
+        | {"few_mib": few.peak, "many_mib": highest, "over_mib": highest - few.peak}
+        | rate((before + bare(model, 64_000)) / 2, second, few, encoded)
+    )
 
 
 def main() -> None:
@@ -164,7 +190,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        results = conditions(arguments.threads) | measure(arguments.images, arguments.threads, Path(folder))
+        results = conditions(arguments.threads) | {
+            "tiny": tiny_network(arguments.images, arguments.threads, Path(folder)),
+            "small32": usual_network(arguments.threads, Path(folder)),
+            "load_average": os.getloadavg()[1],
+        }
     Console().print_json(data=results)
     arguments.json.write_text(json.dumps(results, indent=2) + "\n")
 

@@ -40,7 +40,7 @@ class FitAttributes:
 
     model: RunArgument
     labels: Path
-    """A .csv with a column of file names, or CelebA's text file; every other column is an attribute."""
+    """A .csv or .parquet with a column of file names, or CelebA's text file; every other column is an attribute."""
     images: TrainingImages = None
 
     def run(self) -> int:

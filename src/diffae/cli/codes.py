@@ -59,7 +59,7 @@ class Encode:
     """Also keep what decoding leaves of each 8-bit image, compressed: `diffae decode` is then bit-exact, whatever the
     first stage loses. Needs --stochastic."""
     labels: Path | None = None
-    """Labels to add to the table: a .csv with a column of file names, or CelebA's text file."""
+    """Labels to add to the table: a .csv or .parquet with a column of file names, or CelebA's text file."""
     readouts: bool = False
     """Add to the table what the run's attributes read: probabilities, and values of numbers."""
     sampling: OmitArgPrefixes[SamplingOptions] = field(default_factory=SamplingOptions)

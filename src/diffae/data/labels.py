@@ -1,4 +1,4 @@
-"""Labels of images: one table, read from a CSV or from CelebA's text files."""
+"""Labels of images: one table, read from a CSV, from CelebA's text files, or from a DataFrame or Parquet."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from diffae.checkpoint import written_beside
+from diffae.data.label_frames import SUFFIXES, Frame, frame_cells
 from diffae.errors import DataError, TrainingError
 
 _log = logging.getLogger(__name__)
@@ -67,8 +68,8 @@ class LabelTable:
         return len(self.names)
 
     @classmethod
-    def read(cls, path: str | Path) -> LabelTable:
-        """Read a table from a file.
+    def read(cls, path: str | Path | Frame) -> LabelTable:
+        """Read a table from a file, or from a DataFrame or Arrow table.
 
         A CSV (separated by commas, semicolons or tabs) has the names of the columns on the first line. The files are in
         the column called file, filename, file_name, image, name or path, or else in the first. 0/1, -1/1, true/false
@@ -79,10 +80,18 @@ class LabelTable:
         CelebA's text files (list_attr_celeba.txt and CelebA-HQ's) have the number of rows on the first line, the
         names of the columns on the second, then a row for each image.
 
+        Parquet and Feather files, DataFrames of pandas and polars and Arrow tables are taken as the CSV that they would
+        be; without such a column, the index of a DataFrame names the files. Columns of vectors are left out.
+
         Raises:
             DataError: a file that cannot be read, rows of differing length, a wrong count, or repeated images or
                 columns.
+            ConfigError: a table, and pyarrow is not installed.
         """
+        if isinstance(path, Frame):
+            return cls.of_frame(path)
+        if Path(path).suffix.lower() in SUFFIXES:
+            return cls.of_frame(Path(path), path)
         try:
             return cls.parse(Path(path).read_bytes(), path)
         except OSError as error:
@@ -97,6 +106,19 @@ class LabelTable:
             raise _unreadable(path, error) from None
         first = text.lstrip().partition("\n")[0].strip()
         columns, rows = _split_celeba(text, path) if first.isdecimal() else _split_csv(text, path)
+        return cls._of_cells(columns, rows, path)
+
+    @classmethod
+    def of_frame(
+        cls, labels: Path | Frame, what: str | Path = "given as a table", names: Sequence[str] | None = None
+    ) -> LabelTable:
+        """As `read`, of a table that messages call `what`; `names` are the images of its rows, if they are known."""
+        columns, rows = frame_cells(labels, what, names, _FILE_COLUMNS)
+        _refuse_repeats(columns, "have the column", "rename one")
+        return cls._of_cells(columns, rows, what)
+
+    @classmethod
+    def _of_cells(cls, columns: Sequence[str], rows: Sequence[Sequence[str]], path: str | Path) -> LabelTable:
         if not rows:
             raise DataError(f"labels {path}: no labels found, at least one row is needed; check the file")
         found = {name: _parse(name, [row[1 + place] for row in rows], path) for place, name in enumerate(columns)}

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from diffae.data.arrays import RowNames
+from diffae.data.label_frames import Frame
 from diffae.data.labels import LabelTable
 from diffae.errors import DataError
 from diffae.latent.probes import LEAST_NUMBERS, LEAST_OF_CLASS
@@ -56,12 +58,18 @@ class Target:
         return None
 
 
-def targets_from(labels: LabelTable | Mapping[str, Any] | Sequence[Target], count: int) -> list[Target]:
+Labels = LabelTable | Mapping[str, Any] | Sequence[Target] | Frame
+"""What directions are fitted to; see `diffae.AttributeDirections.fit`."""
+
+
+def targets_from(labels: Labels, count: int) -> list[Target]:
     """The targets in labels of `count` images.
 
     Raises:
         DataError: labels of another number of images, no column, or a column that no direction can be fitted to.
     """
+    if isinstance(labels, Frame):
+        labels = LabelTable.of_frame(labels, names=RowNames(range(count)))
     targets = split_columns(labels) if isinstance(labels, (LabelTable, Mapping)) else list(labels)
     if not targets:
         raise DataError("labels have no column: at least one attribute is needed; add one")

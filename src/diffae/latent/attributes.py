@@ -11,10 +11,9 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +22,8 @@ from torch import Tensor
 
 from diffae import checkpoint
 from diffae.checkpoint import Fingerprint
-from diffae.data.labels import LabelTable
 from diffae.errors import CheckpointError, ConfigError, DataError
-from diffae.latent.attribute_labels import Target, targets_from
+from diffae.latent.attribute_labels import Labels, Target, targets_from
 from diffae.latent.codes import Code
 from diffae.latent.probes import Plane, Score, fit_plane
 
@@ -93,7 +91,7 @@ class AttributeDirections:
     def fit(
         self,
         z_sem: Float[Tensor, "n d"] | Float[np.ndarray, "n d"],
-        labels: LabelTable | Mapping[str, Any] | Sequence[Target],
+        labels: Labels,
         *,
         progress: Callable[[int], None] | None = None,
     ) -> AttributeDirections:
@@ -106,8 +104,9 @@ class AttributeDirections:
 
         Args:
             z_sem: codes of n images.
-            labels: a table whose rows are these images (see `LabelTable.for_images`); or n values for each name: 0
-                and 1 (or -1 and 1, or bool), numbers, or words, where NaN is unknown; or targets from `split_columns`.
+            labels: a table whose rows are these images (see `LabelTable.for_images`), a DataFrame or an Arrow table;
+                or n values for each name: 0 and 1 (or -1 and 1, or bool), numbers, or words, where NaN is unknown; or
+                targets from `split_columns`.
             progress: called with the number of attributes done so far.
         Raises:
             DataError: codes that are not finite; labels of another length; a column with only one class, with fewer
