@@ -84,32 +84,33 @@ def test_a_folder_that_was_killed_before_its_first_file_is_trained_in(pack: Pack
 
 
 def test_a_link_at_the_temporary_name_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    victim = tmp_path / "victim"
-    victim.write_text("mine")
     monkeypatch.setattr("secrets.token_hex", lambda _: "0")
     with checkpoint.written_beside(tmp_path / "file") as temporary:
-        name = temporary.name
+        name = temporary.parent.name
+    victim = tmp_path / "victim"
+    victim.mkdir()
     (tmp_path / name).symlink_to(victim)
     with pytest.raises(TrainingError, match="cannot write"), checkpoint.written_beside(tmp_path / "file"):
         pass
-    assert victim.read_text() == "mine"
+    assert list(victim.iterdir()) == []
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     with checkpoint.written_beside(tmp_path / "elsewhere" / "file") as temporary:
-        mine = temporary.name.split("-")[1]
-    left = tmp_path / temporary.name.replace(f"-{mine}-", f"-{dead.pid}-")
-    left.write_text("half")
-    living = tmp_path / temporary.name  # of this process
-    living.write_text("half")
-    with checkpoint.written_beside(tmp_path / "other", ".png") as temporary:
+        mine = temporary.parent.name.split("-")[1]
+    left = tmp_path / temporary.parent.name.replace(f"-{mine}-", f"-{dead.pid}-")
+    living = tmp_path / temporary.parent.name  # of this process
+    for folder in (left, living):
+        folder.mkdir()
+        (folder / ".tmp1").write_text("half")  # safetensors has temporary files of its own
+    with checkpoint.written_beside(tmp_path / "other.png") as temporary:
         assert temporary.suffix == ".png"
         temporary.write_text("whole")
     assert not left.exists()
     assert living.exists()
-    assert (tmp_path / "other").read_text() == "whole"
+    assert (tmp_path / "other.png").read_text() == "whole"
 
 
 def test_many_writers_of_one_file(tmp_path: Path) -> None:

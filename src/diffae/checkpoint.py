@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import hashlib
 import json
 import os
 import re
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from diffae.config import ModelConfig, from_dict, to_dict
 from diffae.deprecation import NetworkConfig, __version__
-from diffae.errors import CheckpointError, ConfigError, TrainingError
+from diffae.errors import SHORT_OF_SPACE, CheckpointError, ConfigError, TrainingError
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -42,52 +42,53 @@ _NAMES_0_1 = ("unet.", "decoder.")
 
 
 @contextlib.contextmanager
-def written_beside(path: Path, suffix: str = "") -> Iterator[Path]:
-    """Write a file atomically: a temporary path beside `path`, renamed to it on success and removed on failure.
+def folder_beside(path: Path) -> Iterator[Path]:
+    """A new hidden folder beside `path`, for what is renamed to it; removed at the end.
 
-    The temporary file is new, with a name of its own, and follows no link; what killed processes of this machine left
-    behind is removed, the first time that this process writes in the folder.
+    What killed processes of this machine left behind is removed, the first time that this process writes there.
 
-    Args:
-        path: the file; its folder is made if needed.
-        suffix: of the temporary path, for writers that go by it.
+    Raises:
+        TrainingError: the disk is full, or the folder cannot be written; also where that happens inside the block.
+    """
+    folder = path.with_name(f".{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent.absolute(), os.getpid())
+        folder.mkdir(0o700)
+        yield folder
+    except OSError as error:
+        raise TrainingError(cannot_write(path, error)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Write a file atomically: a temporary path, renamed to `path` on success and removed on failure.
+
+    The temporary file has the name of `path`, in a folder of its own: libraries leave temporary files beside it.
 
     Raises:
         TrainingError: the disk is full, or the folder cannot be written.
     """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _new_file_beside(path, suffix)
+    with folder_beside(path) as folder:
+        temporary = folder / path.name
+        temporary.touch()
         yield temporary
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())  # else a power failure could leave the name without the content
         os.replace(temporary, path)
-    except OSError as error:
-        raise TrainingError(cannot_write(path, error)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
-
-
-def _new_file_beside(path: Path, suffix: str) -> Path:
-    _remove_leftovers(path.parent.absolute(), os.getpid())
-    temporary = path.with_name(f".{path.name[:80]}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part{suffix}")
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
-    os.close(os.open(temporary, flags, 0o666))
-    return temporary
 
 
 @functools.lru_cache
 def _remove_leftovers(folder: Path, process: int) -> None:
     """Remove what processes that have ended left; once for each folder and process, as folders may be large."""
-    pattern = re.compile(rf"\..*\.{_host()}-(\d+)-[0-9a-f]{{8}}\.part.*", re.DOTALL)
+    pattern = re.compile(rf"\.{_host()}-(\d+)-[0-9a-f]{{8}}\.part")
     with contextlib.suppress(OSError):  # a folder may be one to write only
         for left in folder.iterdir():
             found = pattern.fullmatch(left.name)
             if found and int(found[1]) != process and not psutil.pid_exists(int(found[1])):
-                left.unlink(missing_ok=True)
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _host() -> str:
@@ -96,8 +97,11 @@ def _host() -> str:
 
 def cannot_write(path: Path, error: OSError) -> str:
     """The message for a file that cannot be written; asks for space only where space is short."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    remedy = "free some space, or choose another folder" if full else "choose another folder"
+    remedy = "choose another folder"
+    if error.errno in SHORT_OF_SPACE:
+        remedy = f"free some space, or {remedy}"
+    elif error.errno is None:
+        remedy = "choose another suffix"  # not the system's error, but an encoder's
     return f"cannot write {path}: {error.strerror or error}; {remedy}"
 
 
@@ -110,7 +114,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             save_file(plain, temporary, dict(metadata))
             temporary.chmod(mode)  # safetensors makes files that only their owner can read
         except SafetensorError as error:
-            raise TrainingError(f"cannot write {path}: {error}; free some space and try again") from error
+            if found := re.search(r"\(os error (\d+)\)", str(error)):
+                raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+            raise TrainingError(f"cannot write {path}: {error}; this is a bug, please report it") from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

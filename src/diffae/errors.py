@@ -5,11 +5,15 @@ The command line prints these without a traceback and exits with code 2.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, get_args
 
+SHORT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors of a full disk."""
+_REFUSED = (*SHORT_OF_SPACE, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
 _MOST = 1000  # characters of a message
 # C0 and C1 controls (escape sequences start with one), line and paragraph separators, bidirectional overrides, and
 # the surrogates by which Python represents file names that are not valid UTF-8
@@ -66,6 +70,14 @@ def reading(
             damage, remedy = "cannot be read", "check the path, its permissions and the disk"
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise kind(f"{what} {damage} ({reason:.300}); {remedy}") from error
+
+
+def refused(error: BaseException) -> str | None:
+    """One line for an error by which the system refuses a file or the output; None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in _REFUSED:
+        return None
+    remedy = "free some space" if error.errno in SHORT_OF_SPACE else "check the disk and the permissions"
+    return f"{error.filename or 'the output, or a file,'} cannot be used ({error.strerror}); {remedy}"
 
 
 def require(ok: bool, name: str, value: object, rule: str) -> None:

@@ -130,7 +130,7 @@ def at_points(supervisor: Supervisor, start: Path, folder: Path, name: str, ever
     chosen = range(0, points, every)
     for at in chosen:
         work = prepared(start, folder / f"at{at}")
-        killed = supervisor.run(work, list(command.words), number, at=at)
+        killed = supervisor.run(work, list(command.words), signal=number, at=at)
         assert killed.code in (-signal.SIGKILL, 128 + number, 0), killed.output
         check(supervisor, work, command, whole, killed)
         shutil.rmtree(work)
@@ -164,7 +164,7 @@ def test_killed_at_random(
         work = prepared(start, tmp_path / str(turn))
         for _ in range(draw.randint(0, 2)):  # it may be killed again while it goes on
             words = [*command.words, *(command.again if (work / "run").exists() else ())]
-            supervisor.run(work, words, number, after=draw.random())
-        killed = supervisor.run(work, list(command.words), number, after=draw.random())
+            supervisor.run(work, words, signal=number, after=draw.random())
+        killed = supervisor.run(work, list(command.words), signal=number, after=draw.random())
         check(supervisor, work, command, whole, killed)
         shutil.rmtree(work)

@@ -1,18 +1,19 @@
-"""Runs commands of diffae under a supervisor that kills them; started by `Supervisor`, as a process of its own.
+"""Runs commands of diffae under a supervisor that kills them or lets their files fail; a process of its own.
 
 A command is a fork of this process, in which PyTorch is imported already, so that hundreds of kills take minutes. Its
-points are what it does to files of the working directory (opened for writing, renamed, removed, made durable), and the
-start and end of each validation and save of a training. It is killed at a point by its number, or after some seconds.
+points are what it does to files of the working directory (see faults.c, which counts them), and the start and end of
+each validation and save of a training. It is killed at a point by its number, or after some seconds.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 WARM = (
     "matplotlib.pyplot",
     "rich.progress",
@@ -55,21 +55,27 @@ class Supervisor:
     """Runs command lines in forks of a warm process."""
 
     def __init__(self) -> None:
-        words = [sys.executable, __file__]
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.folder = tempfile.TemporaryDirectory()
+        library = f"{self.folder.name}/faults.so"
+        source = Path(__file__).with_name("faults.c")
+        subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+        words, environment = [sys.executable, __file__], {**os.environ, "LD_PRELOAD": library}
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
 
-    def run(self, folder: Path, words: list[str], number: int = signal.SIGKILL, **when: float) -> Outcome:
-        """Run `diffae` with these words in a folder; kill it `at` a point, or `after` so many seconds.
+    def run(self, folder: Path, words: list[str], *, after: float | None = None, **settings: int) -> Outcome:
+        """Run `diffae` with these words in a folder, with what is to happen to it.
 
         Args:
             folder: working directory.
             words: the command line.
-            number: the signal that kills it.
-            when: at=k or after=seconds; nothing lets it end.
+            after: seconds after which it is killed by the signal of the settings.
+            settings: the variables of faults.c, for instance signal=9, at=12.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        order = {"folder": str(folder), "words": words, "number": int(number), **when}
+        order = {"folder": str(folder.resolve()), "words": words, "after": after, "settings": settings}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         return Outcome(**json.loads(self.process.stdout.readline()))
@@ -78,41 +84,27 @@ class Supervisor:
         """End the process."""
         assert self.process.stdin is not None
         self.process.communicate()
+        self.folder.cleanup()
 
 
-class _Points:
-    """Counts what the command does, writes it down, and kills the process at one of these points."""
-
-    def __init__(self, log: int, at: float | None, number: int) -> None:
-        self.here, self.log, self.at, self.number = os.getcwd(), log, at, number
-        self.count, self.lock = 0, threading.RLock()
-
-    def __call__(self, what: str) -> None:
-        with self.lock:
-            os.write(self.log, f"{what}\n".encode())
-            if self.count == self.at:
-                os.kill(os.getpid(), self.number)
-            self.count += 1
-
-    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and isinstance(arguments[0], str) and arguments[2] & WRITING:
-            self.of_file("open", arguments[0])
-        elif event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "os.truncate"):
-            self.of_file(event.partition(".")[2], str(arguments[0]))
-
-    def of_file(self, what: str, path: str) -> None:
-        if os.path.abspath(path).startswith(self.here):
-            self(f"{what} {os.path.relpath(path, self.here)}")
+def _configure(folder: str, log: int, settings: dict[str, int]) -> None:
+    """Tell faults.c what to do."""
+    library = ctypes.CDLL(None)
+    root = f"{folder}/\0".encode()
+    ctypes.memmove(ctypes.addressof((ctypes.c_char * len(root)).in_dll(library, "faults_root")), root, len(root))
+    for name, value in {**settings, "log": log}.items():  # the log last: with it the count begins
+        ctypes.c_long.in_dll(library, f"faults_{name}").value = value
 
 
-def _around(points: _Points, owner: Any, name: str) -> None:
+def _around(owner: Any, name: str) -> None:
     """Make the start and the end of a method points."""
     method: Callable[..., Any] = getattr(owner, name)
+    point = ctypes.CDLL(None).faults_point
 
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        points(f"before {name}")
-        result = method(*args, **kwargs)
-        points(f"after {name}")
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        point(f"before {name}".encode())
+        result = method(*arguments, **options)
+        point(f"after {name}".encode())
         return result
 
     setattr(owner, name, wrapped)
@@ -125,11 +117,9 @@ def _child(order: dict[str, Any], log: int, output: int) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.chdir(order["folder"])
-    points = _Points(log, order.get("at"), order["number"])
-    _around(points, os, "fsync")
-    _around(points, Trainer, "validate")
-    _around(points, Trainer, "save")
-    sys.addaudithook(points.audit)
+    _around(Trainer, "validate")
+    _around(Trainer, "save")
+    _configure(order["folder"], log, order["settings"])
     code = 1
     try:
         code = main(order["words"])
@@ -153,13 +143,13 @@ def _run(order: dict[str, Any]) -> Outcome:
         pid, ended = os.waitpid(child, os.WNOHANG)
         status = ended if pid else None
         spent = time.monotonic() - start
-        if "after" in order and not killed and spent > order["after"]:
-            os.kill(child, order["number"])
+        if order["after"] is not None and not killed and spent > order["after"]:
+            os.kill(child, order["settings"]["signal"])
             killed = True
         if spent > SECONDS:
             os.kill(child, signal.SIGKILL)
         time.sleep(0.002)
-    texts = [os.pread(file, 1 << 20, 0).decode(errors="replace") for file in (log, output)]
+    texts = [os.pread(file, 1 << 24, 0).decode(errors="replace") for file in (log, output)]
     os.close(log)
     os.close(output)
     return Outcome(os.waitstatus_to_exitcode(status), texts[0].splitlines(), texts[1])

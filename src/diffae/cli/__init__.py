@@ -18,7 +18,7 @@ from diffae.cli.renamed import current
 from diffae.cli.terminal import note, say, warn
 from diffae.deprecation import __version__
 from diffae.distributed import is_main, rank, require_one_process
-from diffae.errors import ConfigError, DiffaeError
+from diffae.errors import ConfigError, DiffaeError, refused
 from diffae.interrupts import exit_code, raised
 
 UNEXPECTED = 1
@@ -72,7 +72,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 _SHARED = ("train", "train-prior", "encode", "decode", "attributes fit", "sample", "evaluate")
 """Commands whose work several processes share."""
 
-_LOGGED = ("diffae.data.labels", "diffae.data.sources", "diffae.model")  # loggers whose warnings are for the user
+_LOGGED = ("diffae.data.labels", "diffae.data.locks", "diffae.data.sources", "diffae.model")
+"""Loggers whose warnings are for the user."""
 
 
 class _Warnings(logging.Handler):
@@ -131,7 +132,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    """Report an error that no code foresaw in one line; the traceback goes into a file."""
+    """Report an error that no code foresaw in one line; the traceback of a bug goes into a file."""
+    if line := refused(error):
+        note(f"diffae: error: {line}")
+        return FAILED
     with tempfile.NamedTemporaryFile("w", prefix="diffae-", suffix=".log", delete=False, encoding="utf-8") as file:
         traceback.print_exception(error, file=file)
     what = " ".join(f"{type(error).__name__}: {error}".split())

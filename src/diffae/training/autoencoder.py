@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -332,5 +333,6 @@ def _make_folder(task: AutoencoderTask, *, overwrite: bool) -> None:
             shutil.rmtree(replaced(task.folder), ignore_errors=True)
             task.folder.rename(replaced(task.folder))
         else:
-            shutil.rmtree(task.folder)  # it had saved nothing, and the run before it is still aside
+            # it had saved nothing, and the run before it, with which it will be removed, is still aside
+            task.folder.rename(replaced(task.folder) / f"unsaved-{secrets.token_hex(4)}")
     task.write_config()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from diffae.compat.original.architecture import Facts
 from diffae.compat.original.names import networks_of
 from diffae.compat.original.reading import CELEBA, Classifier, Which, read, read_classifier
 from diffae.config import ModelConfig
-from diffae.errors import CheckpointError, ConfigError, TrainingError
+from diffae.errors import CheckpointError, ConfigError
 from diffae.latent.attributes import ATTRIBUTES, Attribute, AttributeDirections
 from diffae.latent.prior import PRIOR, LatentPrior
 from diffae.latent.probes import Score
@@ -164,13 +163,9 @@ def refuse_existing(out: Path) -> None:
 @contextmanager
 def _folder_beside(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out`, renamed to it when the block ends well, removed when it does not."""
-    temporary = out.resolve().with_name(f".{out.resolve().name}.part")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
-        temporary.mkdir(parents=True)
-        yield temporary
-        os.replace(temporary, out.resolve())
-    except OSError as error:
-        raise TrainingError(checkpoint.cannot_write(out, error)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    out = out.resolve()
+    with checkpoint.folder_beside(out) as beside:
+        folder = beside / out.name
+        folder.mkdir()
+        yield folder
+        os.replace(folder, out)

@@ -91,7 +91,7 @@ def write_image(path: str | Path, pixels: Real[np.ndarray, "h w *c"], metadata: 
     suffix = next((suffix for suffix in _WRITERS if path.name.lower().endswith(suffix)), None)
     if suffix is None:
         raise DataError(f"cannot write {path.name}: the suffix must be one of {', '.join(_WRITERS)}; rename it")
-    with written_beside(path, suffix) as temporary:
+    with written_beside(path) as temporary:
         try:
             _WRITERS[suffix](temporary, from_array(pixels).pixels, metadata)
         except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import os
@@ -19,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt
 
 from diffae.data.arrays import encode_name, write_header
-from diffae.errors import DataError
+from diffae.errors import SHORT_OF_SPACE, DataError
 
 FORMAT = 1
 IMAGES, NAMES, LABELS, INDEX, PROGRESS = "images.npy", "names.txt", "labels.csv", "index.json", "progress.json"
@@ -195,6 +194,6 @@ class PackWriter:
         self._saved = time.monotonic()
 
     def _explain(self, error: OSError) -> DataError:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in SHORT_OF_SPACE:
             return DataError(f"pack {self.path}: the disk is full after {self.count} images; free some space")
         return DataError(f"pack {self.path}: cannot be written ({error.strerror}); choose another folder")
