@@ -66,7 +66,7 @@ def reading(
     except DiffaeError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
             damage, remedy = "cannot be read", "check the path, its permissions and the disk"
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise kind(f"{what} {damage} ({reason:.300}); {remedy}") from error

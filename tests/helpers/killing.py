@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+AVAILABLE = sys.platform == "linux" and shutil.which("cc") is not None
+"""Whether the supervisor can run here."""
 WARM = (
     "matplotlib.pyplot",
     "rich.progress",
