@@ -66,3 +66,11 @@ def test_what_is_made_once_is_found_by_the_others(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert run_job(job_steps.take_turns, log, [tmp_path, tmp_path]) == [True, False]
     assert log.read_text().split() == ["0", "1"]
+
+
+def test_networks_are_not_split_between_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match="accelerate is told to use FSDP: every process holds whole networks"):
+        distributed.processes()
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
+    assert distributed.processes().num_processes == 1

@@ -24,6 +24,9 @@ WAIT = timedelta(hours=12)
 """
 
 
+_SPLITTING = ("FSDP", "DEEPSPEED", "MEGATRON_LM")  # as accelerate names them in the environment
+
+
 def rank() -> int:
     """The number of this process, from 0."""
     return int(os.environ.get("RANK", "0")) if _launched() else 0
@@ -49,10 +52,18 @@ def share(count: int) -> range:
 
 
 def processes() -> PartialState:
-    """The processes, connected, and the device of this one."""
+    """The processes, connected, and the device of this one.
+
+    Raises:
+        ConfigError: they were told to split the networks among them.
+    """
     import torch
     from accelerate import PartialState
 
+    for way in _SPLITTING:
+        if os.environ.get(f"ACCELERATE_USE_{way}", "false").lower() in ("true", "1", "yes"):
+            rule = "every process holds whole networks, as the moving average, Muon and checkpoints need"
+            raise ConfigError(f"accelerate is told to use {way}: {rule}; start without it, or by torchrun")
     return PartialState(cpu=not torch.accelerator.is_available(), timeout=WAIT)
 
 

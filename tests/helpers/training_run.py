@@ -1,8 +1,8 @@
 """A tiny training run in a process of its own: python training_run.py PACK RUN [HOW]...
 
-HOW is any of: resume, dry (no dropout), log=N (steps between log lines), kill=take_step:N, kill=validate:N,
-kill=export:N (SIGKILL when that method of `Trainer` or of the task is called at step N), int=N, term=N (that signal at
-step N).
+HOW is any of: resume, restart (resume if something is saved), dry (no dropout), pause=S (seconds before each step),
+log=N (steps between log lines), kill=take_step:N, kill=validate:N, kill=export:N (SIGKILL when that method of `Trainer`
+or of the task is called at step N), int=N, term=N (that signal at step N).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from diffae.data.pack import Pack
 from diffae.training import trainer
 from diffae.training.autoencoder import AutoencoderTask, train_autoencoder
 from diffae.training.settings import TrainingConfig
+from diffae.training.state import STATE
 
 _SHARED: dict[str, Any] = {"model_channels": 8, "channel_mult": (1, 2), "res_blocks": 1, "attention_resolutions": (8,)}
 
@@ -66,6 +68,16 @@ def _signal_in(cls: type, method: str, step: int, number: int) -> None:
     setattr(cls, method, wrapped)
 
 
+def _pause(seconds: float) -> None:
+    take_step = trainer.Trainer.take_step
+
+    def slowly(self: trainer.Trainer, batch: Any) -> torch.Tensor:
+        time.sleep(seconds)
+        return take_step(self, batch)
+
+    trainer.Trainer.take_step = slowly
+
+
 def main(arguments: list[str], environment: Mapping[str, str] | None = None) -> None:
     """Train as the arguments say, with some environment variables; exits with 1 if training was interrupted."""
     os.environ.update(environment or {})
@@ -82,8 +94,11 @@ def main(arguments: list[str], environment: Mapping[str, str] | None = None) -> 
             _signal_in(cls, method, int(step), signal.SIGKILL)
         elif name in ("int", "term"):
             _signal_in(trainer.Trainer, "take_step", int(value), getattr(signal, f"SIG{name.upper()}"))
+        elif name == "pause":
+            _pause(float(value))
     model = DRY if "dry" in how else MODEL
-    finished = train_autoencoder(Pack.open(Path(pack)), run, model, TRAINING, resume="resume" in how)
+    resume = "resume" in how or ("restart" in how and (Path(run) / STATE).is_file())
+    finished = train_autoencoder(Pack.open(Path(pack)), run, model, TRAINING, resume=resume, overwrite="restart" in how)
     sys.exit(0 if finished else 1)
 
 

@@ -13,7 +13,7 @@ from diffae.config import ModelConfig, UNetEncoderConfig
 from diffae.errors import CheckpointError, ConfigError, DataError, require
 from diffae.networks.first_stages.settings import DiffusersConfig, first_stage_of
 from diffae.networks.foundation.settings import FoundationConfig
-from diffae.presets import presets
+from diffae.presets import Recipe, presets
 from diffae.training.settings import ContrastiveConfig, DistillationConfig, HOGConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Plan:
     """The settings of a new run, or of one that is resumed."""
 
     preset: str
-    recipe: str
+    recipe: Recipe
     model: ModelConfig
     training: TrainingConfig
     data: dict[str, Any] = field(default_factory=dict)
