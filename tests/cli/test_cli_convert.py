@@ -88,3 +88,18 @@ def test_export_refusals(run: Run, tmp_path: Path) -> None:
     assert code == 2
     assert "absent is not a run folder" in one_line(err)
     assert not Path("exported").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ((), "out or onnx must be given, one of the two"),
+        (("--out", "a", "--onnx", "b"), "out or onnx must be given, one of the two"),
+        (("--onnx", "there"), "there exists already: choose another folder, or remove it"),
+    ],
+)
+def test_bad_targets_of_an_export(run: Run, model: Path, words: tuple[str, ...], complaint: str) -> None:
+    Path("there").mkdir()
+    code, _, err = run("export", model, *words)
+    assert code == 2
+    assert complaint in one_line(err)

@@ -59,7 +59,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Train everything the paper compares, and write its tables and figures for your images.",
     ),
     "import": ("convert", "Import", "Make a run folder from checkpoints of the original implementation."),
-    "export": ("convert", "Export", "Write a run as checkpoints of the original implementation."),
+    "export": (
+        "convert",
+        "Export",
+        "Write a run for other programs: as checkpoints of the original implementation, or as ONNX files.",
+    ),
     "data prepare": ("data", "Prepare", "Decode a data set once into a pack."),
     "data info": ("data", "PackInfo", "Describe a pack: images, source, labels."),
     "data browse": ("data", "Browse", "Draw images of a pack on one sheet."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from tyro.conf import Positional, arg
 
@@ -12,6 +12,7 @@ from diffae.cli import models
 from diffae.cli.options import RunArgument, optional
 from diffae.cli.terminal import busy, say
 from diffae.diffusion.settings import Schedule
+from diffae.errors import ConfigError
 
 if TYPE_CHECKING:
     from diffae.model import DiffusionAutoencoder
@@ -87,20 +88,38 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a run as checkpoints of the original implementation."""
+    """Write a run for other programs: as checkpoints of the original implementation, or as ONNX files."""
 
     model: RunArgument
-    out: Path
+    out: Annotated[Path | None, optional] = None
     """Folder to make: last.ckpt, and template.py with the settings; with a prior and attributes also latent.ckpt,
     latent.pkl and cls.ckpt."""
+    onnx: Annotated[Path | None, optional] = None
+    """Folder to make: encoder.onnx, decoder.onnx, student.onnx if there is one, and settings.json."""
 
     def run(self) -> int:
         """Write the files."""
+        if (self.out is None) == (self.onnx is None):
+            raise ConfigError("out or onnx must be given, one of the two: name the folder to make")
+        return self._original(self.out) if self.out else self._onnx(cast(Path, self.onnx))
+
+    def _onnx(self, folder: Path) -> int:
+        from diffae.model.export import OPSET, export_onnx
+
+        model = models.open_model(self.model)
+        with busy(f"writing {folder}"):
+            found = export_onnx(model, folder)
+        say(f"{', '.join(f'{name}.onnx' for name in found)} written to {folder}, opset {OPSET}.")
+        worst = max(found.values())
+        say(f"In ONNX Runtime their outputs differ from PyTorch's by at most {worst:.1e} standard deviations.")
+        return 0
+
+    def _original(self, out: Path) -> int:
         from diffae.compat.original.folders import export_official
 
-        with busy(f"writing {self.out}"):
-            files, notes = export_official(self.model, self.out)
-        say(f"{', '.join(files)} written to {self.out}.", *(f"Note: {text}." for text in notes))
+        with busy(f"writing {out}"):
+            files, notes = export_official(self.model, out)
+        say(f"{', '.join(files)} written to {out}.", *(f"Note: {text}." for text in notes))
         return 0
 
 

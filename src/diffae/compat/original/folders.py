@@ -59,7 +59,7 @@ def import_official(
             raise ConfigError(f"classifier is {str(classifier)!r}: {path} has no encoder it could read; drop it")
         directions = directions_of(read_classifier(classifier, d, stats, which=which, names=names))
     fingerprint = Fingerprint(published.config, published.weights)
-    with _folder_beside(Path(out)) as folder:
+    with folder_beside(Path(out)) as folder:
         checkpoint.write_config(folder, published.config, official={"checkpoint": Path(path).name, **given})
         checkpoint.write_tensors(folder / checkpoint.WEIGHTS, published.weights, {})
         if prior is not None:
@@ -93,7 +93,7 @@ def export_official(run: str | Path, out: str | Path) -> tuple[list[str], list[s
     found = LatentPrior.load(folder, fingerprint) if (folder / PRIOR).exists() else None
     prior = found if found is not None and found.config.diffusion.prediction == "eps" else None
     directions = AttributeDirections.load(folder, fingerprint) if (folder / ATTRIBUTES).is_file() else None
-    with _folder_beside(Path(out)) as folder:
+    with folder_beside(Path(out)) as folder:
         writing.write_networks(folder / "last.ckpt", config, tensors, settings)
         if prior is not None:
             settings |= writing.latent_settings_of(prior.config)
@@ -161,7 +161,7 @@ def refuse_existing(out: Path) -> None:
 
 
 @contextmanager
-def _folder_beside(out: Path) -> Iterator[Path]:
+def folder_beside(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out`, renamed to it when the block ends well, removed when it does not."""
     out = out.resolve()
     with checkpoint.folder_beside(out) as beside:
