@@ -295,35 +295,3 @@ def test_parts_outside_the_package_need_trust(tmp_path: Path) -> None:
 def test_settings_of_an_older_version_take_their_defaults(tmp_path: Path) -> None:
     (tmp_path / checkpoint.CONFIG).write_text(json.dumps({"diffae": "0.0.1", "model": {"network": {"heads": 2}}}))
     assert checkpoint.read_model_config(tmp_path) == from_dict(ModelConfig, {"network": {"heads": 2}})
-
-
-# ------------------------------------------------------------------ the Hub, which tests do not reach
-
-
-@pytest.mark.parametrize("name", ["nobody-at-all/nothing-here", "bad name/with spaces", "../.."])
-def test_repositories_that_do_not_exist(name: str) -> None:
-    with pytest.raises(CheckpointError, match="is not a folder and cannot be loaded from the Hub") as caught:
-        checkpoint.download(name)
-    assert repr(name) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("source", "is_repository"),
-    [
-        ("owner/name", True),
-        ("name", False),
-        ("./run/name", False),
-        ("../name", False),
-        ("~/name", False),
-        ("a/b/c", False),
-    ],
-)
-def test_names_that_are_no_folders_are_repositories(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, is_repository: bool
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(checkpoint, "download", lambda name: Path("copy of") / name)
-    assert checkpoint.locate(source) == (Path("copy of/owner/name") if is_repository else Path(source))
-    (tmp_path / "owner" / "name").mkdir(parents=True)
-    assert checkpoint.locate("owner/name") == Path("owner/name")

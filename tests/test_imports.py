@@ -21,6 +21,7 @@ ORDER = (
     "networks",
     "config",
     "pretrained",
+    "hub",
     "checkpoint",
     "data",
     "latent",

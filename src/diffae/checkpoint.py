@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import functools
 import hashlib
 import json
@@ -18,22 +19,25 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffae.config import ModelConfig, from_dict, to_dict
 from diffae.deprecation import NetworkConfig, __version__
-from diffae.errors import SHORT_OF_SPACE, CheckpointError, ConfigError, TrainingError
+from diffae.errors import SHORT_OF_SPACE, CheckpointError, ConfigError, TrainingError, reading
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _NAMES_0_1 = ("unet.", "decoder.")
 """What version 0.1 called the decoder in files of weights, and its present name."""
 
@@ -127,12 +131,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: name a run folder made by `diffae train`")
-    try:
+    with reading_weights(path):
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
         return load_file(path), metadata
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): copy it again, or restore it from a backup") from error
+
+
+def reading_weights(path: Path) -> AbstractContextManager[None]:
+    """Turn whatever reading a safetensors file raises into a `CheckpointError`."""
+    return reading(path, "copy it again, or restore it from a backup", CheckpointError)
 
 
 # ---------------------------------------------------------------------- settings
@@ -153,17 +160,28 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise CheckpointError(f"{folder} is not a run folder: it has no {CONFIG}; make one with `diffae train`")
-    try:
+        raise CheckpointError(f"{folder} is not a run folder: it has no {CONFIG}; {_runs_beside(folder)}")
+    with reading(path, "restore it from a backup", CheckpointError, "is not valid JSON"):
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}): restore it from a backup") from error
     if not isinstance(settings, dict):
         raise CheckpointError(f"{path} is not a JSON object: it was not written by diffae")
     version = str(settings.get("diffae", __version__))
     if _minor(version) > _minor(__version__):
         raise CheckpointError(f"{path} was written by diffae {version}, newer than this {__version__}: upgrade diffae")
     return settings
+
+
+def _runs_beside(folder: Path) -> str:
+    """The advice for a folder that is no run: the runs beside it, those of a similar name first."""
+    try:
+        runs = sorted(path.parent.name for path in folder.parent.glob(f"*/{CONFIG}"))
+    except OSError:
+        runs = []
+    if not runs:
+        return "make one with `diffae train`"
+    if near := difflib.get_close_matches(folder.name, runs, 1):
+        return f"did you mean {folder.with_name(near[0])}?"
+    return f"the runs in {folder.parent} are {', '.join(runs[:9])}{', ...' if len(runs) > 9 else ''}"
 
 
 def _minor(version: str) -> tuple[int, ...]:
@@ -216,6 +234,16 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path)
         CheckpointError: names or shapes differ; says which.
     """
     weights = present_names(weights)
+    refuse_differences(module, weights, source)
+    with reading(source, "copy it again, or restore it from a backup", CheckpointError, "cannot be loaded"):
+        module.load_state_dict(weights, strict=False)  # the frozen parts are not in the file
+
+
+def refuse_differences(module: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Raise `CheckpointError` unless weights have exactly the names, shapes and kinds of a module's own state.
+
+    The module may be on the device "meta": then nothing of the size that settings declare is allocated.
+    """
     expected = own_state(module)
     for name in sorted(expected.keys() ^ weights.keys()):
         which = "lacks" if name in expected else "has an unknown"
@@ -224,7 +252,20 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path)
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
             raise CheckpointError(f"{source}: {name!r} is {shapes}: it belongs to a model of another configuration")
-    module.load_state_dict(weights, strict=False)  # the frozen parts are not in the file
+        if (tensor.dtype in _FLOATS) != (expected[name].dtype in _FLOATS):
+            types = f"{tensor.dtype}, not {expected[name].dtype}".replace("torch.", "")
+            raise CheckpointError(f"{source}: {name!r} is of {types}: no network computes with it; get another file")
+
+
+def refuse_misfit(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], source: Path) -> None:
+    """Raise `CheckpointError` unless weights belong to the module that `build` makes, which takes no memory here.
+
+    Settings may declare networks larger than any memory; the file that they come with shows that they lie.
+    """
+    with reading(source, "get it again", CheckpointError, "belongs to a model of another configuration"):
+        with torch.device("meta"):
+            module = build()
+        refuse_differences(module, present_names(weights), source)
 
 
 class Fingerprint(str):
@@ -273,42 +314,3 @@ def _changed(settings: Any) -> dict[str, Any]:
         if value != default:
             changed[f.name] = _changed(value) if dataclasses.is_dataclass(value) else value
     return changed
-
-
-# ---------------------------------------------------------------------- the Hugging Face Hub
-
-
-def upload(folder: Path, repo_id: str, *, private: bool, token: str | None) -> str:
-    """Upload a folder to the Hugging Face Hub; returns its address."""
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=token)
-    api.create_repo(repo_id, private=private, exist_ok=True)
-    return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
-
-
-def locate(source: str | Path) -> Path:
-    """The run folder at that path, or, if the name can be one's, a local copy of a repository of the Hub.
-
-    Raises:
-        CheckpointError: there is no such repository, or it cannot be reached.
-    """
-    folder, name = Path(source), str(source)
-    is_name = name.count("/") == 1 and not name.startswith((".", "~"))
-    return download(name) if is_name and not folder.exists() else folder
-
-
-def download(repo_id: str) -> Path:
-    """A local copy of a repository of the Hugging Face Hub.
-
-    Raises:
-        CheckpointError: there is no such repository, or it cannot be reached.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repo_id, allow_patterns=["*.json", "*.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{repo_id!r} is not a folder and cannot be loaded from the Hub ({reason})") from error

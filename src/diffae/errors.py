@@ -58,14 +58,14 @@ def reading(
 ) -> Iterator[None]:
     """Turn whatever a reader raises on foreign bytes into an error of one line, "WHAT is damaged (reason); REMEDY".
 
-    Decoders and parsers raise nearly anything on such bytes. Errors of this package pass; what the system refuses is no
-    damage.
+    Decoders and parsers raise nearly anything on such bytes. Errors of this package pass, except for settings in a file
+    of a run that are not allowed; what the system refuses is no damage.
     """
     try:
         yield
-    except DiffaeError:
-        raise
     except Exception as error:
+        if isinstance(error, DiffaeError) and not (isinstance(error, ConfigError) and kind is CheckpointError):
+            raise
         if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
             damage, remedy = "cannot be read", "check the path, its permissions and the disk"
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx_files import OPERATORS, onnx
 from torch import Tensor, nn
 
 from diffae.errors import DataError
@@ -35,38 +36,6 @@ def scripted(module: nn.Module, path: Path) -> Path:
 @pytest.fixture
 def means(tmp_path: Path) -> Path:
     return scripted(Means(), tmp_path / "means.pt")
-
-
-def onnx(path: Path, shape: tuple[int | str, ...], operators: dict[str, tuple[str, str]], element: int = 1) -> Path:
-    """A network of unary operators, {output: (operator, input)}, as a file in ONNX's protocol buffers."""
-
-    def message(*fields: tuple[int, int | str | bytes]) -> bytes:
-        encoded = b""
-        for number, value in fields:
-            if isinstance(value, int):
-                encoded += bytes([number << 3, value])
-                continue
-            data = value.encode() if isinstance(value, str) else value
-            assert len(data) < 1 << 14
-            length = bytes([len(data)] if len(data) < 128 else [len(data) & 127 | 128, len(data) >> 7])
-            encoded += bytes([number << 3 | 2]) + length + data
-        return encoded
-
-    def value(name: str, sizes: tuple[int | str, ...]) -> bytes:
-        dims = [(1, message((1, size) if isinstance(size, int) else (2, size))) for size in sizes]
-        tensor = message((1, element), (2, message(*dims)))
-        return message((1, name), (2, message((1, tensor))))
-
-    nodes = [(1, message((1, fed), (2, name), (4, kind))) for name, (kind, fed) in operators.items()]
-    outputs = [
-        (12, value(name, tuple(f"{name}{i}" for i in range(2 if name == "pooled" else 4)))) for name in operators
-    ]
-    graph = message(*nodes, (2, "g"), (11, value("image", shape)), *outputs)
-    path.write_bytes(message((1, 8), (8, message((2, 13))), (7, graph)))
-    return path
-
-
-OPERATORS = {"mean": ("GlobalAveragePool", "image"), "pooled": ("Flatten", "mean"), "tap0": ("Relu", "image")}
 
 
 @pytest.mark.parametrize("shape", [("n", 3, "h", "w"), (1, 3, "h", "w"), ("n", 3, 4, 4)])

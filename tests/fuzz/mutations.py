@@ -244,7 +244,144 @@ def small_numbers(data: bytes, random: Random) -> bytes:
     return data[:at] + value + data[at + size :]
 
 
+def safetensors(data: bytes, random: Random) -> bytes:
+    """Change the header as JSON, texts of JSON in its metadata, or its length; or the tensors."""
+    length = int.from_bytes(data[:8], "little")
+    header, kind = json.loads(data[8 : 8 + length]), random.randrange(5)
+    texts = [key for key, text in header.get("__metadata__", {}).items() if text[:1] in "[{"]
+    if kind == 0:
+        return number(random, 8, "little") + data[8:]
+    if kind == 1 and texts:
+        key = random.choice(texts)
+        header["__metadata__"][key] = json_text(header["__metadata__"][key].encode(), random).decode()
+    elif kind < 4:
+        entry = header[random.choice([name for name in header if name != "__metadata__"])]
+        field = random.choice(("dtype", "shape", "data_offsets"))
+        if field == "dtype":
+            entry[field] = random.choice(
+                ("F64", "F16", "BF16", "I64", "U8", "BOOL", "F8_E4M3", "C64", "F4", "U64", "x")
+            )
+        else:
+            entry[field] = random.choice(([], [0], [random.choice(NUMBERS)], [*entry[field], 1], entry[field][::-1]))
+    text = json.dumps(header).encode() if kind < 4 else json_text(json.dumps(header).encode(), random)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def lines(mutator: Mutator) -> Mutator:
+    """Mutate one line of a text, repeat it, or drop it."""
+
+    def mutated(data: bytes, random: Random) -> bytes:
+        found = data.split(b"\n")
+        at = random.randrange(len(found))
+        part = mutator(found[at], random) if random.random() < 0.8 else found[at] + b"\n" + found[at]
+        return b"\n".join([*found[:at], *([part] if random.random() < 0.9 else []), *found[at + 1 :]])
+
+    return mutated
+
+
+CELLS = (
+    "",
+    "nan",
+    "inf",
+    "1e308",
+    "-1e308",
+    "1e-320",
+    "9" * 4301,
+    "x" * 140_000,
+    '"',
+    "\0",
+    "\x1b[2J",
+    "[/x]",
+    "é",
+    "\ufeff",
+)
+CELLS += ("=cmd", "-0", "1_0", "٣", "../x", "True", "\r", "a" * 300)
+
+
+def cells(data: bytes, random: Random) -> bytes:
+    """Replace, add or drop cells of a table, or repeat its rows or columns many times."""
+    separator = next((mark for mark in ("\t", ",", " ") if mark.encode() in data), ",")
+    rows = [line.split(separator) for line in data.decode("utf-8", "surrogateescape").split("\n")]
+    kind, row = random.randrange(8), random.choice(rows)
+    at = random.randrange(len(row))
+    if kind < 4:
+        row[at] = random.choice(CELLS)
+    elif kind == 4:
+        row.insert(at, random.choice(CELLS))
+    elif kind == 5:
+        del row[at]
+    elif kind == 6:
+        rows = [
+            [*cells, *(f"{cells[at % len(cells)]}{i}" for i in range(random.choice((10, 20_000))))] for cells in rows
+        ]
+    else:
+        rows += rows[-3:] * random.choice((1, 100, 10_000))
+    return "\n".join(map(separator.join, rows)).encode("utf-8", "surrogateescape")
+
+
+def tar(data: bytes, random: Random) -> bytes:
+    """Change a field of a header, whose checksum is corrected, or a record of a pax header; or insert a header."""
+    heads = [at for at in range(0, len(data) - 512, 512) if data[at + 257 : at + 262] == b"ustar"]
+    at = random.choice(heads)
+    head, kind = bytearray(data[at : at + 512]), random.randrange(8)
+    if kind == 0 and b"=" in data[at + 512 : at + 1024]:
+        key = random.choice(("size", "path", "GNU.sparse.major", "GNU.sparse.realsize", "GNU.sparse.map", "hdrcharset"))
+        value = random.choice(
+            ("-1", "-512", "0", str(random.choice(NUMBERS)), "1,2,3", "x", "\ud800", "../../x", "9" * 4400)
+        )
+        record = f" {key}={value}\n".encode(errors="surrogatepass")
+        length = len(record) + len(str(len(record) + 2))
+        body = (str(length).encode() + record).ljust(-(-length // 512) * 512, b"\0")
+        head[124:136] = f"{length:011o}\0".encode()
+        rest = data[at + 512 + -(-int(data[at + 124 : at + 135], 8) // 512) * 512 :]
+        data, at = data[: at + 512] + body + rest, at
+    elif kind < 3:
+        head[124:136] = random.choice(
+            (b"77777777777\0", b"\xff" * 12, b"\x80" + bytes(7) + random.randbytes(4), b"-1".ljust(12), b"0".ljust(12))
+        )
+    elif kind < 5:
+        head[156] = random.choice(b"0123456789xgLKSAVX\0")
+    elif kind == 5:
+        place = random.randrange(500)
+        head[place] = random.randrange(256)
+    else:
+        name = random.choice(
+            (b"../../a.png", b"/etc/a.png", b"a\n.png", b"\x1b[2J.png", b"\xff\xfe.png", b"a.json", b"a.cls", b"")
+        )
+        head[:100] = name.ljust(100, b"\0")
+    head[148:156] = b" " * 8
+    head[148:156] = f"{sum(head):06o}\0 ".encode()
+    return data[:at] + bytes(head) + data[at + (0 if kind == 7 else 512) :]
+
+
+def archive_bytes(data: bytes, random: Random) -> bytes:
+    """Mutate a member of a zip, or the fields of its directory: sizes, methods, versions, flags, offsets."""
+    if random.random() < 0.5:
+        return archive(data, random)
+    places = [at for at in range(len(data)) if data[at : at + 4] in (b"PK\1\2", b"PK\3\4", b"PK\5\6")]
+    at = random.choice(places) + random.choice((4, 6, 8, 10, 14, 16, 18, 20, 22, 24, 26, 28, 30, 42, 46))
+    size = random.choice((1, 2, 4))
+    return data[:at] + number(random, size, "little") + data[at + size :]
+
+
+def protobuf(data: bytes, random: Random) -> bytes:
+    """Change one short byte: a field number, a length, a type, a small value."""
+    at = random.choice([place for place, byte in enumerate(data) if byte < 128])
+    return data[:at] + bytes([random.choice((0, 1, 2, 3, 7, 8, 9, 16, 127, data[at] ^ 1))]) + data[at + 1 :]
+
+
 MUTATORS: dict[str, Mutator] = {
+    ".safetensors": safetensors,
+    ".jsonl": lines(json_text),
+    ".csv": cells,
+    ".tsv": cells,
+    ".txt": cells,
+    ".tar.gz": compressed(tar),
+    ".tar": tar,
+    ".zip": archive_bytes,
+    ".ckpt": archive_bytes,
+    ".pt": archive_bytes,
+    ".onnx": protobuf,
     ".png": png,
     ".jpg": jpeg,
     ".ome.tif": text_numbers,

@@ -18,6 +18,7 @@ class Target(NamedTuple):
 
 def targets() -> dict[str, Target]:
     """All targets by name."""
+    import file_targets
     import image_targets
 
-    return {**image_targets.TARGETS}
+    return {**image_targets.TARGETS, **file_targets.TARGETS}

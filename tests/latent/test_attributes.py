@@ -275,7 +275,7 @@ def test_damaged_files(fitted: AttributeDirections, tmp_path: Path) -> None:
     ):
         write_tensors(path, kept, about)
         with pytest.raises(
-            CheckpointError, match=r"attributes.safetensors is damaged \(.*\): fit the attributes again"
+            CheckpointError, match=r"attributes.safetensors is damaged \(.*\); fit the attributes again"
         ):
             AttributeDirections.load(tmp_path)
     path.write_bytes(path.read_bytes()[:50])

@@ -210,7 +210,7 @@ def test_damaged_shards_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"codes-000000.parquet is missing"):
         stored.read(0)
     (tmp_path / "codes-000001.parquet").write_bytes(b"PAR1")
-    with pytest.raises(CheckpointError, match=r"codes-000001.parquet is damaged .*: remove it, and run"):
+    with pytest.raises(CheckpointError, match=r"codes-000001.parquet is damaged .*; remove it, and run"):
         stored.names(1)
 
 

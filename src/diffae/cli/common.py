@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from diffae.cli.terminal import counted, note, warn
-from diffae.errors import CheckpointError, DataError, DiffaeError
+from diffae.errors import CheckpointError, DataError, DiffaeError, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from diffae.plotting import Tile
 
 _DARK = 2**14  # of 2^16
+_MOST_NAME_BYTES, _MOST_PATH_BYTES = 200, 1000  # without suffixes; file systems allow 255 and some thousands
 
 trust_code = False
 """Whether a run's parts may be imported from outside diffae: the option --trust-code, set for each command line."""
@@ -62,7 +63,8 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     """
     from diffae.checkpoint import written_beside
 
-    with written_beside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    text = {"encoding": "utf-8", "errors": "backslashreplace"}  # names need not be valid UTF-8
+    with written_beside(path) as temporary, temporary.open("w", newline="", **text) as file:
         csv.writer(file).writerows([header, *rows])
 
 
@@ -165,11 +167,26 @@ def _hash(text: str) -> int:
 
 
 def _inside(name: str) -> PurePosixPath:
-    """A name as a relative path without `..` and control characters; on Windows also without drives."""
-    parts = re.sub(r"[\x00-\x1f\x7f]", "_", name).split("/")
+    """A name as a relative path that any file system takes: without `..`, control characters and overlong parts.
+
+    On Windows also without drives.
+    """
+    parts = re.sub(r"[\x00-\x1f\x7f\ud800-\udc7f\udd00-\udfff]", "_", name).split("/")
     if os.name == "nt":
         parts = [re.sub(r'[\\:*?"<>|]', "_", part) for part in parts]
-    return PurePosixPath(*[part for part in parts if part not in ("", ".", "..")] or ["image"])
+    parts = [_short(part) for part in parts if part not in ("", ".", "..")] or ["image"]
+    path = PurePosixPath(*parts)
+    return path if len(os.fsencode(path)) <= _MOST_PATH_BYTES else PurePosixPath(_short("_".join(parts)))
+
+
+def _short(part: str) -> str:
+    """A part of a path, cut where it is too long; a hash distinguishes it from others that begin alike."""
+    if len(os.fsencode(part)) <= _MOST_NAME_BYTES:
+        return part
+    digest = hashlib.blake2b(os.fsencode(part), digest_size=6).hexdigest()
+    suffix = PurePosixPath(part).suffix
+    suffix = suffix if len(suffix) < 10 else ""
+    return f"{os.fsdecode(os.fsencode(part)[: _MOST_NAME_BYTES // 2])}-{digest}{suffix}"
 
 
 def make_folder(path: Path) -> None:
@@ -242,17 +259,27 @@ def images_seen(folder: Path) -> int:
     Raises:
         CheckpointError: the state is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
-    from diffae import checkpoint
+    from safetensors import safe_open
 
     path = folder / "training" / "state.safetensors"
     if not path.is_file():
         return 0
-    training = checkpoint.read_config(folder)["training"]
-    try:
-        with safe_open(path, "np") as file:
-            steps = int(file.metadata()["step"])
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): start again with --overwrite") from error
-    return min(steps * training["batch_size"], training["images"])
+    images, batch_size = length_of_training(folder)
+    with reading(path, "start again with --overwrite", CheckpointError), safe_open(path, "np") as file:
+        return min(int(file.metadata()["step"]) * batch_size, images)
+
+
+def length_of_training(folder: Path) -> tuple[int, int]:
+    """Images that a run is trained on, and how many at a time, by its config.json.
+
+    Raises:
+        CheckpointError: it does not say so.
+    """
+    from diffae import checkpoint
+
+    training = checkpoint.read_config(folder).get("training")
+    stated = [training.get(name) if isinstance(training, dict) else None for name in ("images", "batch_size")]
+    if not all(isinstance(number, int) and 0 < number < 2**63 for number in stated):
+        what = f"training states {stated[0]!r:.40} images, {stated[1]!r:.40} at a time"
+        raise CheckpointError(f"{folder / checkpoint.CONFIG}: {what}, these must be counts; restore it from a backup")
+    return stated[0], stated[1]

@@ -79,7 +79,7 @@ def write_page(out: Path) -> int:
 
 def _lead(model: DiffusionAutoencoder, folder: Path) -> str:
     seen, size = last_validation(folder).get("images"), model.image_shape[1]
-    after = f", after {seen:,} images of training" if seen else ""
+    after = f", after {seen:,.0f} images of training" if seen else ""
     return (
         f"Faces drawn by a program, {size} × {size} pixels, which the model has never seen. It has "
         f"{models.parameter_count(model) / 1e6:.2f} million parameters{after}. It describes a face by z_sem, "

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from diffae.cli import common
-from diffae.cli.common import images_seen
+from diffae.cli.common import images_seen, length_of_training
 from diffae.cli.terminal import counted, print_facts
-from diffae.errors import CheckpointError
 from diffae.training.metrics import describe_validation, last_validation
 
 if TYPE_CHECKING:
@@ -33,13 +32,14 @@ class Info:
         from diffae import checkpoint
 
         config = checkpoint.read_config(self.model)
-        official = config.get("official", {})
+        official = config.get("official")
+        imported = ", ".join(map(str, official.values())) if isinstance(official, dict) else ""
         print_facts(
             [
                 ("run", str(self.model)),
                 *_about_model(checkpoint.read_model_config(self.model, trust_code=common.trust_code), self.model),
-                *_about_training(config.get("training", {}), config.get("data", {}), self.model),
-                *([("imported from", ", ".join(official.values()))] if official else []),
+                *(_about_training(config.get("data"), self.model) if config.get("training") else []),
+                *([("imported from", imported)] if imported else []),
                 ("files", _about_files(self.model)),
                 ("written by", f"diffae {config.get('diffae', 'of an unknown version')}"),
             ]
@@ -81,7 +81,7 @@ def _parameters(folder: Path) -> dict[str, int]:
     """Number of parameters of each network, from the header of the weights."""
     from math import prod
 
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     from diffae import checkpoint
 
@@ -89,29 +89,26 @@ def _parameters(folder: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
     if not path.is_file():
         return counts
-    try:
-        with safe_open(path, "np") as file:
-            for name in sorted(file.keys(), reverse=True):
-                network = name.partition(".")[0].replace("unet", "decoder")  # its name in version 0.1
-                counts[network] = counts.get(network, 0) + prod(file.get_slice(name).get_shape())
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): copy it again, or restore it from a backup") from error
+    with checkpoint.reading_weights(path), safe_open(path, "np") as file:
+        for name in sorted(file.keys(), reverse=True):
+            network = name.partition(".")[0].replace("unet", "decoder")  # its name in version 0.1
+            counts[network] = counts.get(network, 0) + prod(file.get_slice(name).get_shape())
     return counts
 
 
-def _about_training(training: dict[str, Any], data: dict[str, Any], folder: Path) -> list[tuple[str, str]]:
-    if not training:
-        return []
-    metrics, seen = last_validation(folder), images_seen(folder)
+def _about_training(data: Any, folder: Path) -> list[tuple[str, str]]:
+    metrics, seen, (images, batch_size) = last_validation(folder), images_seen(folder), length_of_training(folder)
     of = f"{seen:,} of " if seen else ""
-    rows = [("trained", f"{of}{training['images']:,} images, {training['batch_size']} at a time")]
+    rows = [("trained", f"{of}{images:,} images, {batch_size} at a time")]
+    data = data if isinstance(data, dict) else {}
     if "source" in data:
-        rows.append(("data", str(data["source"]) + (f", {counted(data['count'])}" if "count" in data else "")))
+        count = data.get("count")
+        rows.append(("data", str(data["source"]) + (f", {counted(count)}" if isinstance(count, int) else "")))
     for key, name in (("preset", "preset"), ("teacher", "distilled from")):
         if key in data:
             rows.append((name, str(data[key])))
     if metrics:
-        rows.append(("validation", f"after {metrics['images']:,} images: {describe_validation(metrics)}"))
+        rows.append(("validation", f"after {metrics['images']:,.0f} images: {describe_validation(metrics)}"))
     return rows
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import md5
@@ -20,7 +19,7 @@ from diffae.data.labels import LabelTable, stem
 from diffae.data.pack import Pack, is_pack
 from diffae.data.sources import ListedSource, Source, open_source
 from diffae.data.sources.base import Labelled
-from diffae.data.sources.files import FolderSource
+from diffae.data.sources.files import FolderSource, open_zip, unpack
 from diffae.data.sources.lmdb_files import NumberedLmdb, is_lmdb, open_lmdb
 from diffae.errors import DataError
 
@@ -162,9 +161,9 @@ def _labels(data: DataSet, images: Source, source: Path, place: Path) -> LabelTa
 def _labels_in_zip(place: Path, name: str) -> LabelTable | None:
     if place.suffix.lower() != ".zip":
         return None
-    with zipfile.ZipFile(place) as archive:
+    with open_zip(place) as archive:
         inside = next((item for item in archive.namelist() if posixpath.basename(item) == name), None)
-        return LabelTable.parse(archive.read(inside), place / inside) if inside else None
+        return LabelTable.parse(unpack(archive, inside, f"labels {inside}:"), place / inside) if inside else None
 
 
 def _joined(tables: Sequence[LabelTable]) -> LabelTable:

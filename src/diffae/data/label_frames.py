@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from diffae.data.tables import require_pyarrow
 from diffae.errors import DataError
 
+MOST_COLUMNS = 10_000
 SUFFIXES = (".parquet", ".feather", ".arrow")
 _INDEX = "__index_level_0__"  # what the index of a DataFrame is called in Arrow
 
@@ -74,3 +75,9 @@ def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(value).strip()
+
+
+def check_columns(count: int, where: str = "") -> None:
+    """Raise `DataError` for more columns than the limit."""
+    if count > MOST_COLUMNS:
+        raise DataError(f"{where}there are {count} columns of labels, the limit is {MOST_COLUMNS}; remove some")

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from diffae.checkpoint import written_beside
-from diffae.data.label_frames import SUFFIXES, Frame, frame_cells
+from diffae.data.label_frames import SUFFIXES, Frame, check_columns, frame_cells
 from diffae.errors import DataError, TrainingError
 
 _log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ MOST_CLASSES = 100  # a text column with more different values is left out
 _FILE_COLUMNS = ("file", "filename", "file_name", "image", "name", "path")
 _UNKNOWN = ("", "nan", "na", "n/a", "null", "none", "?")
 _WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+_MOST_DIGITS = 20  # of the number of rows
 _LISTED = 3  # names given in an error
 _SEVERAL = -2  # position of an image if several have the same name
 
@@ -90,10 +91,13 @@ class LabelTable:
         """
         if isinstance(path, Frame):
             return cls.of_frame(path)
-        if Path(path).suffix.lower() in SUFFIXES:
-            return cls.of_frame(Path(path), path)
+        path = Path(path)
         try:
-            return cls.parse(Path(path).read_bytes(), path)
+            if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would wait, a device never end
+                raise DataError(f"labels {path}: is not a regular file; save it as one")
+            if path.suffix.lower() in SUFFIXES:
+                return cls.of_frame(path, path)
+            return cls.parse(path.read_bytes(), path)
         except OSError as error:
             raise _unreadable(path, error) from None
 
@@ -105,7 +109,8 @@ class LabelTable:
         except UnicodeDecodeError as error:
             raise _unreadable(path, error) from None
         first = text.lstrip().partition("\n")[0].strip()
-        columns, rows = _split_celeba(text, path) if first.isdecimal() else _split_csv(text, path)
+        is_celeba = first.isascii() and first.isdecimal() and len(first) < _MOST_DIGITS
+        columns, rows = _split_celeba(text, path) if is_celeba else _split_csv(text, path)
         return cls._of_cells(columns, rows, path)
 
     @classmethod
@@ -119,6 +124,7 @@ class LabelTable:
 
     @classmethod
     def _of_cells(cls, columns: Sequence[str], rows: Sequence[Sequence[str]], path: str | Path) -> LabelTable:
+        check_columns(len(columns), f"labels {path}: ")
         if not rows:
             raise DataError(f"labels {path}: no labels found, at least one row is needed; check the file")
         found = {name: _parse(name, [row[1 + place] for row in rows], path) for place, name in enumerate(columns)}

@@ -14,7 +14,7 @@ from typing import Any
 
 from diffae.checkpoint import written_beside
 from diffae.deprecation import __version__
-from diffae.errors import DataError, DiffaeError, TrainingError
+from diffae.errors import DataError, DiffaeError, TrainingError, reading
 from diffae.evaluation.context import PARTS, EvaluationContext
 from diffae.evaluation.protocol import ABOUT
 from diffae.evaluation.results import Outcome, Result, csv_rows, listed, picture_path
@@ -181,8 +181,6 @@ def _read(out: Path) -> tuple[dict[str, Outcome], bool | None]:
     path = out / RESULTS
     if not path.is_file():
         return {}, None
-    try:
+    with reading(path, "remove it, or choose another --out"):
         plain = json.loads(path.read_text(encoding="utf-8"))
         return {name: Outcome.from_json(name, found) for name, found in plain["tasks"].items()}, plain.get("quick")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged ({error}): remove it, or choose another --out") from error

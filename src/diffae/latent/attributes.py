@@ -22,7 +22,8 @@ from torch import Tensor
 
 from diffae import checkpoint
 from diffae.checkpoint import Fingerprint
-from diffae.errors import CheckpointError, ConfigError, DataError
+from diffae.config import from_dict
+from diffae.errors import CheckpointError, ConfigError, DataError, reading
 from diffae.latent.attribute_labels import Labels, Target, targets_from
 from diffae.latent.codes import Code
 from diffae.latent.probes import Plane, Score, fit_plane
@@ -308,15 +309,12 @@ class AttributeDirections:
             whose = f"belongs to a model with fingerprint {texts.get('model')}, this one's is {fingerprint}"
             raise CheckpointError(f"{path} {whose}: fit the attributes again")
         self = cls()
-        try:
-            parts = [dict(entry) for entry in json.loads(texts["attributes"])]
-            found = [Attribute(**{**entry, "score": Score(**entry["score"])}) for entry in parts]
+        with reading(path, "fit the attributes again", CheckpointError):
+            found = [from_dict(Attribute, entry) for entry in json.loads(texts["attributes"])]
             self.attributes_ = {attribute.name: attribute for attribute in found}
             for name in _TENSORS:
-                setattr(self, f"{name}_", tensors[name].numpy())
+                setattr(self, f"{name}_", tensors[name].double().numpy())
             self._check_shapes()
-        except (KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{path} is damaged ({error}): fit the attributes again") from error
         return self
 
     def _check_shapes(self) -> None:

@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
-from diffae import checkpoint
+from diffae import checkpoint, errors
 from diffae.config import Sampling, from_dict, to_dict
 from diffae.data.formats.metadata import ImageMetadata
 from diffae.errors import CheckpointError, ConfigError
 from diffae.latent.codes import StoredCodes
 
 FORMAT = "diffae_codes"
-TENSORS = ("z_sem", "x_T", "residual", "calls", "x_below")
-"""Of each image."""
+TENSORS = {"z_sem": 2, "x_T": 4, "residual": 1, "calls": 1, "x_below": 4}
+"""Names of the tensors, and their numbers of dimensions; the first is the image."""
 _VERSION = "2"
 _TEXTS = ("names", "origins", "differences")
 _PART = 1024  # images read at once
@@ -70,7 +70,7 @@ class CodeFile:
             self._sampling = from_dict(Sampling, json.loads(header["sampling"]), trust_code=trust_code)
             self._tensors = [name for name in file.keys() if name.removesuffix("_end") not in _TEXTS]  # noqa: SIM118
             lengths = {file.get_slice(name).get_shape()[0] for name in self._tensors}
-            if set(self._tensors) - set(TENSORS):
+            if set(self._tensors) - TENSORS.keys():
                 raise ValueError("it has unknown tensors")
             if (
                 not {"z_sem", "x_T"} & set(self._tensors)
@@ -100,7 +100,7 @@ class CodeFile:
         rows = slice(number * _PART, (number + 1) * _PART)
         with reading(self.path), safe_open(self.path, "pt") as file:
             tensors = {name: file.get_slice(name)[rows] for name in self._tensors}
-        require_finite(self.path, tensors)
+        require_codes(self.path, tensors)
         facts = {"origins": self._origins[rows], "differences": self._differences[rows]}
         return StoredCodes(self.names(number), self._model, self._sampling, **tensors, **facts)
 
@@ -108,21 +108,21 @@ class CodeFile:
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn what a damaged file of codes raises into a `CheckpointError`."""
-    try:
-        yield
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error}): copy it again, or restore it from a backup") from error
-    except (OSError, KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): encode the images again") from error
+    with errors.reading(path, "encode the images again", CheckpointError):
+        try:
+            yield
+        except ConfigError as error:
+            raise CheckpointError(f"{path}: {error}") from error
 
 
-def require_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raise `CheckpointError` where a tensor holds NaN or infinity."""
-    for name, value in tensors.items():
-        if not bool(torch.isfinite(value).all()):
-            raise CheckpointError(f"{path} is damaged ({name} is not finite): encode the images again")
+def require_codes(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `CheckpointError` unless each tensor has the dimensions and the kind of its name, and is finite."""
+    with reading(path):
+        for name, value in tensors.items():
+            if value.dim() != TENSORS[name] or (name != "calls") != value.is_floating_point():
+                raise ValueError(f"{name} is {tuple(value.shape)} of {value.dtype}")
+            if not bool(torch.isfinite(value).all()):
+                raise ValueError(f"{name} is not finite")
 
 
 def origin_to_text(origin: ImageMetadata | None) -> str | None:

@@ -21,11 +21,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from diffae import errors
 from diffae.checkpoint import read_tensors, write_tensors, written_beside
 from diffae.config import Sampling, from_dict, to_dict
 from diffae.data.tables import HOW, Column, arrow_table, require_pyarrow, vectors_of
 from diffae.errors import CheckpointError, DataError, require
-from diffae.latent.code_file import FORMAT, CodeFile, origin_from_text, origin_to_text, reading, require_finite
+from diffae.latent.code_file import FORMAT, CodeFile, origin_from_text, origin_to_text, reading, require_codes
 from diffae.latent.codes import StoredCodes
 from diffae.latent.encoding import BATCH, Shard
 
@@ -270,21 +271,16 @@ class CodeFolder:
                 raise ValueError("names and codes differ in number")
             facts = {"origins": origins if any(origins) else (), "differences": differences}
             codes = StoredCodes(names, self.manifest.model, self.manifest.sampling, **tensors, **facts)
-        require_finite(file, tensors)
+        require_codes(file, tensors)
         return codes
 
     def _table(self, number: int, columns: Iterable[str]) -> Any:
         file = self.path / _TABLE.format(number)
         if not file.is_file():
             raise CheckpointError(f"{file} is missing: run the `diffae encode` that made it again")
-        import pyarrow
-
-        try:
+        with errors.reading(file, "remove it, and run the `diffae encode` that made it again", CheckpointError):
             opened = require_pyarrow().ParquetFile(file)
             return opened.read(columns=[name for name in columns if name in opened.schema_arrow.names])
-        except (pyarrow.ArrowException, OSError) as error:
-            what = f"{file} is damaged ({error}): remove it, and run the `diffae encode` that made it again"
-            raise CheckpointError(what) from error
 
 
 def open_codes(path: str | Path, *, trust_code: bool = False) -> CodeFile | CodeFolder:

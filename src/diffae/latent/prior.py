@@ -19,7 +19,7 @@ from diffae.checkpoint import Fingerprint
 from diffae.config import PRIOR_STEPS, PriorConfig, from_dict, to_dict
 from diffae.diffusion.solvers import DDIM
 from diffae.diffusion.timesteps import levels_of
-from diffae.errors import CheckpointError, ConfigError, require
+from diffae.errors import CheckpointError, reading, require
 from diffae.networks.mlp import SkipMLP
 
 PRIOR = "prior.safetensors"
@@ -130,12 +130,16 @@ class LatentPrior:
         if not model.matches(texts.get("model")):
             whose = f"belongs to a model with fingerprint {texts.get('model')}, this one's is {model}"
             raise CheckpointError(f"{path} {whose}: train it again with `diffae train-prior --overwrite`")
-        try:
+        with reading(path, "train it again with --overwrite", CheckpointError):
             config = from_dict(PriorConfig, json.loads(texts["config"]))
-            mean, std = tensors.pop("mean"), tensors.pop("std")
-        except (KeyError, ValueError, TypeError, ConfigError) as error:
-            raise CheckpointError(f"{path} is damaged ({error}): train it again with --overwrite") from error
-        network = SkipMLP(len(mean), config.hidden_channels, config.layers)
+            mean, std = tensors.pop("mean").float(), tensors.pop("std").float()
+            require(mean.dim() == 1 and mean.shape == std.shape, "mean", tuple(mean.shape), "must be as std, (d,)")
         weights = {name.removeprefix(_NETWORK): value for name, value in tensors.items()}
+
+        def build() -> SkipMLP:
+            return SkipMLP(len(mean), config.hidden_channels, config.layers)
+
+        checkpoint.refuse_misfit(build, weights, path)
+        network = build()
         checkpoint.load_weights(network, weights, path)
         return cls(config, network, mean, std)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffae import checkpoint
+from diffae import checkpoint, hub
 from diffae.checkpoint import Fingerprint
 from diffae.compat.original.architecture import Facts
 from diffae.compat.original.reading import read
@@ -27,7 +27,7 @@ from diffae.diffusion import solvers
 from diffae.errors import ConfigError, require
 from diffae.latent.codes import Code
 from diffae.latent.prior import PRIOR, LatentPrior
-from diffae.model.module import DiffusionModule, default_device
+from diffae.model.module import DiffusionModule, default_device, refuse_misfit
 from diffae.model.runtime import Runtime
 from diffae.model.student import STUDENT, Student
 from diffae.workers import each
@@ -67,9 +67,11 @@ class DiffusionAutoencoder(DiffusionModule):
             CheckpointError: nothing there, damaged files, weights of another configuration, or parts from outside
                 without `trust_code`.
         """
-        folder = checkpoint.locate(source)
-        model = cls(checkpoint.read_model_config(folder, trust_code=trust_code))
+        folder = hub.locate(source)
+        config = checkpoint.read_model_config(folder, trust_code=trust_code)
         weights, _ = checkpoint.read_tensors(folder / checkpoint.WEIGHTS)
+        refuse_misfit(config, weights, folder / checkpoint.WEIGHTS)
+        model = cls(config)
         checkpoint.load_weights(model, weights, folder / checkpoint.WEIGHTS)
         model.folder = folder
         return model.to(device if device is not None else default_device())
@@ -119,7 +121,7 @@ class DiffusionAutoencoder(DiffusionModule):
         """Upload the model to the Hugging Face Hub as "owner/name"; returns its address there."""
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            return checkpoint.upload(Path(folder), repo_id, private=private, token=token)
+            return hub.upload(Path(folder), repo_id, private=private, token=token)
 
     @cached_property
     def prior(self) -> LatentPrior | None:

@@ -5,6 +5,8 @@ Shapes: b images of c channels and h x w pixels or latents, d = z_sem's size.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -12,12 +14,28 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diffae.config import ModelConfig
+from diffae import checkpoint
+from diffae.config import ModelConfig, UNetConfig, UNetEncoderConfig
 from diffae.deprecation import warn_renamed
 from diffae.diffusion import solvers
 from diffae.errors import ConfigError, DataError
 
 Module = TypeVar("Module", bound="DiffusionModule")
+
+
+def refuse_misfit(config: ModelConfig, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Raise `CheckpointError` unless weights are those of the U-Nets that settings declare; takes no memory.
+
+    Other parts need not work without memory.
+    """
+    builds = {}
+    if isinstance(config.decoder, UNetConfig):
+        builds["decoder"] = lambda: config.decoder.build(config.latent_shape, config.z_sem_channels)
+    if isinstance(encoder := config.encoder, UNetEncoderConfig):
+        builds["encoder"] = lambda: encoder.build(config.encoder_shape)
+    present = checkpoint.present_names(weights)
+    found = {name: tensor for name, tensor in present.items() if name.partition(".")[0] in builds}
+    checkpoint.refuse_misfit(lambda: nn.ModuleDict({name: build() for name, build in builds.items()}), found, source)
 
 
 def default_device() -> torch.device:

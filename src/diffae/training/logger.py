@@ -72,7 +72,7 @@ class Logger:
         if not self.path.exists():
             return
         try:
-            text = self.path.read_text()
+            text = self.path.read_text(errors="replace")
         except OSError as error:
             raise TrainingError(f"cannot read {self.path}: {error.strerror}; repair or remove it") from error
         lines = [line for line in text.splitlines() if _step_of(line) <= step]
@@ -115,6 +115,6 @@ class Logger:
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")  # a line cut short by a crash

@@ -17,18 +17,24 @@ TOO_EARLY = 20_000
 EARLY = 0.1
 """Fraction of its preset's length below which a run counts as barely begun."""
 
+_LARGEST = 2**63
+
 Metrics = dict[str, float]
 
 
 def read_metrics(folder: Path) -> list[Metrics]:
-    """The lines of a run's metrics.jsonl; lines cut short by a crash are left out."""
+    """The numbers in the lines of a run's metrics.jsonl; lines cut short by a crash are left out."""
     path, lines = folder / METRICS, []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        with suppress(ValueError):
-            line = json.loads(text)
-            if isinstance(line, dict) and isinstance(line.get("images"), int):
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        with suppress(ValueError, AttributeError, RecursionError):
+            line = {name: value for name, value in json.loads(text).items() if _is_number(value)}
+            if isinstance(line.get("images"), int):
                 lines.append(line)
     return lines
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < _LARGEST
 
 
 def last_validation(folder: Path, metric: str = "val_loss") -> Metrics:
@@ -38,8 +44,8 @@ def last_validation(folder: Path, metric: str = "val_loss") -> Metrics:
 
 def gap(metrics: Metrics) -> float | None:
     """By what fraction the loss rises with the z_sem of another image; None without an encoder."""
-    shuffled = metrics.get("val_loss_shuffled")
-    return None if shuffled is None else shuffled / metrics["val_loss"] - 1
+    shuffled, right = metrics.get("val_loss_shuffled"), metrics["val_loss"]
+    return None if shuffled is None or not right else shuffled / right - 1
 
 
 def z_sem_unused(metrics: Metrics) -> bool:

@@ -20,7 +20,7 @@ from diffae.config import PriorConfig, from_dict, to_dict
 from diffae.console import Update
 from diffae.console import console as terminal
 from diffae.distributed import divided, processes
-from diffae.errors import CheckpointError
+from diffae.errors import CheckpointError, reading
 from diffae.latent.prior import PRIOR, LatentPrior
 from diffae.networks.mlp import SkipMLP
 from diffae.training.autoencoder import CHANGEABLE, compare_settings, mix
@@ -179,12 +179,9 @@ def settings_of(folder: Path, model: Fingerprint) -> tuple[PriorConfig, Training
     """
     prior = LatentPrior.load(folder, model)
     _, texts = checkpoint.read_tensors(folder / PRIOR)
-    try:
+    remedy = "start again with --overwrite"
+    with reading(folder / PRIOR, remedy, CheckpointError, "does not say how it was trained"):
         return prior.config, from_dict(TrainingConfig, json.loads(texts["training"]))
-    except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder / PRIOR} does not say how it was trained: start again with --overwrite"
-        ) from error
 
 
 def _refuse_differences(folder: Path, model: Fingerprint, config: PriorConfig, training: TrainingConfig) -> None:

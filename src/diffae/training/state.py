@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diffae import checkpoint
-from diffae.errors import CheckpointError
+from diffae.errors import CheckpointError, reading
 
 STATE = Path("training") / "state.safetensors"
 
@@ -57,12 +57,10 @@ def load_state(folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.
         parts.setdefault(part, {})[rest] = value
     checkpoint.load_weights(model, parts["model"], path)
     checkpoint.load_weights(ema, parts["ema"], path)
-    _load_moments(optimizer, parts["adam"])
-    try:
+    with reading(path, "start again with --overwrite", CheckpointError, "has no step or no moments of this run"):
+        _load_moments(optimizer, parts["adam"])
         losses = [float(loss) for loss in json.loads(metadata.get("unreported", "[]"))]
         return Position(int(metadata["step"]), losses, json.loads(metadata.get("unvalidated", "false")) is True)
-    except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} has no step: it was not written by diffae") from error
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffae import checkpoint
+from diffae import checkpoint, hub
 from diffae.checkpoint import Fingerprint
 from diffae.compat.original import writing
 from diffae.compat.original.architecture import Facts
@@ -82,7 +82,7 @@ def export_official(run: str | Path, out: str | Path) -> tuple[list[str], list[s
         TrainingError: the folder cannot be written.
     """
     refuse_existing(Path(out))
-    folder = checkpoint.locate(run)
+    folder = hub.locate(run)
     config = checkpoint.read_model_config(folder)
     weights, _ = checkpoint.read_tensors(folder / checkpoint.WEIGHTS)
     settings = writing.settings_of(config)

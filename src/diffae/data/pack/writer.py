@@ -47,7 +47,7 @@ class Progress:
             progress = cls(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
             complete = all((folder / name).stat().st_size >= size for name, size in progress.sizes.items())
             valid = complete and key_of_first(progress.done) == progress.key
-        except (OSError, ValueError, TypeError):  # missing or damaged
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # missing or damaged
             return cls()
         return progress if valid else cls()
 

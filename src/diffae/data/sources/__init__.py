@@ -8,7 +8,7 @@ from diffae.data.formats.stacks import STACK_SUFFIXES, is_stack
 from diffae.data.sources import arrays, files, hub, lmdb_files, stacks, webdataset
 from diffae.data.sources.base import Item, Labelled, ListedSource, Source
 from diffae.data.sources.objects import KeyedImages, ObjectSource
-from diffae.errors import DataError
+from diffae.errors import DataError, reading
 
 __all__ = ["Item", "KeyedImages", "ListedSource", "Source", "is_there", "open_listed", "open_source"]
 
@@ -31,9 +31,10 @@ def open_source(source: str | Path | Source | KeyedImages, channels: int = 3) ->
     if not isinstance(source, (str, Path)):
         return source if isinstance(source, Source) else ObjectSource(source)
     path = Path(source)
-    for kind in KINDS:
-        if (found := kind.find(path, channels)) is not None:
-            return found
+    with reading(f"images {path}:", "check the path and its permissions", damage="cannot be opened"):
+        for kind in KINDS:
+            if (found := kind.find(path, channels)) is not None:
+                return found
     if not path.is_file():
         raise DataError(f"images {path}: there is no such file or folder; check the path")
     suffixes = f".zip, .npy, .npz, {', '.join(STACK_SUFFIXES)} or .pack"

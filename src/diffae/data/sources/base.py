@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from jaxtyping import Real
 
 from diffae.data.images import ImageSpec, decode_image
+from diffae.data.label_frames import check_columns
 from diffae.data.labels import LabelTable
 from diffae.errors import DataError
 
@@ -131,22 +133,33 @@ class LabelCells:
 
 
 def columns_of(keys: Iterable[str]) -> dict[str, str]:
-    """The column of a CSV for each key: white space and separators become spaces, repeated names get a number."""
+    """The column of a CSV for each key: white space and separators become spaces, repeated names get a number.
+
+    Raises:
+        DataError: too many of them.
+    """
     columns: dict[str, str] = {}
+    taken: Counter[str] = Counter()
     for key in keys:
-        name = column = " ".join(re.split(r"[\s,;]+", key)).strip()
-        number = 1
-        while column in columns.values():
-            number += 1
-            column = f"{name} {number}"
+        name = column = " ".join(re.split(r"[\s,;]+", _encodable(key))).strip()
+        while taken[column]:
+            taken[name] += 1
+            column = f"{name} {taken[name]}"
+        taken[column] = 1
         columns[key] = column
+    check_columns(len(columns))
     return columns
+
+
+def _encodable(text: str) -> str:
+    """Text without lone surrogates, which JSON can state and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def cell_of(value: float | str | None) -> str:
     """A word, number or truth value as a cell of a CSV; "" for None and numbers that are not finite."""
     if isinstance(value, str):
-        return " ".join(value.split())
+        return " ".join(_encodable(value).split())
     text = str(int(value) if isinstance(value, bool) else value)
     return text if value is not None and math.isfinite(float(text)) else ""
 

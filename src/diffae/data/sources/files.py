@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Real
 
-from diffae.data.formats.base import MAX_FILE_BYTES
+from diffae.data.formats.base import MAX_FILE_BYTES, check_limit
 from diffae.data.formats.stacks import STACK_SUFFIXES, TIFF, Stack, is_stack
 from diffae.data.images import SUFFIXES, ImageSpec, decode_image, fit_picture, load_image
 from diffae.data.pack import is_pack
 from diffae.data.sources.base import ListedSource, stamp
-from diffae.errors import DataError
+from diffae.errors import DataError, reading
 
 
 def find(path: Path, channels: int) -> ListedSource | None:
@@ -42,7 +42,10 @@ def images_below(root: Path) -> Iterator[str]:
         seen.add(identity)
         relative = here.relative_to(root)
         yield from ((relative / name).as_posix() for name in folders if is_stack(here / name))  # Zarr stores
-        folders[:] = [name for name in folders if not (is_pack(here / name) or is_stack(here / name))]
+        folders[:] = [
+            name for name in folders
+            if os.access(here / name, os.X_OK) and not (is_pack(here / name) or is_stack(here / name))
+        ]  # fmt: skip
         for name in files:
             item = (relative / name).as_posix()
             if _is_shown(item) and (name.lower().endswith(SUFFIXES + STACK_SUFFIXES) or is_stack(here / name)):
@@ -127,6 +130,7 @@ class ZipSource(ListedSource):
         self._open: tuple[int, zipfile.ZipFile] | None = None
         self._lock = threading.Lock()
         infos = {info.filename: info for info in self._archive().infolist() if not info.is_dir()}
+        check_limit(len(infos), "images")
         shown = sorted(filter(_is_shown, infos))
         super().__init__(path, [name for name in shown if name.lower().endswith(SUFFIXES)])
         self._facts = [(name, infos[name].file_size, infos[name].CRC) for name in self.names]
@@ -144,25 +148,41 @@ class ZipSource(ListedSource):
     def _archive(self) -> zipfile.ZipFile:
         with self._lock:
             if self._open is None or self._open[0] != os.getpid():  # a forked process must not share the position
-                try:
-                    self._open = os.getpid(), zipfile.ZipFile(self.path)
-                except (OSError, zipfile.BadZipFile) as error:
-                    raise DataError(f"images {self.path}: is not a complete .zip ({error}); make it again") from None
+                self._open = os.getpid(), open_zip(self.path)
             return self._open[1]
 
     def read(self, index: int, spec: ImageSpec) -> Real[np.ndarray, "h w c"]:
-        name, size, _ = self._facts[index]
-        _check_bytes(size, name)
-        archive = self._archive()
-        try:
-            data = archive.read(name)
-        except Exception as error:  # wrong checksum, unknown compression, password, damaged stream
-            raise DataError(f"image {name}: cannot be unpacked ({error}); make the archive again") from error
-        return decode_image(data, name, spec)
+        name = self.names[index]
+        return decode_image(unpack(self._archive(), name, f"image {name}:"), name, spec)
 
     def fingerprint(self) -> Iterator[tuple]:
         """Name, size and CRC-32 of each file, so copies of an archive have the same fingerprint."""
         return iter(self._facts)
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open an archive.
+
+    Raises:
+        DataError: it is damaged, or of a version or an encoding that is not read.
+    """
+    with reading(f"images {path}:", "make it again", damage="is not a complete .zip"):
+        return zipfile.ZipFile(path)
+
+
+def unpack(archive: zipfile.ZipFile, name: str, what: str) -> bytes:
+    """The content of a member, of the size that the archive states.
+
+    Raises:
+        DataError: it is larger than the limit, damaged, encrypted, or compressed by another method than deflate.
+    """
+    with reading(what, "make the archive again", damage="cannot be unpacked"):
+        info = archive.getinfo(name)
+        _check_bytes(info.file_size, name)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others expand without a limit
+            raise DataError(f"{what} is compressed by method {info.compress_type}; store it, or use deflate")
+        with archive.open(info) as file:
+            return file.read(info.file_size)  # without a size, all that it expands to is held before it is cut
 
 
 def _is_shown(name: str) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import lzma
+import math
 import re
 import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
+from contextlib import AbstractContextManager
+from itertools import groupby, islice, product
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,10 +16,13 @@ from diffae.data.formats.base import MAX_FILE_BYTES
 from diffae.data.images import SUFFIXES
 from diffae.data.sources.base import Item, LabelCells, Source, cell_of, encoded, failed, stamp
 from diffae.data.sources.files import images_below
-from diffae.errors import DataError
+from diffae.errors import DataError, reading
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_RANGE = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
+_MOST_SHARDS = 100_000
+_MOST_HEADER_BYTES, _MOST_LABEL_BYTES = 2**20, 2**22
+_HEADERS = b"xgXLK"  # types of members that hold names and other facts of the next, which tarfile reads at once
 _CLASS, _FACTS = "cls", "json"  # suffixes of the files that hold labels
 _LOOKED_AT = 100  # samples, whose labels are the columns
 
@@ -38,7 +41,7 @@ def find_shards(path: Path) -> list[Path]:
     """
     if path.is_dir():
         files = sorted(item for item in path.iterdir() if not item.name.startswith("."))
-        shards = [item for item in files if item.name.lower().endswith(_ARCHIVES)]
+        shards = [item for item in files if item.name.lower().endswith(_ARCHIVES) and item.is_file()]
         return [] if shards and any(images_below(path)) else shards
     if not path.name.lower().endswith(_ARCHIVES):
         return []
@@ -50,14 +53,18 @@ def find_shards(path: Path) -> list[Path]:
 
 
 def _expand(pattern: str) -> Iterator[Path]:
-    """Replace each {first..last} by the numbers in between, padded to the width of the first."""
-    found = _RANGE.search(pattern)
-    if not found:
-        yield Path(pattern)
-        return
-    first, last = found.groups()
-    for number in range(int(first), int(last) + 1):
-        yield from _expand(pattern[: found.start()] + str(number).zfill(len(first)) + pattern[found.end() :])
+    """Replace each {first..last} by the numbers in between, padded to the width of the first.
+
+    Raises:
+        DataError: too many archives.
+    """
+    texts, firsts, lasts = (_RANGE.split(pattern)[part::3] for part in range(3))
+    ranges = [range(int(first), int(last) + 1) for first, last in zip(firsts, lasts, strict=True)]
+    if (count := math.prod(map(len, ranges))) > _MOST_SHARDS:
+        raise DataError(f"images {pattern}: names {count} archives, the limit is {_MOST_SHARDS}; shorten the range")
+    for numbers in product(*ranges):
+        padded = (str(number).zfill(len(first)) for number, first in zip(numbers, firsts, strict=True))
+        yield Path("".join(part for pair in zip(texts, [*padded, ""], strict=True) for part in pair))
 
 
 class TarSource(Source):
@@ -124,24 +131,33 @@ def _sample_of(member: str, data: bytes | DataError) -> tuple[str, str] | None:
 
 
 class _Header(tarfile.TarInfo):
-    """A header that only zeros may end the archive with; by default any damaged header ends it silently."""
+    """A header that only zeros may end the archive with; by default any damaged header ends it silently.
+
+    Headers with names and facts are limited in size, because tarfile reads each at once.
+    """
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """See TarInfo."""
         try:
-            return super().frombuf(buf, encoding, errors)
+            header = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if len(buf) == tarfile.BLOCKSIZE and not any(buf):
                 raise
             raise tarfile.ReadError(f"{error}") from None
+        if header.size < 0 or (header.type in _HEADERS and header.size > _MOST_HEADER_BYTES):
+            raise tarfile.ReadError(f"a header of {header.size} bytes, the limit is {_MOST_HEADER_BYTES}")
+        return header
 
 
 def _members(shard: Path) -> Iterator[tuple[str, bytes | DataError]]:
     """Name and content of the images and labels in an archive, without hidden ones; at the end any damage."""
     try:
-        with tarfile.open(shard, "r:*", tarinfo=_Header) as archive:
+        with _reading(shard), tarfile.open(shard, "r:*", tarinfo=_Header) as archive:
+            before = -1
             while (member := archive.next()) is not None:
+                if not before < (before := archive.offset):
+                    raise tarfile.ReadError("a member of negative size")
                 archive.members = []  # type: ignore[attr-defined]  # or the archive remembers every file
                 base = member.name.rpartition("/")[2]
                 wanted = base.endswith((f".{_CLASS}", f".{_FACTS}")) or Path(base).suffix.lower() in SUFFIXES
@@ -149,14 +165,21 @@ def _members(shard: Path) -> Iterator[tuple[str, bytes | DataError]]:
                     yield member.name, _content(archive, member)
             while archive.fileobj and archive.fileobj.read(2**20):  # up to the checksum of a compressed archive
                 pass
-    except (tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        yield shard.name, DataError(f"images {shard}: is not a complete tar archive ({reason}); get it again")
+    except DataError as error:
+        yield shard.name, error
+
+
+def _reading(shard: Path) -> AbstractContextManager[None]:
+    return reading(f"images {shard}:", "get it again", damage="is not a complete tar archive")
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    if member.size > MAX_FILE_BYTES:
-        raise tarfile.ReadError(f"{member.name} has {member.size} bytes, the limit is {MAX_FILE_BYTES}")
+    is_label = member.name.endswith((f".{_CLASS}", f".{_FACTS}"))
+    limit = _MOST_LABEL_BYTES if is_label else MAX_FILE_BYTES
+    if member.size > limit:
+        raise tarfile.ReadError(f"{member.name} has {member.size} bytes, the limit is {limit}")
+    if member.issparse():  # a few bytes may stand for any number of zeros
+        raise tarfile.ReadError(f"{member.name} is sparse")
     file = archive.extractfile(member)
     data = file.read() if file else b""
     if len(data) != member.size:
@@ -166,10 +189,8 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _labels(files: dict[str, bytes], path: Path) -> dict[str, str]:
     """The class, and the numbers of the JSON, as cells."""
-    try:
-        labels = {"class": files[_CLASS].decode().strip()} if _CLASS in files else {}
+    with reading(f"images {path}: labels of a sample", "make the shards again", damage="are damaged"):
+        labels = {"class": cell_of(files[_CLASS].decode())} if _CLASS in files else {}
         stated: Any = json.loads(files[_FACTS]) if _FACTS in files else {}
-    except ValueError as error:
-        raise DataError(f"images {path}: labels of a sample are damaged ({error}); make the shards again") from None
     named = stated if isinstance(stated, dict) else {}  # lists have no names
     return labels | {key: cell_of(value) for key, value in named.items() if isinstance(value, (int, float))}
