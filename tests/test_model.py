@@ -536,6 +536,69 @@ def test_folders_that_cannot_be_read(tmp_path: Path, model: DiffusionAutoencoder
         DiffusionAutoencoder.from_pretrained(tmp_path)
 
 
+def test_attributes_go_along(tmp_path: Path, model: DiffusionAutoencoder) -> None:
+    model.save_pretrained(tmp_path / "a")
+    (tmp_path / "a" / "attributes.safetensors").write_bytes(b"directions")
+    DiffusionAutoencoder.from_pretrained(tmp_path / "a", "cpu").save_pretrained(tmp_path / "b")
+    assert (tmp_path / "b" / "attributes.safetensors").read_bytes() == b"directions"
+
+
+def test_options_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: DiffusionAutoencoder) -> None:
+    model.save_pretrained(tmp_path / "models" / "faces")
+    said: dict[str, Any] = {}
+
+    def snapshot_download(repo_id: str, **how: Any) -> str:
+        said.update(how, repo_id=repo_id)
+        return str(tmp_path / "models")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    again = DiffusionAutoencoder.from_pretrained(
+        "me/models", "cpu", dtype=torch.float64, subfolder="faces", revision="v1", local_files_only=True
+    )
+    assert again.dtype == torch.float64
+    assert again.float().fingerprint() == model.fingerprint()
+    del said["allow_patterns"]
+    assert said == {"repo_id": "me/models", "revision": "v1", "local_files_only": True}
+
+
+def test_types_of_output(model: DiffusionAutoencoder, ddim: DiffusionAutoencoder) -> None:
+    code = model.encode(images(2), QUICK)
+    x = model.decode(code, sampling=QUICK)
+    array = model.decode(code, sampling=QUICK, output_type="np")
+    np.testing.assert_allclose(array, ((x + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).numpy(), atol=1e-6)
+    pictures = model.decode(code, sampling=QUICK, output_type="pil")
+    assert [picture.size for picture in pictures] == [(16, 16)] * 2
+    np.testing.assert_allclose(np.asarray(pictures[0]) / 255, array[0], atol=0.5 / 255 + 1e-6)
+
+
+def test_one_generator_for_each_image(model: DiffusionAutoencoder) -> None:
+    z_sem = normal(2, model.config.z_sem_channels)
+
+    def seeds() -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(seed) for seed in (5, 6)]
+
+    both = model.decode(z_sem=z_sem, sampling=QUICK, generator=seeds())
+    second = model.decode(z_sem=z_sem[1:], sampling=QUICK, generator=seeds()[1:])
+    torch.testing.assert_close(both[1:], second)
+    with pytest.raises(ConfigError, match="generator is a list of 2: must have one for each of 1 images"):
+        model.decode(z_sem=z_sem[1:], sampling=QUICK, generator=seeds())
+
+
+def test_short_descriptions(model: DiffusionAutoencoder) -> None:
+    code = model.encode(images(2), QUICK)
+    assert repr(code) == f"Code(2 images, z_sem (2, {model.config.z_sem_channels}), x_T (2, 3, 16, 16))"
+    assert repr(model).startswith("DiffusionAutoencoder(16 x 16 x 3 images, z_sem of ")
+    assert len(repr(model)) < 200
+
+
+def test_integer_tensors_and_a_hint(model: DiffusionAutoencoder, caplog: pytest.LogCaptureFixture) -> None:
+    pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    torch.testing.assert_close(model.encode_semantic(pixels), model.encode_semantic(pixels.float() / 127.5 - 1))
+    assert not caplog.records
+    model.encode_semantic(pixels.float() / 255)
+    assert "lies in [0, 1], but is read as [-1, 1]" in caplog.text
+
+
 def test_fingerprint_is_of_the_weights() -> None:
     model = tiny_model()
     first = model.fingerprint()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from diffae.deprecation import __version__
 
 if TYPE_CHECKING:
+    from diffae.api import train as train
     from diffae.config import DiffusersConfig as DiffusersConfig
     from diffae.config import DiffusionConfig as DiffusionConfig
     from diffae.config import FoundationConfig as FoundationConfig
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from diffae.config import SpaceToDepthConfig as SpaceToDepthConfig
     from diffae.config import UNetConfig as UNetConfig
     from diffae.config import UNetEncoderConfig as UNetEncoderConfig
+    from diffae.data.images import to_pil as to_pil
     from diffae.deprecation import NetworkConfig as NetworkConfig
     from diffae.latent.attributes import AttributeDirections as AttributeDirections
     from diffae.latent.codes import Code as Code
     from diffae.latent.editing import edit_images as edit_images
     from diffae.latent.prior import LatentPrior as LatentPrior
     from diffae.model import DiffusionAutoencoder as DiffusionAutoencoder
+    from diffae.plotting import show as show
     from diffae.presets import presets as presets
     from diffae.training.autoencoder import train_autoencoder as train_autoencoder
     from diffae.training.settings import TrainingConfig as TrainingConfig
@@ -52,6 +55,9 @@ _HOMES = {
     "UNetEncoderConfig": "diffae.config",
     "edit_images": "diffae.latent.editing",
     "presets": "diffae.presets",
+    "show": "diffae.plotting",
+    "to_pil": "diffae.data.images",
+    "train": "diffae.api",
     "train_autoencoder": "diffae.training.autoencoder",
 }
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -109,6 +109,12 @@ def cannot_write(path: Path, error: OSError) -> str:
     return f"cannot write {path}: {error.strerror or error}; {remedy}"
 
 
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file atomically; see `written_beside`."""
+    with written_beside(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

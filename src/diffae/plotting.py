@@ -129,6 +129,20 @@ def sheet(
     return page
 
 
+def show(
+    images: Float[Tensor, "n c h w"], captions: Sequence[str] | str = "", *, columns: int = 8, side: int = LEAST_SIDE
+) -> Image.Image:
+    """Images in [-1, 1], of any number of channels, as one picture, which a notebook displays.
+
+    Args:
+        images: what `DiffusionAutoencoder.decode` returns.
+        captions: one for each image, or one for all.
+        columns: images in a row, at most.
+        side: images are enlarged to at least this many pixels.
+    """
+    return sheet(in_rows(tiles_of(images, captions), columns), side=side)
+
+
 def labelled_rows(rows: Sequence[tuple[str, Sequence[Tile]]]) -> Image.Image:
     """Arrange rows of tiles, given as (label, tiles), on a transparent background; see `sheet`."""
     labels, tiles = zip(*rows, strict=True)

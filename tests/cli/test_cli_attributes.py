@@ -80,8 +80,8 @@ def test_attributes_are_fitted_and_shown(run: Run, model: Path, trained: Path, m
 
 
 def test_the_training_images_are_found_by_config_json(run: Run, model: Path, many: Path) -> None:
-    from diffae.cli.common import cache_folder
     from diffae.data.build import build_pack
+    from diffae.data.cache import cache_folder
 
     shutil.copytree(model, "run")
     settings = checkpoint.read_model_config(model)

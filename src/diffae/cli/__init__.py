@@ -67,6 +67,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data prepare": ("data", "Prepare", "Decode a data set once into a pack."),
     "data info": ("data", "PackInfo", "Describe a pack: images, source, labels."),
     "data browse": ("data", "Browse", "Draw images of a pack on one sheet."),
+    "config": ("config", "Config", "Print the settings of a preset or of a run, for `diffae train --config`."),
+    "push": ("push", "Push", "Upload a run to the Hugging Face Hub."),
     "info": ("info", "Info", "Describe a run folder."),
     "studio": ("studio", "OpenStudio", "Open a model in the browser: edit pictures, blend, sample, see the map."),
     "demo": ("demo", "Demo", "Show what a trained model does, and train a small one, as one HTML page."),
@@ -76,7 +78,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 _SHARED = ("train", "train-prior", "encode", "decode", "attributes fit", "sample", "evaluate")
 """Commands whose work several processes share."""
 
-_LOGGED = ("diffae.data.labels", "diffae.data.locks", "diffae.data.sources", "diffae.model")
+_LOGGED = ("diffae.data.images", "diffae.data.labels", "diffae.data.locks", "diffae.data.sources", "diffae.model")
 """Loggers whose warnings are for the user."""
 
 

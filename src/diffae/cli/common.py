@@ -212,12 +212,6 @@ def drawing_faces() -> Iterator[None]:
         raise DataError(f"faces cannot be drawn for this model: {error}") from error
 
 
-def cache_folder() -> Path:
-    """Default folder for decoded images."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "diffae" / "packs"
-
-
 # ---------------------------------------------------------------------- warnings and facts
 
 

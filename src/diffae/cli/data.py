@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from diffae.cli import common
 from diffae.cli.options import crop_of, optional, window_of
 from diffae.cli.terminal import counted, print_facts, say, warn
+from diffae.data.cache import cache_folder
 from diffae.errors import DataError, require
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Prepare:
         window, found = window_of(self.window, self.channels), open_source(self.source, self.channels)
         building = Building(self.workers, True, strict=not self.incomplete)
         if isinstance(window, str):
-            window = find_window(found, spec, window, common.cache_folder(), building)
+            window = find_window(found, spec, window, cache_folder(), building)
         spec = replace(spec, window=window)
         return prepare_pack(found, self.out, spec, source=self.source.name, building=building)
 

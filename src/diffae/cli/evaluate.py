@@ -17,6 +17,7 @@ from diffae.cli.compared import Networks, open_autoencoders, open_networks
 from diffae.cli.options import RunArgument, optional
 from diffae.cli.terminal import note, print_table, say, warn
 from diffae.console import progress
+from diffae.data.cache import cache_folder
 from diffae.errors import CheckpointError, ConfigError, DataError
 from diffae.evaluation.protocol import ABOUT, Protocol
 from diffae.evaluation.tasks import TASK_NAMES
@@ -148,7 +149,7 @@ class Evaluate:
             ddim=networks.ddim,
             others=open_autoencoders(self.autoencoder),
             systems=open_systems(
-                self.samples, self.edits, self.reconstructions, model.image_shape, common.cache_folder()
+                self.samples, self.edits, self.reconstructions, model.image_shape, cache_folder()
             ),
             capacity=networks.capacity,
             out_of_distribution=models.training_pack(model, others) if (others := self.out_of_distribution) else None,

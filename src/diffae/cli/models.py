@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffae.cli import common
-from diffae.cli.common import cache_folder
 from diffae.cli.terminal import warn
 from diffae.console import console, progress
+from diffae.data.cache import cache_folder
 from diffae.distributed import in_turns, is_main, processes, world_size
 from diffae.errors import ConfigError, DataError
 from diffae.workers import team_size

@@ -19,6 +19,7 @@ from diffae.cli.prior import TrainPrior
 from diffae.cli.terminal import note, print_table
 from diffae.cli.train import Preset, Train
 from diffae.config import ModelConfig
+from diffae.data.cache import cache_folder
 from diffae.errors import CheckpointError, DataError
 from diffae.evaluation.protocol import Protocol
 from diffae.presets import Recipe, presets, prior_presets
@@ -181,7 +182,7 @@ class _Carried:
         if not all(path.exists() for path in paths):
             model, _ = command.settings()
             size, channels = model.image_size, model.image_channels
-            cache = command.cache or common.cache_folder()
+            cache = command.cache or cache_folder()
             pack = build_pack(command.photos, cache, size=size, channels=channels, at_least=20, progress=True)
             common.warn_skipped(pack.skipped)
             for images, path in zip(divided(pack, self._labels, _MOST_UNSEEN), paths, strict=True):

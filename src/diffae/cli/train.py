@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from diffae.cli import common, train_messages
+from diffae.cli import train_messages
 from diffae.cli.options import by_preset, optional, window_of
 from diffae.cli.terminal import note
 from diffae.cli.train_plan import DEFAULT_PRESET, Plan, fresh, resumed
 from diffae.config import EncoderInput
 from diffae.console import console, progress
+from diffae.data.cache import cache_folder
 from diffae.distributed import broadcast, in_turns, is_main, world_size
 from diffae.errors import ConfigError, DataError
 from diffae.interrupts import exit_code
@@ -45,6 +46,8 @@ class Train:
     """Named settings; the options below change them."""
     recipe: Annotated[Recipe | None, arg(help_behavior_hint="(default: default)")] = None
     """Training recipe: "default" learns a better z_sem from the same images, "paper" is that of Table 5."""
+    config: Annotated[Path | None, optional] = None
+    """Settings in YAML or JSON, as `diffae config` prints them, in place of a preset; the options below change them."""
     image_size: Annotated[int | None, by_preset] = None
     """Height and width of the square images in pixels."""
     channels: Annotated[int | None, by_preset] = None
@@ -173,7 +176,7 @@ def _check(command: Train, plan: Plan, *, begun: bool) -> None:
     from diffae.training.trainer import require_even_shares
 
     out = command.out.resolve()
-    for name, path in (("the photos", command.photos), ("the cache", command.cache or common.cache_folder())):
+    for name, path in (("the photos", command.photos), ("the cache", command.cache or cache_folder())):
         if path.resolve().is_relative_to(out):
             raise ConfigError(f"out is {command.out}: must not hold {name}, {path}; choose another --out")
     if begun:
@@ -195,7 +198,7 @@ def _pack(command: Train, plan: Plan, *, main: bool) -> Pack:
     window = window_of(command.window, model.image_channels)
     return build_pack(
         command.photos,
-        command.cache or common.cache_folder(),
+        command.cache or cache_folder(),
         size=model.image_size,
         channels=model.image_channels,
         crop=given.crop,

@@ -88,9 +88,17 @@ class Plan:
 
 def fresh(command: Train) -> Plan:
     """The preset's settings with the options given."""
-    preset = command.preset or DEFAULT_PRESET
-    recipe = command.recipe or "default"
-    model, training = _overridden(command, *presets(recipe)[preset])
+    preset, recipe = command.preset or DEFAULT_PRESET, command.recipe or "default"
+    if command.config is None:
+        settings = presets(recipe)[preset]
+    else:
+        from diffae.cli.config import read_settings
+
+        if command.preset or command.recipe:
+            raise ConfigError("config and preset or recipe are both given: the file holds all settings; drop one")
+        of_file, of_recipe, *settings = read_settings(command.config)
+        preset, recipe = of_file or preset, of_recipe or recipe
+    model, training = _overridden(command, *settings)
     if isinstance(model.encoder, FoundationConfig):  # views would need features of their own
         training = training.with_loss(ContrastiveConfig, command.contrastive or 0)
     if source := command.distill_from:

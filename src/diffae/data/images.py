@@ -7,6 +7,7 @@ Files may hold values of other types and ranges; a window of values defines what
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from colorsys import hsv_to_rgb
 from dataclasses import replace
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,13 +30,15 @@ from diffae.data.formats.files import SUFFIXES, metadata_of, read_picture, suffi
 from diffae.data.formats.metadata import ImageMetadata
 from diffae.data.formats.pictures import from_pillow
 from diffae.data.formats.stacks import TIFF, find_stack
-from diffae.errors import DataError
+from diffae.errors import DataError, require_choice
 
 __all__ = [
-    "SUFFIXES", "WHITE", "Crop", "ImageLike", "ImageMetadata", "ImageSpec", "as_batch", "decode_image", "fit_picture",
-    "load_image", "metadata_of", "read_ready", "save_image", "suffix_for", "to_float", "to_rgb", "to_samples",
-    "to_tensor", "to_uint8", "to_unit",
+    "SUFFIXES", "WHITE", "Crop", "ImageLike", "ImageMetadata", "ImageSpec", "OutputType", "as_batch", "as_output",
+    "decode_image", "fit_picture", "load_image", "metadata_of", "read_ready", "save_image", "suffix_for", "to_float",
+    "to_pil", "to_rgb", "to_samples", "to_tensor", "to_uint8", "to_unit",
 ]  # fmt: skip
+
+_log = logging.getLogger(__name__)
 
 ImageLike = Image.Image | str | Path | np.ndarray | Tensor
 
@@ -125,6 +128,33 @@ def to_unit(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def to_uint8(x: Float[Tensor, "b c h w"]) -> UInt[np.ndarray, "b h w c"]:
     """float [-1, 1] => uint8 [0, 255], clamped and rounded."""
     return (to_unit(x.detach().float()) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def to_pil(x: Float[Tensor, "*batch c h w"]) -> list[Image.Image]:
+    """float [-1, 1] => 8-bit Pillow images, one for each of a batch.
+
+    Raises:
+        DataError: neither 1 nor 3 channels.
+    """
+    pixels = to_uint8(x if x.dim() == 4 else x[None])
+    if (channels := pixels.shape[3]) not in (1, 3):
+        raise DataError(f"images have {channels} channels: Pillow shows 1 or 3; take output_type='np', or show()")
+    return [Image.fromarray(image[:, :, 0] if channels == 1 else image) for image in pixels]
+
+
+OutputType = Literal["pt", "np", "pil"]
+
+
+def as_output(x: Float[Tensor, "b c h w"], output_type: OutputType) -> Tensor | np.ndarray | list[Image.Image]:
+    """Images in [-1, 1] as they are ("pt"), as an array (b, h, w, c) in [0, 1] ("np"), or as Pillow images ("pil").
+
+    Raises:
+        ConfigError: another type.
+    """
+    require_choice("output_type", output_type, OutputType)
+    if output_type == "pt":
+        return x
+    return to_pil(x) if output_type == "pil" else to_unit(x).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def to_samples(
@@ -221,9 +251,13 @@ def _check_tensor(x: Tensor, size: int, channels: int) -> Float[Tensor, "b c h w
     if tuple(x.shape[1:]) != (channels, size, size) or len(x) == 0:
         rule = f"must have shape (b, {channels}, {size}, {size})"
         raise DataError(f"image tensor of shape {shape} {rule}; resize it, or pass a uint8 array to have that done")
+    if x.dtype in (torch.uint8, torch.uint16):
+        return to_float(x)
     if not x.is_floating_point():
-        raise DataError(f"image tensor is {x.dtype}, it must be float in [-1, 1]; use diffae.data.images.to_float")
+        raise DataError(f"image tensor is {x.dtype}, it must be uint8, uint16, or float in [-1, 1]; convert it")
     low, high = x.detach().aminmax()
+    if 0 <= low < high <= 1 and high > 0.5:
+        _log.warning("the image tensor lies in [0, 1], but is read as [-1, 1]: if 0 is black, pass 2 * x - 1")
     if not (low >= -1 - _OUTSIDE and high <= 1 + _OUTSIDE):  # also false for NaN
         span = f"{low.item():.4g}..{high.item():.4g}"
         remedy = "scale it, or where it is only just outside, as decoded images may be, use .clamp(-1, 1)"

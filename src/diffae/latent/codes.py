@@ -16,8 +16,24 @@ from diffae.diffusion.interpolation import lerp, slerp
 from diffae.diffusion.settings import Sampling
 from diffae.errors import CheckpointError, ConfigError, DataError
 
+Generators = torch.Generator | Sequence[torch.Generator] | None
+"""Source of random numbers for a batch, on the CPU, or one for each image; None is PyTorch's own."""
 
-@dataclass(frozen=True)
+
+def draw(count: int, shape: tuple[int, ...], generator: Generators) -> Float[Tensor, "..."]:
+    """Samples of N(0, I), (count, *shape).
+
+    Raises:
+        ConfigError: another number of generators than of images.
+    """
+    if generator is None or isinstance(generator, torch.Generator):
+        return torch.randn((count, *shape), generator=generator)
+    if len(generator) != count:
+        raise ConfigError(f"generator is a list of {len(generator)}: must have one for each of {count} images")
+    return torch.cat([torch.randn((1, *shape), generator=one) for one in generator])
+
+
+@dataclass(frozen=True, repr=False)
 class Code:
     """The semantic and the stochastic code of a batch of images.
 
@@ -40,6 +56,17 @@ class Code:
         first = self.z_sem if self.z_sem is not None else self.x_T
         return 0 if first is None else len(first)
 
+    def __repr__(self) -> str:
+        parts = [
+            f"{name} {tuple(part.shape)}"
+            for name in ("z_sem", "x_T", "x_below")
+            if (part := getattr(self, name)) is not None
+        ]
+        if self.residual is not None:
+            parts.append(f"residual up to {self.residual.max().item():.1e}")
+        images = "1 image" if len(self) == 1 else f"{len(self)} images"
+        return f"Code({', '.join([images, *parts])})"
+
     def __getitem__(self, rows: int | slice | Tensor) -> Code:
         """The codes of some images, or of one; the batch dimension is kept."""
         if isinstance(rows, int):
@@ -52,13 +79,13 @@ class Code:
         columns = (getattr(self, field.name) for field in fields(self))
         return Code(*(None if column is None else column.to(device) for column in columns))
 
-    def complete(self, shape: tuple[int, int, int], d: int, generator: torch.Generator | None = None) -> Code:
+    def complete(self, shape: tuple[int, int, int], d: int, generator: Generators = None) -> Code:
         """The code, ready to be decoded; x_T is drawn from N(0, I) where it is None.
 
         Args:
             shape: (c, h, w) of one x_T of the model.
             d: size of the model's z_sem; 0 without an encoder.
-            generator: source of random x_T, on the CPU.
+            generator: source of random x_T.
 
         Raises:
             DataError: a part is missing or superfluous, of another shape, or not finite.
@@ -71,7 +98,7 @@ class Code:
         if x_T is None:
             if z_sem is None:
                 raise DataError("x_T is absent: give x_T, whose first dimension says how many images to decode")
-            x_T = torch.randn((len(z_sem), *shape), generator=generator)
+            x_T = draw(len(z_sem), shape, generator)
         states = {"x_T": x_T, "x_below": self.x_below}
         for name, value in states.items():
             if value is not None and tuple(value.shape[1:]) != shape:

@@ -5,31 +5,27 @@ Shapes: b images of c channels and size x size pixels, d = z_sem's size. Images 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from PIL.Image import Image
 from torch import Tensor
 
-from diffae import checkpoint, hub
-from diffae.checkpoint import Fingerprint
-from diffae.compat.original.architecture import Facts
-from diffae.compat.original.reading import read
 from diffae.config import PRIOR_STEPS, Sampling
-from diffae.data.images import as_batch
+from diffae.data.images import OutputType, as_batch, as_output
 from diffae.deprecation import renamed
 from diffae.diffusion import sampling as trajectories
 from diffae.diffusion import solvers
 from diffae.errors import ConfigError, require
-from diffae.latent.codes import Code
-from diffae.latent.prior import PRIOR, LatentPrior
-from diffae.model.module import DiffusionModule, default_device, refuse_misfit
+from diffae.latent.codes import Code, Generators
+from diffae.latent.prior import LatentPrior
 from diffae.model.runtime import Runtime
-from diffae.model.student import STUDENT, Student
+from diffae.model.stored import StoredModule
+from diffae.model.student import Student
 from diffae.workers import each
 
 BATCH = 64
@@ -41,102 +37,11 @@ def parts(count: int) -> Iterator[slice]:
     return (slice(start, start + BATCH) for start in range(0, max(count, 1), BATCH))
 
 
-class DiffusionAutoencoder(DiffusionModule):
+class DiffusionAutoencoder(StoredModule):
     """Encodes images to (z_sem, x_T), decodes codes, and samples (paper Section 3).
 
     Load one with `from_pretrained` or `from_official`, or build an untrained one from a `ModelConfig`.
     """
-
-    folder: Path | None = None
-    """The folder it was loaded from."""
-
-    # ------------------------------------------------------------------ on disk
-
-    @classmethod
-    def from_pretrained(
-        cls, source: str | Path, device: str | torch.device | None = None, *, trust_code: bool = False
-    ) -> DiffusionAutoencoder:
-        """Load a run folder, or a repository of the Hugging Face Hub ("owner/name").
-
-        Args:
-            source: the folder or the Hub id.
-            device: where to put the networks; by default a GPU if there is one, else the CPU.
-            trust_code: import parts from outside this package, which config.json names by their import path.
-
-        Raises:
-            CheckpointError: nothing there, damaged files, weights of another configuration, or parts from outside
-                without `trust_code`.
-        """
-        folder = hub.locate(source)
-        config = checkpoint.read_model_config(folder, trust_code=trust_code)
-        weights, _ = checkpoint.read_tensors(folder / checkpoint.WEIGHTS)
-        refuse_misfit(config, weights, folder / checkpoint.WEIGHTS)
-        model = cls(config)
-        checkpoint.load_weights(model, weights, folder / checkpoint.WEIGHTS)
-        model.folder = folder
-        return model.to(device if device is not None else default_device())
-
-    @classmethod
-    def from_official(
-        cls,
-        path: str | Path,
-        num_heads: int | None = None,
-        image_size: int | None = None,
-        device: str | torch.device | None = None,
-        *,
-        latent: str | Path | None = None,
-        stats: str | Path | None = None,
-        **facts: Any,
-    ) -> DiffusionAutoencoder:
-        """Load a checkpoint published by the paper's authors, with its latent net if it has one; runs no pickled code.
-
-        Args:
-            path: the Lightning checkpoint, `last.ckpt`.
-            num_heads: attention heads, which shapes do not reveal; by default from the checkpoint's settings, else 1.
-            image_size: pixels; by default read from the checkpoint's `x_T` buffer.
-            device: as for `from_pretrained`.
-            latent, stats: see `diffae.compat.original.reading.read`.
-            facts: other fields of `diffae.compat.original.architecture.Facts`.
-
-        Raises:
-            CheckpointError: not such a checkpoint, tensors missing or of unknown names, or an unknown image size.
-        """
-        published = read(path, Facts(num_heads, image_size, **facts), latent, stats)
-        model = cls(published.config)
-        checkpoint.load_weights(model, published.weights, Path(path))
-        if published.prior is not None:
-            model.prior = published.prior
-        return model.to(device if device is not None else default_device())
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write what `from_pretrained` needs: config.json, model.safetensors, and prior and student if there are."""
-        checkpoint.write_config(Path(folder), self.config)
-        checkpoint.write_tensors(Path(folder) / checkpoint.WEIGHTS, checkpoint.own_state(self), {})
-        if self.prior is not None:
-            self.prior.save(folder, self.fingerprint())
-        if self.student is not None:
-            self.student.save(folder, self.fingerprint())
-
-    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Upload the model to the Hugging Face Hub as "owner/name"; returns its address there."""
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            return hub.upload(Path(folder), repo_id, private=private, token=token)
-
-    @cached_property
-    def prior(self) -> LatentPrior | None:
-        """The latent prior: loaded on first use from the folder this model was loaded from, or assigned.
-
-        Raises:
-            CheckpointError: it is damaged, or the prior of another model.
-        """
-        if self.folder is None or not (self.folder / PRIOR).exists():
-            return None
-        return LatentPrior.load(self.folder, self.fingerprint())
-
-    def fingerprint(self) -> Fingerprint:
-        """A short hash of settings and weights; codes carry it, so that another model refuses to decode them."""
-        return Fingerprint(self.config, checkpoint.own_state(self))
 
     # ------------------------------------------------------------------ image -> code
 
@@ -151,8 +56,7 @@ class DiffusionAutoencoder(DiffusionModule):
             ConfigError: this model has no encoder.
             DataError: the images cannot be used (says which and why).
         """
-        if self.encoder is None:
-            raise ConfigError("encoder is None: this model has no encoder; train one without --no-encoder")
+        self.require_encoder()
         batch = self._batch(images)
         found = each(self, "_encode_semantic_part", (batch[rows] for rows in parts(len(batch))))
         return torch.cat([z_sem.to(self.device) for z_sem in found])
@@ -207,6 +111,25 @@ class DiffusionAutoencoder(DiffusionModule):
 
     # ------------------------------------------------------------------ code -> image
 
+    @overload
+    def decode(
+        self,
+        code: Code | None = None,
+        *,
+        z_sem: Tensor | None = None,
+        x_T: Tensor | None = None,
+        sampling: Sampling | None = None,
+        generator: Generators = None,
+        callback: solvers.StepCallback | None = None,
+        output_type: Literal["pt"] = "pt",
+    ) -> Tensor: ...
+
+    @overload
+    def decode(self, code: Code | None = None, *, output_type: Literal["np"], **how: Any) -> np.ndarray: ...
+
+    @overload
+    def decode(self, code: Code | None = None, *, output_type: Literal["pil"], **how: Any) -> list[Image]: ...
+
     @renamed(watch="callback")
     @torch.no_grad()
     def decode(
@@ -216,18 +139,24 @@ class DiffusionAutoencoder(DiffusionModule):
         z_sem: Float[Tensor, "b d"] | None = None,
         x_T: Float[Tensor, "b c h w"] | None = None,
         sampling: Sampling | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         callback: solvers.StepCallback | None = None,
-    ) -> Float[Tensor, "b k H W"]:
-        """Images, float32, near [-1, 1], from a `Code`, or from z_sem and x_T.
+        output_type: OutputType = "pt",
+    ) -> Tensor | np.ndarray | list[Image]:
+        """Images from a `Code`, or from z_sem and x_T.
 
         Args:
             code: both codes together, with BDIA's second state where there is one; or
             z_sem: semantic codes (b, d), and
             x_T: stochastic codes, as the latents or the images; drawn from N(0, I) with `generator` where absent.
             sampling: steps, timestep spacing and clipping; those the code was made with, to return to the image.
-            generator: source of random x_T, on the CPU.
+            generator: source of random x_T, on the CPU, or one for each image.
             callback: called with (t, x0_hat before clipping) at every step (paper Fig. 6), for each 64 images in turn.
+            output_type: see below.
+
+        Returns:
+            By `output_type`: "pt", a float32 tensor (b, k, H, W) near [-1, 1]; "np", a float32 array (b, H, W, k) in
+            [0, 1]; "pil", a list of 8-bit Pillow images.
 
         Raises:
             DataError: codes of the wrong shape, not finite, or made with another mode of inversion.
@@ -242,7 +171,7 @@ class DiffusionAutoencoder(DiffusionModule):
         else:
             decoded = each(self, "_decode_part", batches, sampling)
         # outside inference mode: an ordinary tensor, which autograd accepts
-        return torch.cat([images.to(self.device) for images in decoded])
+        return as_output(torch.cat([images.to(self.device) for images in decoded]), output_type)
 
     def _decode_part(
         self, code: Code, sampling: Sampling, callback: solvers.StepCallback | None = None
@@ -315,12 +244,11 @@ class DiffusionAutoencoder(DiffusionModule):
             raise ConfigError("this model has no latent prior to sample from: make one with `diffae train-prior`")
         return self.prior.to(self.device)
 
-    @cached_property
-    def student(self) -> Student | None:
-        """The student of the decoder, found as `prior` is; `CheckpointError` for that of another model."""
-        if self.folder is None or not (self.folder / STUDENT).exists():
-            return None
-        return Student.load(self.folder, self, self.fingerprint())
+    def require_encoder(self) -> DiffusionAutoencoder:
+        """The model itself; `ConfigError` if it has no encoder."""
+        if self.encoder is None:
+            raise ConfigError("encoder is None: this model has no encoder; train one without --no-encoder")
+        return self
 
     def require_student(self) -> Student:
         """The student, on this model's device; `ConfigError` where there is none."""
@@ -331,6 +259,15 @@ class DiffusionAutoencoder(DiffusionModule):
         return self.student
 
     # ------------------------------------------------------------------ helpers
+
+    def __repr__(self) -> str:
+        config = self.config
+        numbers = {"decoder": self.decoder, "encoder": self.encoder}
+        sizes = [f"{k} {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M" for k, part in numbers.items() if part]
+        images = f"{config.image_size} x {config.image_size} x {config.image_channels} images"
+        z_sem = f"z_sem of {config.z_sem_channels}" if config.has_encoder else "no z_sem"
+        where = f", from {str(self.folder)!r}" if self.folder else ""
+        return f"DiffusionAutoencoder({images}, {z_sem}, {' + '.join(sizes)} parameters, on {self.device}{where})"
 
     def _batch(self, images: Any) -> Tensor:
         channels, size, _ = self.image_shape
