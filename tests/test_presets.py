@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from typing import Any, get_args
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from diffae.config import ModelConfig, UNetConfig, UNetEncoderConfig, from_dict, to_dict
+from diffae.config import DiffusersConfig, ModelConfig, UNetConfig, UNetEncoderConfig, from_dict, to_dict
 from diffae.errors import ConfigError
 from diffae.model import DiffusionModule
 from diffae.presets import Recipe, presets, prior_presets
@@ -24,14 +27,22 @@ TABLE_5 = {
     "bedroom128": (128, 128, (1, 1, 2, 3, 4), 128, 120),
     "ffhq256": (256, 128, (1, 1, 2, 2, 4, 4), 64, 90),
 }
-NAMES = [*TABLE_5, "small32", "small64"]
+SMALL = ("small32", "small64", "small128", "latent256", "latent512")
+NAMES = [*TABLE_5, *SMALL]
 
 
 @cache
 def on_meta(config: ModelConfig) -> DiffusionModule:
     """A model without memory; several presets have the same networks."""
     with torch.device("meta"):
-        return DiffusionModule(config)
+        return DiffusionModule(config, first_stage=nn.Identity() if config.first_stage else None)
+
+
+def with_latents(name: str, recipe: Recipe = "default") -> ModelConfig:
+    """A preset's model; those for latents with a first stage, which is not built."""
+    model = presets(recipe)[name][0]
+    staged = name.startswith("latent")
+    return replace(model, first_stage=DiffusersConfig("theirs", latent_channels=4, factor=8)) if staged else model
 
 
 def parts(model: ModelConfig) -> tuple[UNetConfig, UNetEncoderConfig]:
@@ -71,7 +82,7 @@ def test_the_default_recipe_is_as_documented(name: str) -> None:
     assert (encoder.pooling, decoder.z_map_channels, decoder.upsampling) == ("flatten", 3 * width // 16, "last")
     assert model.diffusion.prediction == "v"
     assert training.learning_rate == pytest.approx(1e-3 * 32 / width)
-    assert training.batch_size == (32 if name.startswith("small") else theirs.batch_size)
+    assert training.batch_size == (32 if name in SMALL else theirs.batch_size)
     assert (training.optimizer, training.level_sampling, training.ema_warmup) == ("muon", "middle", True)
     assert (training.warmup_images, training.cooldown) == (10_000, 0.2)
     assert training.auxiliary_losses == (ContrastiveConfig(0.1), HOGConfig(0.3))
@@ -84,6 +95,26 @@ def test_small32_is_as_documented() -> None:
     assert shared(decoder) == shared(encoder) == (32, 1, (8,), 1)
     assert (model.image_size, decoder.channel_mult) == (32, (1, 2, 2))
     assert (encoder.channel_mult, encoder.z_sem_channels) == ((1, 2, 2, 2), 128)
+
+
+def flops(name: str, **changes: Any) -> int:
+    """Floating-point operations of one image's pass through encoder and decoder."""
+    config = replace(with_latents(name), **changes)
+    model = on_meta(config)
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        seen = torch.empty(1, *config.encoder_shape)
+        model(torch.empty(1, *config.latent_shape), torch.zeros(1, dtype=torch.int64), seen)
+    return counter.get_total_flops()
+
+
+def test_small_networks_cost_little_more_for_larger_images() -> None:
+    """All work on 32 x 32 positions: the cost of an image grows with the width of the network, not with the image."""
+    pixels = replace(parts(presets()["small64"][0])[0], patch_size=1, channel_mult=(1, 2, 2, 4))
+    encoder = replace(parts(presets()["small64"][0])[1], patch_size=1, channel_mult=(1, 2, 2, 4, 4))
+    assert flops("small64") < flops("small64", decoder=pixels, encoder=encoder) / 3
+    assert flops("small128") < 3 * flops("small64")
+    assert flops("latent256") == pytest.approx(flops("small32"), rel=0.02)
+    assert flops("latent512") == pytest.approx(flops("small128"), rel=0.1)
 
 
 def test_names_and_recipes() -> None:
@@ -99,7 +130,7 @@ def test_the_recipes_train_networks_of_one_size(name: str) -> None:
     """Within a tenth, so that their comparison is of recipes."""
 
     def parameters(recipe: Recipe) -> int:
-        return sum(p.numel() for p in on_meta(presets(recipe)[name][0]).parameters())
+        return sum(p.numel() for p in on_meta(with_latents(name, recipe)).parameters())
 
     assert parameters("paper") < parameters("default") < 1.1 * parameters("paper")
 

@@ -1,4 +1,4 @@
-"""Named settings: the paper's Table 5 (Preechakul et al., CVPR 2022) and two smaller networks for modest machines.
+"""Named settings: the paper's Table 5 (Preechakul et al., CVPR 2022) and smaller networks for modest machines.
 
 Each comes with one of two training recipes: the paper's, and one from which z_sem learns more (docs/recipe.md).
 """
@@ -24,12 +24,21 @@ def _large(size: int, width: int, mult: tuple[int, ...], batch: int, images: int
     return ModelConfig(size, decoder=decoder, encoder=encoder), training
 
 
-def _small(size: int, mult: tuple[int, ...]) -> Preset:
-    """Networks that a laptop can train, with batch size and learning rate for runs of some thousand steps."""
-    shared = {"model_channels": 32, "res_blocks": 1, "attention_resolutions": (8,)}
+def _small(size: int, mult: tuple[int, ...], patch_size: int = 1, width: int = 32) -> Preset:
+    """Networks that a laptop can train, with batch size and learning rate for runs of some thousand steps.
+
+    All work on 32 x 32 positions, which are pixels, patches of pixels, or latents (docs/resolution.md).
+    """
+    shared = {"model_channels": width, "res_blocks": 1, "attention_resolutions": (8,), "patch_size": patch_size}
     decoder = UNetConfig(channel_mult=mult, time_channels=128, dropout=0.0, **shared)
     encoder = UNetEncoderConfig(128, channel_mult=(*mult, mult[-1]), **shared)
     return ModelConfig(size, decoder=decoder, encoder=encoder), TrainingConfig(learning_rate=3e-4)
+
+
+def _latent(size: int, mult: tuple[int, ...], patch_size: int = 1, width: int = 32) -> Preset:
+    """Small networks for the latents, of an eighth of the images' side, of a first stage that the user names."""
+    model, training = _small(size, mult, patch_size, width)
+    return replace(model, encoder_input="latents"), training
 
 
 def _improved(name: str, model: ModelConfig, training: TrainingConfig) -> Preset:
@@ -42,7 +51,7 @@ def _improved(name: str, model: ModelConfig, training: TrainingConfig) -> Preset
     width = model.decoder.model_channels
     training = replace(
         training,
-        batch_size=32 if name.startswith("small") else training.batch_size,
+        batch_size=32 if name.startswith(("small", "latent")) else training.batch_size,
         learning_rate=1e-3 * 32 / width,
         optimizer="muon",
         warmup_images=10_000,
@@ -61,7 +70,10 @@ def _improved(name: str, model: ModelConfig, training: TrainingConfig) -> Preset
 
 
 def presets(recipe: Recipe = "default") -> dict[str, Preset]:
-    """Named settings: two small networks, and the paper's Table 5, each with the settings of a recipe.
+    """Named settings: small networks, and the paper's Table 5, each with the settings of a recipe.
+
+    `latent256` and `latent512` are made for a first stage that divides the sides of images by 8, to be set as
+    `ModelConfig.first_stage`.
 
     Args:
         recipe: "paper" is Table 5 exactly: eps, linear schedule, uniform levels, Adam at 1e-4, EMA 0.9999, and the
@@ -75,7 +87,10 @@ def presets(recipe: Recipe = "default") -> dict[str, Preset]:
     require_choice("recipe", recipe, Recipe)
     paper = {
         "small32": _small(32, (1, 2, 2)),
-        "small64": _small(64, (1, 2, 2, 4)),
+        "small64": _small(64, (1, 2, 3), patch_size=2),
+        "small128": _small(128, (1, 2, 3), patch_size=4, width=48),
+        "latent256": _latent(256, (1, 2, 2)),
+        "latent512": _latent(512, (1, 2, 3), patch_size=2, width=48),
         "celeba64": _large(64, 64, (1, 2, 4, 8), 128, 72_000_000),
         "ffhq64": _large(64, 64, (1, 2, 4, 8), 128, 48_000_000),
         "ffhq128": _large(128, 128, (1, 1, 2, 3, 4), 128, 130_000_000),
@@ -114,6 +129,9 @@ def prior_presets() -> dict[str, tuple[PriorConfig, TrainingConfig]]:
     return {
         "small32": _prior_small(),
         "small64": _prior_small(),
+        "small128": _prior_small(),
+        "latent256": _prior_small(),
+        "latent512": _prior_small(),
         "celeba64": _prior_large(10, 512, 0.01, 301_000_000),
         "ffhq64": _prior_large(10, 256, 0.01, 101_000_000),
         "ffhq128": _prior_large(10, 256, 0.01, 101_000_000),

@@ -116,3 +116,9 @@ def test_reconstruct_tells_what_the_first_stage_loses(run: Run, faces: Path, los
     assert code == 0, err
     with Path("plain/results.csv").open() as file:
         assert {row["first_stage_mse"] for row in csv.DictReader(file)} == {""}
+
+
+def test_presets_for_latents_need_a_first_stage(run: Run, faces: Path) -> None:
+    code, _, err = run("train", faces, "--out", "run", "--preset", "latent256")
+    assert code == 2
+    assert "preset is 'latent256', which needs a first stage of factor 8" in one_line(err)

@@ -54,7 +54,7 @@ def test_the_channel_with_the_strongest_edge_decides() -> None:
     torch.testing.assert_close(oriented_gradients(torch.cat([level, steep], 1)), oriented_gradients(steep))
 
 
-@pytest.mark.parametrize(("side", "numbers"), [(8, 36), (16, 144), (32, 720), (64, 1296), (256, 2448)])
+@pytest.mark.parametrize(("side", "numbers"), [(8, 36), (16, 144), (32, 720), (64, 1296), (256, 1296)])
 def test_the_numbers_of_a_size(side: int, numbers: int) -> None:
     assert oriented_gradients(torch.zeros(1, 1, side, side)).shape == (1, numbers)
 

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from diffae.data.pack import Pack
     from diffae.evaluation.features import FeatureNetwork
 
-Preset = Literal["small32", "small64", "celeba64", "ffhq64", "ffhq128", "horse128", "bedroom128", "ffhq256"]
+Preset = Literal[
+    "small32", "small64", "small128", "latent256", "latent512", "celeba64", "ffhq64", "ffhq128", "horse128",
+    "bedroom128", "ffhq256",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

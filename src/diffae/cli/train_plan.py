@@ -99,6 +99,9 @@ def fresh(command: Train) -> Plan:
         of_file, of_recipe, *settings = read_settings(command.config)
         preset, recipe = of_file or preset, of_recipe or recipe
     model, training = _overridden(command, *settings)
+    if preset.startswith("latent") and model.first_stage is None:
+        remedy = "add --first-stage diffusers:SOURCE; `diffae train-first-stage` makes one"
+        raise ConfigError(f"preset is {preset!r}, which needs a first stage of factor 8: {remedy}")
     if isinstance(model.encoder, FoundationConfig):  # views would need features of their own
         training = training.with_loss(ContrastiveConfig, command.contrastive or 0)
     if source := command.distill_from:

@@ -22,6 +22,10 @@ BINS = 9
 LEAST_CELL, MOST_CELLS = 4, 8
 """Least side of a cell in pixels; most cells along a side of the image."""
 
+MOST_SIDE = 64
+"""Larger images are averaged down to this side first: their cells are coarse, and finer edges cost more than a step of
+the network."""
+
 LEAST_SIDE = 16
 """The image is halved, for coarser edges, down to this side."""
 
@@ -43,10 +47,12 @@ def oriented_gradients(x_0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
     Args:
         x_0: images (b, c, h, w) in [-1, 1].
     Returns:
-        Non-negative, seldom above 1, (b, d) in float32; d is 720 for 32 x 32 images and 576 more for each doubling of
-        their side.
+        Non-negative, seldom above 1, (b, d) in float32; d is 720 for 32 x 32 images and 1296 for
+        64 x 64 and larger ones.
     """
     x, found = x_0.float(), []
+    while min(x.shape[2:]) > MOST_SIDE:
+        x = F.avg_pool2d(x, 2)
     while not found or min(x.shape[2:]) >= LEAST_SIDE:
         cell = max(LEAST_CELL, x.shape[-1] // MOST_CELLS)
         found.append(_histograms(x, cell).sqrt().flatten(1))
