@@ -41,7 +41,7 @@ from diffae.studio.gallery import Opened
 from sketchfaces import sketch_faces
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
-from browser import CHROMIUM, opened_browser, served  # noqa: E402
+from browser import CHROMIUM, opened_browser, served
 
 MOVES = 30
 """Of a slider in the browser, and pictures opened."""
@@ -138,7 +138,7 @@ def in_browser(address: str) -> dict[str, dict[str, float]]:
 
 
 def visit(address: str, number: int, seconds: float, found: list[dict[str, Any]]) -> None:
-    """One visitor: a picture of its own, then an edit once a second; counts errors and pictures that are not its own."""
+    """One visitor: opens a picture and edits it once a second; counts errors, and answers about another picture."""
     times, errors, strange = [], 0, 0
     with httpx.Client(base_url=f"{address}api", timeout=120) as client:
         answer = client.post("/pictures", params={"name": f"{number}.png"}, content=face_file(1000 + number))

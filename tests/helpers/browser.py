@@ -21,7 +21,7 @@ ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync",
 )  # fmt: skip
-PATIENCE = 30_000
+PATIENCE = 45_000
 """Milliseconds that a test waits for the page, on a machine that has much else to do."""
 
 

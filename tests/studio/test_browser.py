@@ -106,7 +106,8 @@ def test_an_own_picture_is_edited_and_saved(page: Page) -> None:
     expect(page.locator(".slider.changed .read")).to_contain_text("the image reads")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save picture").click()
-    assert Image.open(download.value.path()).size == (16, 16)
+    with Image.open(download.value.path()) as saved:
+        assert saved.size == (16, 16)
 
 
 def test_undo_redo_reset_and_history(page: Page) -> None:
@@ -182,7 +183,8 @@ def test_blending_and_recording(page: Page) -> None:
     page.get_by_role("button", name="Stop recording").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Save GIF").click()
-    assert getattr(Image.open(download.value.path()), "n_frames", 1) > 6
+    with Image.open(download.value.path()) as film:
+        assert getattr(film, "n_frames", 1) > 6
     page.locator(".dot").press("ArrowLeft")
     expect(page.locator(".dot")).to_have_attribute("aria-valuetext", re.compile("% across$"))
 

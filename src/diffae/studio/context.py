@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from diffae import checkpoint
 from diffae.checkpoint import CONFIG, WEIGHTS
 from diffae.config import Sampling
 from diffae.errors import CheckpointError, ConfigError
+from diffae.hub import locate
 from diffae.latent.attributes import ATTRIBUTES, AttributeDirections
 from diffae.model import DiffusionAutoencoder
 from diffae.studio.attributes import joined
@@ -158,7 +158,7 @@ def open_studio(
     Raises:
         CheckpointError: no such run, or damaged files.
     """
-    folder = checkpoint.locate(run)
+    folder = locate(run)
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} is not a run folder: it has no {CONFIG}; make one with `diffae train`")
     studio = Studio(folder, name or str(run), None, None, Gallery(open_images), may_save)
