@@ -57,8 +57,11 @@ class ArrayFile:
         with self.path.open("rb", buffering=0) as file:
             for octet_row, index in zip(octets, indices.tolist(), strict=True):
                 file.seek(self._offset + index * self._row_bytes)
-                if file.readinto(octet_row.data) != self._row_bytes:
-                    raise DataError(f"array {self.path}: became shorter while it was read; make it again")
+                left = memoryview(octet_row)
+                while left:  # a read may return less than is there
+                    if not (done := file.readinto(left)):
+                        raise DataError(f"array {self.path}: became shorter while it was read; make it again")
+                    left = left[done:]
         return rows
 
 

@@ -323,3 +323,13 @@ def test_an_hdf5_file_that_names_other_files_is_refused(tmp_path: Path, kind: st
             file.create_virtual_dataset("images", layout)
     with pytest.raises(DataError, match="keeps its samples in other files"):
         pixels_of(tmp_path / "a.h5")
+
+
+def test_a_later_page_that_states_another_size(tmp_path: Path) -> None:
+    """It would be allocated: the sizes of the first page are checked."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((4, 8, 10), np.uint16), imagej=True, metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[2].tags["ImageLength"].overwrite(2**32 - 1)
+    with pytest.raises(DataError, match=r"a\.tif/2: is damaged .*page 2 "):
+        Stack(path, "", 1).picture(2)

@@ -190,7 +190,7 @@ def _planes(series: Any, close: Any = lambda: None) -> Planes:
             if contiguous:
                 return series.asarray(out="memmap")[at]
             chosen = pages[at[: len(before)]]
-            planes = np.stack([series.pages[int(number)].asarray() for number in np.ravel(chosen)])
+            planes = np.stack([_decoded(series, int(number)) for number in np.ravel(chosen)])
             return planes.reshape(*np.shape(chosen), *page.shape)[(..., *at[len(before) :])]
         except ValueError as error:
             if "imagecodecs" not in str(error):
@@ -199,6 +199,16 @@ def _planes(series: Any, close: Any = lambda: None) -> Planes:
 
     bands = ("RGBA" if _has_alpha(page) else "RGB") if page.photometric == 2 else ""
     return Planes(series.axes, shape, read, bands, close, page.dtype.itemsize)
+
+
+def _decoded(series: Any, number: int) -> np.ndarray:
+    """The pixels of a page, which must be of the size of the first, for that was checked."""
+    page, first = series.pages[number], series.keyframe
+    if (page.shape, page.chunks, page.dtype) != (first.shape, first.chunks, first.dtype):
+        raise ValueError(
+            f"page {number} is {page.dtype} of shape {page.shape}, the first {first.dtype} of {first.shape}"
+        )
+    return page.asarray()
 
 
 def _has_alpha(page: Any) -> bool:
