@@ -11,6 +11,7 @@ from jobs import run_job
 
 from diffae import distributed
 from diffae.cli import main
+from diffae.cli.sample import Sample
 from diffae.errors import ConfigError
 
 
@@ -66,6 +67,31 @@ def test_what_is_made_once_is_found_by_the_others(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert run_job(job_steps.take_turns, log, [tmp_path, tmp_path]) == [True, False]
     assert log.read_text().split() == ["0", "1"]
+
+
+def test_what_is_made_on_a_local_disk_is_made_once_on_each_host(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    made = run_job(job_steps.take_turns, tmp_path / "log", [one, one, other, other], count=4, hosts=2)
+    assert made == [True, False, True, False]
+
+
+def test_a_process_that_lost_another_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed = "[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.213.7.2]:54932. This is typically caused"
+
+    def run(self: object) -> int:
+        raise RuntimeError(closed)
+
+    monkeypatch.setattr(Sample, "run", run)
+    words = ["sample", "runs/photos", "--out", "a.png"]
+    launch(monkeypatch, 0, 2)
+    assert main(words) == 2
+    assert "another process of this job ended before this one" in one_line(capsys.readouterr().err)
+    launch(monkeypatch, 0, 1)
+    assert main(words) == 1  # there is no other
 
 
 def test_networks_are_not_split_between_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ WAIT = timedelta(hours=12)
 """
 
 
+LOST = "another process of this job ended before this one: see its message, and run the job again"
+_CONNECTION = ("gloo", "NCCL", "TCPStore", "Connection closed by peer")  # in what PyTorch raises where one ended
 _SPLITTING = ("FSDP", "DEEPSPEED", "MEGATRON_LM")  # as accelerate names them in the environment
 
 
@@ -77,8 +79,12 @@ def barrier() -> None:
         try:
             processes().wait_for_everyone()
         except RuntimeError as error:  # the connection is closed
-            what = "another process of this job ended before this one: see its message, and run the job again"
-            raise TrainingError(what) from error
+            raise TrainingError(LOST) from error
+
+
+def lost_another(error: Exception) -> bool:
+    """Whether an error is that of a process whose connection to another one was closed."""
+    return world_size() > 1 and isinstance(error, RuntimeError) and any(word in str(error) for word in _CONNECTION)
 
 
 def require_one_process(what: str) -> None:

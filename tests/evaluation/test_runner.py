@@ -62,7 +62,7 @@ def test_results_hold_the_parts_that_were_read(context: EvaluationContext, count
     parts = {"version", "model", "test", "ddim", "sampling", "protocol", "counts.denoised"}
     assert set(plain["denoising"]["parts"]) == parts
     assert plain["denoising"]["parts"]["counts.denoised"] == "2"
-    parts = {"version", "model", "train", "test", "ddim", "features", "prior", "seed", "protocol"}
+    parts = {"version", "model", "train", "test", "ddim", "features", "prior", "seed", "protocol", "systems"}
     assert set(plain["generation"]["parts"]) == {*parts, "counts.distribution"}
 
 

@@ -81,7 +81,7 @@ def test_a_budget_too_short_for_anything_is_refused() -> None:
 def test_what_a_study_can_decide() -> None:
     full = unlimited(MOST)
     found = {number: what for number, _, what in outlook(full, SCALE, features=True)}
-    assert sorted(found) == list(range(1, 12))
+    assert sorted(found) == list(range(1, 17))
     assert found[1] == found[5] == found[11] == "yes"
     assert found[9].startswith("only if it holds: detectors see 2,000 real images, in the paper 7,000")
     bare = {n: what for n, _, what in outlook(full, replace(SCALE, attributes=0), features=False)}

@@ -18,8 +18,10 @@ import pytest
 LONGEST_SECONDS = 240
 
 
-def run_job(function: Callable[..., Any], *args: Any, count: int = 2) -> list[Any]:
+def run_job(function: Callable[..., Any], *args: Any, count: int = 2, hosts: int = 1) -> list[Any]:
     """What `function(*args)` returns in each of so many processes; it is a function of an importable module.
+
+    With several hosts, processes take themselves to be on different ones.
 
     Raises:
         AssertionError: it raised an error in one of them (its traceback), or took too long.
@@ -32,10 +34,11 @@ def run_job(function: Callable[..., Any], *args: Any, count: int = 2) -> list[An
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    local = count // hosts
+    shared = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": local, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     ends = [context.Pipe(duplex=False) for _ in range(count)]
     processes = [
-        context.Process(target=_call, args=(end, {**shared, "RANK": rank, "LOCAL_RANK": rank}, function, args))
+        context.Process(target=_call, args=(end, {**shared, "RANK": rank, "LOCAL_RANK": rank % local}, function, args))
         for rank, (_, end) in enumerate(ends)
     ]
     try:

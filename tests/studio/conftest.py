@@ -30,10 +30,8 @@ def client(studio: Studio) -> Iterator[TestClient]:
 
 
 def wait_until_ready(client: TestClient) -> None:
-    for _ in range(500):
-        data = client.get("/api/studio").json()["data"]
+    until = time.monotonic() + 60
+    while not (data := client.get("/api/studio").json()["data"])["ready"]:
         assert not data["problem"], data
-        if data["ready"]:
-            return
+        assert time.monotonic() < until, data
         time.sleep(0.01)
-    raise AssertionError(data)

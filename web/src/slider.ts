@@ -4,6 +4,7 @@ import type { Attribute } from "./api";
 import { button, h, percent, short } from "./dom";
 
 const STEPS = 400;
+const THUMB = 18; // pixels, as in the style sheet
 
 const expit = (reading: number): number => 1 / (1 + Math.exp(-reading));
 const logit = (share: number): number => Math.log(share / (1 - share));
@@ -41,12 +42,16 @@ export class Slider {
         "div",
         { class: "line" },
         h("span", { class: "name" }, name.replaceAll("_", " ")),
-        h("span", { class: weak ? "score weak" : "score", title: interval }, `${score.measure} ${score.value.toFixed(2)}`),
         this.value,
         this.reset,
       ),
       h("div", { class: "track" }, this.mark, this.input),
-      this.read,
+      h(
+        "div",
+        { class: "under" },
+        h("span", { class: weak ? "score weak" : "score", title: interval }, `${score.measure} ${score.value.toFixed(2)}`),
+        this.read,
+      ),
     );
   }
 
@@ -58,7 +63,8 @@ export class Slider {
     this.value.textContent = worded(this.attribute, value);
     this.reset.hidden = asked === undefined;
     this.element.classList.toggle("changed", asked !== undefined);
-    this.mark.style.left = `${(100 * this.place(original)) / STEPS}%`;
+    const share = this.place(original) / STEPS;
+    this.mark.style.left = `calc(${THUMB / 2}px + ${share} * (100% - ${THUMB}px))`;
     const text = read === undefined ? "" : `the image reads ${worded(this.attribute, read)}`;
     this.read.textContent = asked === undefined ? "" : text;
   }

@@ -17,7 +17,7 @@ from diffae.cli.renamed import COMMANDS as OLD_COMMANDS
 from diffae.cli.renamed import current
 from diffae.cli.terminal import note, say, warn
 from diffae.deprecation import __version__
-from diffae.distributed import is_main, rank, require_one_process
+from diffae.distributed import LOST, is_main, lost_another, rank, require_one_process
 from diffae.errors import ConfigError, DiffaeError, refused
 from diffae.interrupts import exit_code, raised
 
@@ -139,7 +139,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _unexpected(error: Exception) -> int:
     """Report an error that no code foresaw in one line; the traceback of a bug goes into a file."""
-    if line := refused(error):
+    if line := LOST if lost_another(error) else refused(error):
         note(f"diffae: error: {line}")
         return FAILED
     with tempfile.NamedTemporaryFile("w", prefix="diffae-", suffix=".log", delete=False, encoding="utf-8") as file:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import norm, rankdata
+from scipy.stats import norm, rankdata, t
 
 from diffae.errors import DataError
 from diffae.latent import probes
@@ -111,7 +111,7 @@ def grouped(samples: Sequence[np.ndarray], seed: int = 0, groups: int = GROUPS) 
 
 
 def from_left_out(value: float, without: Float[np.ndarray, " groups"], count: int) -> Estimate:
-    """A statistic with its jackknife interval, from its values without each group.
+    """A statistic with its jackknife interval, from its values without each group: Student's t for so few groups.
 
     Args:
         value: the statistic of all.
@@ -120,7 +120,7 @@ def from_left_out(value: float, without: Float[np.ndarray, " groups"], count: in
     """
     groups = len(without)
     error = np.sqrt((groups - 1) / groups * np.square(without - without.mean()).sum())
-    low, high = norm.interval(0.95, value, error) if error > 0 else (value, value)
+    low, high = t.interval(0.95, groups - 1, value, error) if error > 0 else (value, value)
     return Estimate(value, float(low), float(high), count)
 
 

@@ -139,7 +139,10 @@ def r_squared(values: Row, y: Row) -> Score:
 def bootstrap_interval(
     statistic: Callable[[Int[np.ndarray, "k n"]], Float[np.ndarray, " k"]], count: int, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a statistic of images.
+    """95 % percentile bootstrap interval of a statistic of images, widened for few of them.
+
+    The percentiles are those of Student's t, and of a deviation with n - 1 in place of n: without it, the interval of a
+    mean of a dozen images misses it twice as often as it should (Hesterberg 2015, "expanded percentile interval").
 
     Args:
         statistic: maps k resamples, each the rows of `count` images drawn with replacement, to k values; NaN where it
@@ -147,7 +150,7 @@ def bootstrap_interval(
         count: images; of a single one the interval is empty.
         seed: of the resampling.
     """
-    from scipy.stats import DegenerateDataWarning, bootstrap
+    from scipy.stats import DegenerateDataWarning, bootstrap, norm, t
 
     if count == 1:
         value = float(statistic(np.zeros((1, 1), np.int64))[0])
@@ -158,7 +161,8 @@ def bootstrap_interval(
             (np.arange(count),), lambda rows, axis: statistic(rows), n_resamples=RESAMPLES, vectorized=True,
             method="percentile", rng=np.random.default_rng(seed),
         ).bootstrap_distribution  # fmt: skip
-    low, high = np.nanpercentile(drawn, (2.5, 97.5))
+    tail = 100 * norm.cdf((count / (count - 1)) ** 0.5 * t.ppf(0.025, count - 1))
+    low, high = np.nanpercentile(drawn, (tail, 100 - tail))
     return float(low), float(high)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +12,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diffae.deprecation import __version__
 from diffae.errors import DiffaeError
@@ -73,40 +75,71 @@ def create_app(studio: Studio, *, token: str | None = None, hosts: Sequence[str]
         description="Everything that the page does, for scripts. Keep the cookie of the first answer: it is your "
         "session. Long requests that accept application/x-ndjson get lines of progress.",
     )  # fmt: skip
-    app.state.studio, app.state.token = studio, token
+    app.state.studio = studio
     for room in ROOMS:
         app.include_router(room.router)
     app.add_api_route("/", _page, include_in_schema=False)
     app.mount("/", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(DiffaeError, _refused)
-    app.middleware("http")(_guarded)
+    app.add_middleware(Guard, studio=studio, token=token)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     return app
 
 
-async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Ask for the token, find the session, and add the headers."""
-    token = request.app.state.token
-    given = request.query_params.get("token", "")
-    if token and given and secrets.compare_digest(given.encode(), token.encode()):
-        response: Response = RedirectResponse("/", 303)
-        response.set_cookie(TOKEN_COOKIE, token, httponly=True, samesite="strict")
-    elif token and not secrets.compare_digest(request.cookies.get(TOKEN_COOKIE, "").encode(), token.encode()):
+class Guard:
+    """Asks for the token, finds the session, and adds the headers.
+
+    Args:
+        app: the application behind it.
+        studio: whose sessions.
+        token: what visitors must bring; None for visitors of this machine alone.
+    """
+
+    def __init__(self, app: ASGIApp, studio: Studio, token: str | None) -> None:
+        self.app, self.studio, self.token = app, studio, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        request = Request(scope)
+        cookie = request.cookies.get(COOKIE)
+        has_session = request.url.path == "/" or request.url.path.startswith("/api/")
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                if request.url.path.startswith("/api/"):
+                    headers.setdefault("Cache-Control", "no-store")
+                session = scope.get("state", {}).get("session")
+                if session is not None and session.id != cookie:
+                    headers.append("Set-Cookie", f"{COOKIE}={session.id}; HttpOnly; Path=/; SameSite=strict")
+            await send(message)
+
+        if (refused := self._refused(request)) is not None:
+            return await refused(scope, receive, answer)
+        if has_session:
+            request.state.session = self.studio.sessions.of(cookie)
+        return await self.app(scope, receive, answer)
+
+    def _refused(self, request: Request) -> Response | None:
+        """The answer to a request without the token, or that brings it."""
+        if self.token is None:
+            return None
+        if _same(request.query_params.get("token", ""), self.token):
+            response = RedirectResponse("/", 303)
+            response.set_cookie(TOKEN_COOKIE, self.token, httponly=True, samesite="strict")
+            return response
+        if _same(request.cookies.get(TOKEN_COOKIE, ""), self.token):
+            return None
         sentence = "this studio asks for a token: open the address that its terminal shows, which ends in ?token=..."
-        response = JSONResponse({"error": sentence}, 403)
-    elif request.url.path == "/" or request.url.path.startswith("/api/"):
-        session = request.app.state.studio.sessions.of(request.cookies.get(COOKIE))
-        request.state.session = session
-        response = await call_next(request)
-        if request.cookies.get(COOKIE) != session.id:
-            response.set_cookie(COOKIE, session.id, httponly=True, samesite="strict")
-    else:
-        response = await call_next(request)
-    response.headers.update(HEADERS)
-    if request.url.path.startswith("/api/"):
-        response.headers.setdefault("Cache-Control", "no-store")
-    return response
+        return JSONResponse({"error": sentence}, 403)
+
+
+def _same(given: str, token: str) -> bool:
+    return secrets.compare_digest(given.encode(), token.encode())
 
 
 async def _page() -> Response:

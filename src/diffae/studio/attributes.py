@@ -13,7 +13,7 @@ from diffae.errors import ConfigError, require
 from diffae.latent.attributes import AttributeDirections, Reading
 from diffae.latent.directions import Directions
 
-_SPREAD = 3.0  # standard deviations of readings that a slider covers to both sides
+_SPREAD = 2.2  # standard deviations of readings that a slider covers to both sides
 _SUREST = 0.999  # probability at the ends of a slider
 _LONGEST_NAME = 40
 

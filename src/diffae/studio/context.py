@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from diffae import checkpoint
+import torch
+
 from diffae.checkpoint import CONFIG, WEIGHTS
 from diffae.config import Sampling
 from diffae.errors import CheckpointError, ConfigError
+from diffae.hub import locate
 from diffae.latent.attributes import ATTRIBUTES, AttributeDirections
 from diffae.model import DiffusionAutoencoder
 from diffae.studio.attributes import joined
-from diffae.studio.engine import Engine, Ticket
+from diffae.studio.engine import Busy, Cancelled, Engine, Ticket
 from diffae.studio.gallery import Gallery, NotReady, Opened
 from diffae.studio.sessions import Session, Sessions
 from diffae.studio.shared_model import Operations, SharedModel
-from diffae.training.logger import METRICS
+from diffae.training.metrics import METRICS
 
 DRAFT_STEPS = 6
 """Solver steps while a slider is dragged; the exact image follows when it rests."""
+STUDENT_STEPS = 2
+"""The same where the run has a student."""
 
 
 @dataclass
@@ -46,7 +52,7 @@ class Studio:
     @property
     def has_student(self) -> bool:
         """Whether a distilled model draws while a slider is dragged."""
-        return False
+        return self.draft.solver == "student"
 
     def require_model(self) -> DiffusionAutoencoder:
         """The model.
@@ -87,13 +93,13 @@ class Studio:
 
     def missing(self) -> dict[str, str]:
         """For each room that cannot be entered the reason, and what helps."""
-        found = {}
+        found: dict[str, str] = {}
         if self.model is None:
             waiting = "This run has no weights yet. Training saves the first soon, and this page looks again by itself."
-            found = dict.fromkeys(("edit", "blend", "vary", "sample", "map", "directions"), waiting)
+            found |= dict.fromkeys(("edit", "blend", "vary", "sample", "map", "directions"), waiting)
         elif not self.model.config.has_encoder:
             none = "This model has no encoder, so images have no z_sem. Train one without `--no-encoder`."
-            found = dict.fromkeys(("edit", "blend", "vary", "map", "directions"), none)
+            found |= dict.fromkeys(("edit", "blend", "vary", "map", "directions"), none)
         elif self.model.prior is None:
             found["sample"] = f"This model has no prior to draw new z_sem from: {self.hint('prior')}."
         if self.gallery.problem:
@@ -103,8 +109,17 @@ class Studio:
         return found
 
     def start(self) -> None:
-        """Open the data set in the background."""
-        self.gallery.start()
+        """Open the data set, and make the networks ready, in the background."""
+        if self.model is not None:
+            self.gallery.start()
+            threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+
+    def _warm_up(self) -> None:
+        """Encode and decode once: the first calls of the networks take longest."""
+        shared = self.shared(Ticket("warm-up"))
+        with suppress(Cancelled, Busy):
+            code = shared.encode(torch.zeros(1, *shared.image_shape), self.exact)
+            shared.decode(code, sampling=self.draft)
 
     def close(self) -> None:
         """Stop the work."""
@@ -119,6 +134,8 @@ class Studio:
     def adopt(self, model: DiffusionAutoencoder) -> None:
         """Use this model."""
         self.model, self.operations = model, Operations(model)
+        if model.student is not None:
+            self.draft = Sampling.student(STUDENT_STEPS)
         self.gallery.use(self.shared(Ticket("gallery")))
 
 
@@ -141,7 +158,7 @@ def open_studio(
     Raises:
         CheckpointError: no such run, or damaged files.
     """
-    folder = checkpoint.locate(run)
+    folder = locate(run)
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} is not a run folder: it has no {CONFIG}; make one with `diffae train`")
     studio = Studio(folder, name or str(run), None, None, Gallery(open_images), may_save)

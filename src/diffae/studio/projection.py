@@ -40,7 +40,7 @@ def umap(z_norm: Float[np.ndarray, "n d"], cache: Path) -> Float32[np.ndarray, "
     key = hashlib.sha256(np.ascontiguousarray(z_norm).tobytes()).hexdigest()[:16]
     path = cache / f"umap-{key}.npy"
     if not path.is_file():
-        from umap import UMAP
+        from umap import UMAP  # pyright: ignore[reportMissingImports]
 
         points = UMAP(random_state=0, n_jobs=1).fit_transform(z_norm)
         with written_beside(path) as temporary, temporary.open("wb") as file:

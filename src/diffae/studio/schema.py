@@ -264,3 +264,4 @@ class Training(BaseModel):
     images_per_second: float | None
     seconds_left: float | None
     samples: list[str] = Field(description="names of the sample sheets, oldest first")
+    note: str = Field(description="what the model cannot do yet; empty where nothing is known against it")

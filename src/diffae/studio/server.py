@@ -6,12 +6,17 @@ import ipaddress
 import secrets
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from diffae.errors import ConfigError, require
 from diffae.studio.app import LOCAL_NAMES, create_app
 from diffae.studio.context import Studio
 
-_KEEP_ALIVE = 30
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+_KEEP_ALIVE, _PATIENCE = 30, 2  # seconds
 _LARGEST_PORT = 65535
 
 
@@ -54,14 +59,19 @@ def serve(studio: Studio, host: str, port: int, tell: Callable[[str], None]) -> 
     Raises:
         ConfigError: the port is in use.
     """
-    import uvicorn
-
     listening = bound_socket(host, port)
     token = None if is_local(host) else secrets.token_urlsafe(16)
     names = LOCAL_NAMES if token is None else ["*"]
     app = create_app(studio, token=token, hosts=names)
-    config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=2)
     shown = f"[{host}]" if ":" in host else host
     tell(f"http://{shown}:{listening.getsockname()[1]}/{f'?token={token}' if token else ''}")
     with listening:
-        uvicorn.Server(config).run([listening])
+        server_of(app).run([listening])
+
+
+def server_of(app: FastAPI) -> uvicorn.Server:
+    """A server of the application; `run` it with a socket."""
+    import uvicorn
+
+    how = {"timeout_keep_alive": _KEEP_ALIVE, "timeout_graceful_shutdown": _PATIENCE, "ws": "none"}
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", **how))

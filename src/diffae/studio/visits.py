@@ -73,7 +73,11 @@ class Visit:
         """
         reports: asyncio.Queue[float] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        ticket = Ticket(self.session.id, lambda share: loop.call_soon_threadsafe(reports.put_nowait, share))
+
+        def report(share: float) -> None:
+            loop.call_soon_threadsafe(reports.put_nowait, share)
+
+        ticket = Ticket(self.session.id, report)
         future = loop.run_in_executor(self.request.app.state.pool, work, ticket)
         if PROGRESS in self.request.headers.get("accept", ""):
             return StreamingResponse(self._lines(future, ticket, reports), media_type=PROGRESS)

@@ -14,6 +14,7 @@ interface Training {
   images_per_second: number | null;
   seconds_left: number | null;
   samples: string[];
+  note: string;
 }
 
 const EVERY = 5000; // milliseconds between two looks at a run in progress
@@ -28,6 +29,7 @@ const COLOURS: Record<string, string> = { loss: "#8a8f98", val_loss: "#5b5bd6", 
 export class TrainingRoom implements Room {
   readonly element = h("section", { class: "room" });
   private readonly facts = h("div", { class: "facts" });
+  private readonly note = h("p", { class: "soft", hidden: true });
   private readonly charts = h("div", { class: "charts" });
   private readonly samples = h("div", { class: "panel" });
   private timer = 0;
@@ -37,7 +39,7 @@ export class TrainingRoom implements Room {
     this.element.append(
       h("div", { class: "intro" }, h("h1", {}, "Training"),
         h("p", {}, "How the run has learnt. The gap between the right z_sem and another image's shows how much the decoder uses it.")),
-      this.facts, this.charts, this.samples,
+      this.facts, this.note, this.charts, this.samples,
     );
     this.update();
   }
@@ -73,6 +75,8 @@ export class TrainingRoom implements Room {
       fact(found.images.toLocaleString("en"), found.total ? `of ${found.total.toLocaleString("en")} images seen` : "images seen"),
       fact(found.seconds_left === null ? "finished" : `${duration(found.seconds_left)} left`, found.images_per_second ? `${found.images_per_second.toFixed(0)} images a second` : "state"),
       right && shuffled ? fact(`× ${(shuffled / right).toFixed(1)}`, "loss with another image's z_sem") : null);
+    fill(this.note, found.note);
+    this.note.hidden = !found.note;
     const curve = (name: string) => ({ name: NAMES[name]!, colour: COLOURS[name]!, points: found.curves[name]! });
     const losses = ["loss", "val_loss", "val_loss_shuffled"].filter((name) => found.curves[name]);
     fill(this.charts,

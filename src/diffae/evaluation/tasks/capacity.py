@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, cast
+
+import numpy as np
 
 from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.linear_probe import macro_average, probe_attribute
-from diffae.evaluation.results import Cell, Result, Table
+from diffae.evaluation.results import Cell, Claim, Result, Table, text, verdict
+from diffae.evaluation.statistics import mean
 from diffae.evaluation.task import ProbeCounts, ReconstructedCounts, Task, count
 from diffae.evaluation.tasks.reconstruction import measure
 from diffae.model import DiffusionAutoencoder
@@ -33,6 +37,7 @@ def capacity(context: EvaluationContext, counts: Counts) -> Result:
     """Reconstruction with and without x_T, and linear probes, for models with z_sem of several sizes."""
     x = context.unseen(counts.reconstructed, "capacity")
     rows: list[tuple[Cell, ...]] = []
+    errors: dict[int, np.ndarray] = {}
     distance = (context.perceptual.distance_name,) if context.perceptual else ()
     names = context.probeable(counts.labelled, counts.tested)[0] if context.test.labels else []
     for name, model in context.capacity or _trained(context, counts):
@@ -48,6 +53,7 @@ def capacity(context: EvaluationContext, counts: Counts) -> Result:
         both = measure(context, name, x, model.decode(code, sampling=explicit).cpu(), size)
         perceptual = (from_z.distance,) if distance else ()
         area = (_area(context, counts, model, names),) if names else ()
+        errors[size] = from_z.errors
         rows.append((name, size, from_z.ssim, *perceptual, from_z.mse, both.ssim, both.mse, *area))
     header = (
         "model", "z_sem", "SSIM, z_sem alone", *distance, "MSE, z_sem alone", "SSIM, with x_T", "MSE, with x_T",
@@ -62,7 +68,22 @@ def capacity(context: EvaluationContext, counts: Counts) -> Result:
         "--capacity."
     )
     table = Table("sizes", "Size of z_sem", header, tuple(rows), note)
-    return Result((table,), notes=() if context.capacity else (trained,))
+    return Result((table,), claims=_claims(errors), notes=() if context.capacity else (trained,))
+
+
+def _claims(errors: Mapping[int, np.ndarray]) -> tuple[Claim, ...]:
+    """Claim 12: from each size to the next larger one, the error of images decoded from z_sem alone falls."""
+    pairs = list(pairwise(sorted(errors)))
+    gains = [mean(errors[small] - errors[large]) for small, large in pairs]
+    if not gains:
+        return ()
+    each = ", ".join(f"{size}: {errors[size].mean():.3g}" for size in sorted(errors))
+    short = [
+        f"from {small} to {large} the error falls by {text(gain)}"
+        for (small, large), gain in zip(pairs, gains, strict=True)
+        if not gain.above(0)
+    ]
+    return (Claim(12, verdict(*(gain.above(0) for gain in gains)), f"MSE by size of z_sem, {each}", "; ".join(short)),)
 
 
 def _trained(context: EvaluationContext, counts: Counts) -> Iterator[tuple[str, DiffusionAutoencoder]]:
@@ -97,4 +118,11 @@ def _area(context: EvaluationContext, counts: Counts, model: DiffusionAutoencode
     )
 
 
-TASK = Task("capacity", "Size of z_sem", "Table 2 b-e", capacity, Counts)
+TASK = Task(
+    "capacity",
+    "Size of z_sem",
+    "Table 2 b-e",
+    capacity,
+    Counts,
+    {12: "The larger z_sem is, the better it reconstructs alone"},
+)

@@ -16,7 +16,7 @@ from diffae.config import Sampling
 from diffae.data.images import to_tensor, to_unit
 from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
-from diffae.evaluation.results import Claim, Picture, Result, Table, listed, verdict
+from diffae.evaluation.results import Claim, Picture, Result, Table, listed, text, verdict
 from diffae.evaluation.statistics import Estimate, auroc, mean
 from diffae.evaluation.task import LabelledCounts, Task, count
 from diffae.evaluation.tasks.shared import sheet
@@ -28,6 +28,7 @@ _OUTSIDE = "out-of-distribution"
 _NORMALITY = "x_T not normal"  # decides claim 8
 _TRANSLATED = "translated"
 _SHOWN = 6
+_GOOD = 1e-3  # mean squared error of a good reconstruction, images in [0, 1]
 
 
 def shifted(x: Float[Tensor, "n c h w"], generator: torch.Generator) -> dict[str, Float[Tensor, "n c h w"]]:
@@ -185,7 +186,8 @@ def out_of_distribution(context: EvaluationContext, counts: Counts) -> Result:
         Picture("normality", caption, histograms(shown, "distance from N(0, 1)"), chart=True),
     )
     decided = {name: _area(others[name][_NORMALITY], inside[_NORMALITY]) for name in (_TRANSLATED, *outside)}
-    return Result(tables, pictures, (_claim(decided),))
+    errors = {name: _error(found[name]) for name in (_TRANSLATED, *outside)}
+    return Result(tables, pictures, (_claim(decided), _reconstructed(errors)))
 
 
 def _scored(context: EvaluationContext, name: str, images: Tensor, typical: Tensor) -> Kind:
@@ -245,11 +247,25 @@ def _claim(areas: dict[str, Estimate]) -> Claim:
     return Claim(8, verdict(*(area.above(0.5) for area in areas.values())), evidence, reason)
 
 
+def _reconstructed(errors: dict[str, Estimate]) -> Claim:
+    """Claim 15: (z_sem, x_T) brings images of each other kind back."""
+    holds = {kind: _below(error) for kind, error in errors.items()}
+    evidence = "; ".join(f"{kind}: MSE {text(error)}" for kind, error in errors.items())
+    short = [kind for kind, right in holds.items() if not right]
+    reason = f"not below {_GOOD:g} (a PSNR of 30 dB) for {listed(short)}" if short else ""
+    return Claim(15, verdict(*holds.values()), evidence, reason)
+
+
+def _below(error: Estimate) -> bool | None:
+    above = error.above(_GOOD)
+    return None if above is None else not above
+
+
 TASK = Task(
     "out-of-distribution",
     "Out of distribution",
     "App. K",
     out_of_distribution,
     Counts,
-    {8: "x_T of out-of-distribution images is not normal"},
+    {8: "x_T of out-of-distribution images is not normal", 15: "Out-of-distribution images are still reconstructed"},
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from diffae.studio.engine import Ticket
 from diffae.studio.schema import Training
 from diffae.studio.sessions import NotKept
 from diffae.studio.visits import VisitDep
-from diffae.training.logger import METRICS
+from diffae.training.metrics import METRICS, last_validation, limits, read_metrics
 
 router = APIRouter(prefix="/api/training", tags=["training"])
 
@@ -45,21 +44,15 @@ def progress_of(folder: Path) -> Training:
     """What a run folder says about its training.
 
     Raises:
-        CheckpointError: it has no metrics.
+        CheckpointError: it has no metrics yet.
     """
-    path = folder / METRICS
-    if not path.is_file():
-        raise CheckpointError(f"there is no {METRICS} in the run: `diffae train` writes it")
-    curves: dict[str, list[tuple[float, float]]] = {name: [] for name in _CURVES}
-    images, speed = 0, None
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError, KeyError, TypeError):  # a line that is just being written
-            entry = json.loads(line)
-            images = int(entry["images"])
-            speed = entry.get("images_per_second", speed)
-            for name in _CURVES:
-                if name in entry:
-                    curves[name].append((float(images), float(entry[name])))
+    lines = read_metrics(folder)
+    if not lines:
+        raise CheckpointError(f"there is no {METRICS} in the run yet: `diffae train` writes it")
+    curves = {name: [(float(line["images"]), float(line[name])) for line in lines if name in line] for name in _CURVES}
+    images = int(lines[-1]["images"])
+    speed = next((line["images_per_second"] for line in reversed(lines) if "images_per_second" in line), None)
+    validation = last_validation(folder)
     total = _total(folder)
     left = (total - images) / speed if total and speed and images < total else None
     return Training(
@@ -69,6 +62,7 @@ def progress_of(folder: Path) -> Training:
         images_per_second=speed,
         seconds_left=left,
         samples=sheets(folder),
+        note=limits(validation, None) if validation else "",
     )
 
 
