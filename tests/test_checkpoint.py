@@ -154,6 +154,13 @@ def test_weights_that_do_not_fit_are_named() -> None:
         assert torch.equal(layer.weight, before)  # nothing was loaded
 
 
+@pytest.mark.parametrize("kind", [torch.int64, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_weights_of_kinds_that_no_network_computes_with_are_refused(kind: torch.dtype) -> None:
+    weights = {"weight": torch.zeros(3, 2).to(kind), "bias": torch.zeros(3)}
+    with pytest.raises(CheckpointError, match=r"'weight' is of .*, not float32: no network computes with it"):
+        checkpoint.load_weights(nn.Linear(2, 3), weights, Path("model.safetensors"))
+
+
 def test_weights_of_version_0_1_are_renamed() -> None:
     found = checkpoint.present_names({"unet.out.bias": torch.ones(1), "encoder.unet.bias": torch.zeros(1)})
     assert found == {"decoder.out.bias": torch.ones(1), "encoder.unet.bias": torch.zeros(1)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -699,6 +700,17 @@ def test_latents_of_a_first_stage_are_diffused(tmp_path: Path) -> None:
     assert model.decode(z_sem=code.z_sem, sampling=QUICK, generator=seeded(0)).shape == (2, 3, 16, 16)
     with pytest.raises(DataError, match=r"x_T has shape \(2, 3, 16, 16\): this model's is \(images, \(12, 8, 8\)\)"):
         model.decode(z_sem=code.z_sem, x_T=normal(2, 3, 16, 16))
+
+
+@pytest.mark.parametrize("part", ["decoder", "encoder"])
+def test_networks_of_other_widths_than_the_weights_are_never_built(tmp_path: Path, part: str) -> None:
+    """These would take terabytes."""
+    tiny_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["model"][part] |= {"model_channels": 2**18, "channel_mult": [1, 1]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="belongs to a model of another configuration"):
+        DiffusionAutoencoder.from_pretrained(tmp_path, "cpu")
 
 
 def test_frozen_encoders_are_not_saved(tmp_path: Path) -> None:

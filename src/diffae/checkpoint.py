@@ -37,7 +37,8 @@ from diffae.errors import SHORT_OF_SPACE, CheckpointError, ConfigError, Training
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
-_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""What networks compute with."""
 _NAMES_0_1 = ("unet.", "decoder.")
 """What version 0.1 called the decoder in files of weights, and its present name."""
 
@@ -258,7 +259,7 @@ def refuse_differences(module: nn.Module, weights: Mapping[str, Tensor], source:
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
             raise CheckpointError(f"{source}: {name!r} is {shapes}: it belongs to a model of another configuration")
-        if (tensor.dtype in _FLOATS) != (expected[name].dtype in _FLOATS):
+        if (tensor.dtype in FLOATS) != (expected[name].dtype in FLOATS):
             types = f"{tensor.dtype}, not {expected[name].dtype}".replace("torch.", "")
             raise CheckpointError(f"{source}: {name!r} is of {types}: no network computes with it; get another file")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,50 @@ def test_parts_from_outside_are_imported_only_with_trust_code(
     code, output, _ = run("--trust-code", "info", str(tmp_path / "run"))
     assert code == 0
     assert "z_sem" in output
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        "5",
+        "null",
+        '{"images": "many", "val_loss": 1}',
+        '{"images": 4, "val_loss": [1]}',
+        '{"images": 1e400, "val_loss": 0.5}',
+        f'{{"images": {10**400}, "val_loss": 0.5}}',
+        '{"images": 4, "val_loss": 0, "val_loss_shuffled": 1}',
+        '{"images": 4, "val_loss": "[/x]"}',
+        "\x00\xff",
+    ],
+)
+def test_info_on_odd_metrics(run: Run, tmp_path: Path, line: str) -> None:
+    folder = save_model(tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "training": {"images": 8, "batch_size": 4}}))
+    (folder / "metrics.jsonl").write_bytes(line.encode("latin-1"))
+    code, out, err = run("info", folder)
+    assert (code, err) == (0, "")
+    assert "8 images, 4 at a time" in out
+
+
+@pytest.mark.parametrize("training", [5, [], {"images": "8"}, {"images": 8}, {"images": 8, "batch_size": 0}])
+def test_info_on_an_odd_length_of_training(run: Run, tmp_path: Path, training: object) -> None:
+    folder = save_model(tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "training": training}))
+    code, _, err = run("info", folder)
+    assert (code, err) == (0, "") if not training else code == 2
+    assert not training or "these must be counts" in one_line(err)
+
+
+def test_a_full_standard_output_is_one_line(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs Linux's always full device")
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "diffae", "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1

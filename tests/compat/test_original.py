@@ -522,3 +522,20 @@ def test_unknown_and_misshapen_tensors_are_named(tmp_path: Path) -> None:
     del tensors[name]
     with pytest.raises(CheckpointError, match=rf"lacks tensor 'ema_model\.{re.escape(name)}'"):
         DiffusionAutoencoder.from_official(write(path, tensors))
+
+
+@pytest.mark.parametrize("kind", ["sparse", "meta", "float8"])
+def test_tensors_of_other_kinds_are_refused(tmp_path: Path, kind: str) -> None:
+    tensors = published_tensors(model_of())
+    name = "out.2.weight"
+    tensor = tensors[name]
+    tensors[name] = {
+        "sparse": tensor.to_sparse,
+        "meta": lambda: tensor.to("meta"),
+        "float8": lambda: tensor.to(torch.float8_e4m3fn),
+    }[kind]()
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {f"ema_model.{key}": value for key, value in tensors.items()}}, path)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt") as caught:
+        DiffusionAutoencoder.from_official(path, image_size=16)
+    assert "\n" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,11 +87,35 @@ def test_celeba(tmp_path: Path) -> None:
         ("3\nMale\na.png 1\nb.png 1\n", "first line says 3 rows, there are 2"),
         ("1\nMale Bald\na.png 1\n", "has 2 values, the second line requires 3"),
         ('file,Male\n"a.png,1\n', "is not a CSV"),
+        ("file," + ",".join(map(str, range(10**6))) + "\n", "999999 columns|1000000 columns"),
+        (f"file,x\na.png,{'x' * 200_000}\n", "is not a CSV"),
     ],
 )
 def test_refused_files(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"), [("9" * 4301, None), ("1e308", 1e308), ("1e999", None), ("[/x]\x1b[2J", None), ("\0", None)]
+)
+def test_odd_numbers_are_read_or_are_words(tmp_path: Path, cell: str, value: float | None) -> None:
+    table = read(tmp_path, f"file,v\na.png,{cell}\nb.png,0.5\n")
+    if value is not None:
+        assert table.column("v").tolist() == [value, 0.5]
+    else:
+        assert table.kinds == {"v": "class"}
+    assert read(tmp_path, f"{cell}\nMale\na.png 1\n").columns == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_and_a_device_are_refused(tmp_path: Path) -> None:
+    """A pipe would wait for a writer, and /dev/zero never ends."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    for name in ("pipe.csv", "zero.csv"):
+        with pytest.raises(DataError, match=rf"{name}: is not a regular file; save it as one"):
+            LabelTable.read(tmp_path / name)
 
 
 def test_numbers_among_words_are_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -245,6 +245,11 @@ def test_opening_damaged_packs(tmp_path: Path, images: np.ndarray) -> None:
     with pytest.raises(DataError, match=r"shape \(5, 8, 8, 3\) where \(70, 8, 8, 3\) is stated"):
         Pack.open(path)
     index = path / "index.json"
+    for text in ("[" * 100_000, "{}", "[]", "null", '{"format": 1}', '{"format": 1, "count": "many"}'):
+        whole, _ = index.read_text(), index.write_text(text)
+        with pytest.raises(DataError, match=r"make it again"):
+            Pack.open(path)
+        index.write_text(whole)
     index.write_text(index.read_text().replace('"format": 1', '"format": 9'))
     with pytest.raises(DataError, match="has format 9, 1 is read"):
         Pack.open(path)
@@ -328,3 +333,10 @@ def test_too_few_images_are_refused_before_any_is_decoded(folder: Path, monkeypa
     with pytest.raises(DataError, match=r"photos: 70 of 70 images can be used, at least 71 are needed"):
         build_pack(folder, folder.parent / "cache", size=8, at_least=71)
     assert not (folder.parent / "cache").exists()
+
+
+def test_a_pack_with_too_few_names(tmp_path: Path, images: np.ndarray) -> None:
+    path = Pack.from_arrays([images], tmp_path / "p.pack").path
+    (path / "names.txt").write_text("only one\n")
+    with pytest.raises(DataError, match=r"has 1 lines, not 70; make it again"):
+        Pack.open(path).names[69]

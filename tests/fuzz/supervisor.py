@@ -106,7 +106,7 @@ class Supervisor:
             command = [sys.executable, str(_HERE / "worker.py"), self._module, str(BYTES)]
             pipe, null = subprocess.PIPE, subprocess.DEVNULL
             self._worker = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=null)
-            assert self._answer(120) == b"ready\n", "the worker does not start"
+            assert self._answer(600) == b"ready\n", "the worker does not start"
         return self._worker
 
     def _answer(self, seconds: float) -> bytes | None:

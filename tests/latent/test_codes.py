@@ -83,6 +83,12 @@ def test_other_safetensors_files_are_refused(tmp_path: Path) -> None:
         ({"names": ["one"]}, "differ in number"),
         ({"z_sem": torch.full((2, 5), torch.nan)}, "z_sem is not finite"),
         ({"z_sem": None, "x_T": None}, "differ in number"),
+        ({"z_sem": torch.tensor(1.0)}, "is damaged"),
+        ({"z_sem": torch.zeros(2)}, r"z_sem is \(2,\) of torch.float32"),
+        ({"x_T": torch.zeros(2, 3, 8)}, r"x_T is \(2, 3, 8\)"),
+        ({"x_T": torch.zeros(2, 3, 8, 8, dtype=torch.int64)}, "x_T is .* of torch.int64"),
+        ({"z_sem": torch.zeros(2, 5, dtype=torch.float8_e4m3fn)}, "is damaged"),
+        ({"calls": torch.tensor([1.5, 2.5])}, r"calls is \(2,\) of torch.float32"),
     ],
 )
 def test_damaged_content_is_named(tmp_path: Path, codes: StoredCodes, change: dict, message: str) -> None:

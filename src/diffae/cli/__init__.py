@@ -120,13 +120,15 @@ def main(args: Sequence[str] | None = None) -> int:
     common.trust_code = "--trust-code" in flags
     try:
         with raised():
-            return _run(words)
+            code = _run(words)
+        sys.stdout.flush()
+        return code
     except DiffaeError as error:
         who = "diffae" if is_main() else f"diffae: rank {rank()}"  # any may be the only one that fails
         note(f"{who}: error: {' '.join(str(error).split())}")
         return FAILED
     except BrokenPipeError:  # the reader of standard output, `head` for instance, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except KeyboardInterrupt:
         note("diffae: interrupted")
@@ -137,9 +139,18 @@ def main(args: Sequence[str] | None = None) -> int:
         return _unexpected(error)
 
 
+def _drop_output() -> None:
+    """Drop what standard output does not take; it would be written again at the exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _unexpected(error: Exception) -> int:
     """Report an error that no code foresaw in one line; the traceback of a bug goes into a file."""
     if line := LOST if lost_another(error) else refused(error):
+        _drop_output()
         note(f"diffae: error: {line}")
         return FAILED
     with tempfile.NamedTemporaryFile("w", prefix="diffae-", suffix=".log", delete=False, encoding="utf-8") as file:

@@ -5,7 +5,7 @@ Shapes: b images of c channels and h x w pixels or latents, d = z_sem's size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -28,7 +28,7 @@ def refuse_misfit(config: ModelConfig, weights: Mapping[str, Tensor], source: Pa
 
     Other parts need not work without memory.
     """
-    builds = {}
+    builds: dict[str, Callable[[], nn.Module]] = {}
     if isinstance(config.decoder, UNetConfig):
         builds["decoder"] = lambda: config.decoder.build(config.latent_shape, config.z_sem_channels)
     if isinstance(encoder := config.encoder, UNetEncoderConfig):

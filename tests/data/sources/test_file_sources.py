@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -244,3 +245,57 @@ def test_a_pipe_and_a_device_among_the_images_are_refused(tmp_path: Path) -> Non
     for index, name in enumerate(source.names):
         with pytest.raises(DataError, match=f"image {name}: is not a regular file; remove it"):
             source.read(index, SPEC)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the administrator reads every folder")
+def test_a_folder_that_may_not_be_read_is_left_out(folder: Path) -> None:
+    """As lost+found is."""
+    (folder / "lost+found").mkdir(mode=0)
+    assert list(open_listed(folder).names) == SORTED
+
+
+def patched(archive: Path, offset: int, value: int) -> Path:
+    """An archive whose directory has another 16-bit field in every entry."""
+    data = bytearray(archive.read_bytes())
+    at = data.find(b"PK\1\2")
+    while at >= 0:
+        data[at + offset : at + offset + 2] = value.to_bytes(2, "little")
+        at = data.find(b"PK\1\2", at + 1)
+    archive.write_bytes(data)
+    return archive
+
+
+def test_an_archive_of_another_version_is_refused(archive: Path) -> None:
+    with pytest.raises(DataError, match=r"photos\.zip: is not a complete \.zip \(.*version.*\); make it again"):
+        open_listed(patched(archive, 6, 99))
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [
+        (8, 1, "cannot be unpacked .*password|cannot be unpacked .*encrypted"),
+        (10, zipfile.ZIP_LZMA, "is compressed by method 14; store it, or use deflate"),
+        (10, 77, "is compressed by method 77"),
+    ],
+)
+def test_members_that_cannot_be_unpacked_are_named(archive: Path, offset: int, value: int, message: str) -> None:
+    source = open_listed(patched(archive, offset, value))
+    with pytest.raises(DataError, match=f"image .*{message}"):
+        source.read(0, SPEC)
+
+
+def test_a_member_is_unpacked_up_to_the_size_that_it_states(tmp_path: Path) -> None:
+    """Otherwise a few bytes would become gigabytes."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.png", png(1) + bytes(10**7))
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    for mark, offset in ((b"PK\1\2", 24), (b"PK\3\4", 22)):
+        at = data.find(mark) + offset
+        data[at : at + 4] = len(png(1)).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(data)
+    source = open_listed(tmp_path / "a.zip")
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"image a\.png: cannot be unpacked"):
+        source.read(0, SPEC)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()

@@ -154,4 +154,34 @@ def test_damaged_shards(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"texts\.tar: no images found"):
         open_source(tar(tmp_path / "texts.tar", {"a.txt": b"hello"}))
     with pytest.raises(DataError, match=r"labels of a sample are damaged"):
+        open_source(tar(tmp_path / "deep.tar", sample(1, json=b"[" * 100_000)))
+    with pytest.raises(DataError, match=r"labels of a sample are damaged"):
         open_source(tar(tmp_path / "labels.tar", sample(1, json=b"{")))
+
+
+@pytest.mark.parametrize("pattern", ["s-{0..999999999}.tar", "s-{0..999}-{0..999}.tar", "s-{0..99999999999999}.tar"])
+def test_the_expansion_of_a_pattern_is_limited(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(DataError, match=r"the limit is 100000; shorten the range|there is no "):
+        open_source(tmp_path / pattern)
+
+
+def header(name: str, length: int, kind: bytes, **facts: str) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.type, info.pax_headers = length, kind, facts
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (header("a", 2**32, tarfile.XHDTYPE), "a header of 4294967296 bytes, the limit is 1048576"),
+        (header("a", 2**32, tarfile.GNUTYPE_LONGNAME), "a header of 4294967296 bytes, the limit is 1048576"),
+        (header("000001.json", 2**32, tarfile.REGTYPE), "has 4294967296 bytes, the limit is 4194304"),
+        (header("000001.png", 2**32, tarfile.REGTYPE), "has 4294967296 bytes, the limit is"),
+        (header("000001.png", 0, tarfile.REGTYPE, size="-512"), "is not a complete tar archive"),
+    ],
+)
+def test_a_few_bytes_take_no_memory(tmp_path: Path, start: bytes, message: str) -> None:
+    (tmp_path / "a.tar").write_bytes(start + bytes(1024))
+    with pytest.raises(DataError, match=message):
+        contents(open_source(tmp_path / "a.tar"))

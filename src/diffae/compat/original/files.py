@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffae.checkpoint import FLOATS
 from diffae.errors import CheckpointError
 
 LIGHTNING_CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
@@ -92,12 +93,23 @@ class File:
             rule = "networks of this architecture have none of that name"
             raise CheckpointError(f"{self.path} has an unknown tensor {prefix + name!r}: {rule}")
         for name, tensor in found.items():
-            if tuple(tensor.shape) != shapes[name] or not tensor.is_floating_point():
-                what = f"{prefix + name!r} is {tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
+            if tuple(tensor.shape) != shapes[name] or not is_plain(tensor):
+                what = f"{prefix + name!r} is {tuple(tensor.shape)} of {_kind(tensor)}"
                 raise CheckpointError(f"{self.path}: {what}, it must be {shapes[name]} of float32")
             if not bool(torch.isfinite(tensor).all()):
                 what = f"{prefix + name!r} has values that are not finite"
                 raise CheckpointError(f"{self.path}: {what}, no network computes with them: get another file")
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether it is dense, holds its values, and has a type that networks compute with."""
+    return tensor.dtype in FLOATS and tensor.layout == torch.strided and not tensor.is_meta
+
+
+def _kind(tensor: Tensor) -> str:
+    """Its type, or what else is unusual about a tensor."""
+    kind = tensor.dtype if tensor.layout == torch.strided else tensor.layout
+    return "no values" if tensor.is_meta else str(kind).removeprefix("torch.")
 
 
 def read_pickle(path: str | Path) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffae.compat.original.architecture import OF_LATENTS, Facts, latent_shape, model_config
-from diffae.compat.original.files import File, read_pickle
+from diffae.compat.original.files import File, is_plain, read_pickle
 from diffae.compat.original.names import Counterpart, autoencoder_names, latent_names
 from diffae.config import DiffusionConfig, ModelConfig, PriorConfig
 from diffae.errors import CheckpointError, require
@@ -227,7 +227,7 @@ def _stored_statistics(path: str | Path, d: int) -> Statistics:
     content = read_pickle(path)
     for name in BUFFERS[1:]:
         value = content.get(name)
-        if not isinstance(value, Tensor) or value.shape not in ((d,), (1, d)) or not value.is_floating_point():
+        if not isinstance(value, Tensor) or value.shape not in ((d,), (1, d)) or not is_plain(value):
             shape = tuple(value.shape) if isinstance(value, Tensor) else "absent"
             raise CheckpointError(f"{path}: {name!r} is {shape}, it must be ({d},) of float32: give a latent.pkl")
     return _checked(path, content[BUFFERS[1]].reshape(d), content[BUFFERS[2]].reshape(d))
