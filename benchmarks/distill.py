@@ -1,7 +1,7 @@
 """Distil the model in the package by two families of methods, and measure their students; prints a table, writes JSON.
 
     python benchmarks/distill.py NETWORK [--folder runs/distill] [--length 3200] [--trajectories 192] [--images 500]
-                                         [--families regression consistency] [--json distill.json]
+                                         [--families regression consistency] [--train-only] [--json distill.json]
 
 NETWORK is a feature network (an ONNX or TorchScript file, or a name that `diffae evaluate` knows). Families:
 regression   `diffae distill`: each call learns where the decoder's own trajectory is after its step
@@ -10,7 +10,7 @@ consistency  consistency tuning (Geng et al., "Consistency Models Made Easy", 20
 
 Both start from the decoder, see as many images by the same optimiser, and decode by the same steps. Measured on faces
 that neither has seen, images in [0, 1]:
-PSNR  of 64, from their z_sem and exact x_T, against the images
+PSNR  of 32, from their z_sem and exact x_T, against the images
 FD    Frechet distance of faces decoded from z_sem and random x_T to the faces themselves, in proportion to that of 10
       calls of DPM-Solver++
 Training may be interrupted, and goes on when started again. Seconds are of this process, not of the clock.
@@ -41,6 +41,7 @@ from diffae.diffusion.process import Scales
 from diffae.evaluation.distances import frechet
 from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.tasks.reconstruction import reconstruction_quality
+from diffae.latent.codes import Code
 from diffae.model import DiffusionAutoencoder
 from diffae.model.student import STEPS, STUDENT, Student
 from diffae.pretrained import pretrained_path
@@ -50,11 +51,12 @@ from diffae.training.settings import TrainingConfig
 from diffae.training.state import STATE
 from diffae.training.student import StudentTask, student_training
 from diffae.training.trainer import train
-from diffae.training.trajectories import trajectories
+from diffae.training.trajectories import Trajectories, trajectories
 from sketchfaces import sketch_faces
 
-EXACT = 64
-"""Images inverted exactly."""
+EXACT, VALIDATED = 32, 8
+"""Images inverted exactly to measure, and to validate."""
+BASE = "DPM-Solver++, 10 calls"
 STAGES = 4
 """Of consistency tuning: the lower level is t / 2, then 3 t / 4, ..."""
 FROM_TOP = 0.3
@@ -97,9 +99,12 @@ class ConsistencyTask(StudentTask):
 FAMILIES = {"regression": StudentTask, "consistency": ConsistencyTask}
 
 
-def distilled(kind: type[StudentTask], folder: Path, settings: tuple[Any, ...]) -> tuple[Student, float]:
+Settings = tuple[DiffusionAutoencoder, TrainingConfig, Trajectories, Tensor, Sampling]
+
+
+def distilled(kind: type[StudentTask], folder: Path, settings: Settings) -> tuple[Student, float]:
     """The student of one family, and the seconds of its training; read where it is there already."""
-    model, config = settings[0], settings[1]
+    model, config, *_ = settings
     spent = folder / "seconds.json"
     if not spent.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,27 +117,24 @@ def distilled(kind: type[StudentTask], folder: Path, settings: tuple[Any, ...]) 
     return Student.load(folder, model, model.fingerprint()), json.loads(spent.read_text())
 
 
-def distance(network: FeatureNetwork, real: np.ndarray, images: Tensor) -> float:
-    """Frechet distance of images to features of real ones."""
-    return frechet(network.vectors(images.clamp(-1, 1)), real)
-
-
 def measure(
-    model: DiffusionAutoencoder, samplings: dict[str, Sampling], x: Tensor, network: FeatureNetwork
-) -> list[dict[str, Any]]:
-    """PSNR from exact x_T, and the distance from random x_T, of each way of decoding."""
-    code = model.encode(x[:EXACT], Sampling())
-    z_sem, real = model.encode_semantic(x), network.vectors(x)
+    model: DiffusionAutoencoder, sampling: Sampling, code: Code, x: Tensor, network: FeatureNetwork
+) -> dict[str, float]:
+    """PSNR from exact x_T, and the distance from random x_T, of one way of decoding."""
+    quality = reconstruction_quality(to_unit(x[: len(code)]), to_unit(model.decode(code, sampling=sampling)))
     x_T = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    rows = []
-    for name, sampling in samplings.items():
-        quality = reconstruction_quality(to_unit(x[:EXACT]), to_unit(model.decode(code, sampling=sampling)))
-        found = distance(network, real, model.decode(z_sem=z_sem, x_T=x_T, sampling=sampling))
-        rows.append(
-            {"decoder": name, "psnr": quality.psnr.mean().item(), "worst psnr": quality.psnr.min().item(), "fd": found}
-        )
-        print(rows[-1], flush=True)
-    return rows
+    made = model.decode(z_sem=model.encode_semantic(x), x_T=x_T, sampling=sampling).clamp(-1, 1)
+    found = frechet(network.vectors(made), network.vectors(x))
+    return {"psnr": quality.psnr.mean().item(), "worst psnr": quality.psnr.min().item(), "fd": found}
+
+
+def show(found: dict[str, Any]) -> None:
+    """The rows as a table."""
+    table = Table("decoder", "PSNR dB", "worst", found["distance"], "ratio")
+    for name, row in found["rows"].items():
+        psnr = f"{row['psnr']:.1f}", f"{row['worst psnr']:.1f}"
+        table.add_row(name, *psnr, f"{row['fd']:.3g}", f"{row['fd'] / found['rows'][BASE]['fd']:.2f}")
+    Console(width=100).print(table)
 
 
 def main() -> None:
@@ -144,57 +146,49 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=192)
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
+    parser.add_argument("--train-only", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    arguments.folder.mkdir(parents=True, exist_ok=True)
     model = DiffusionAutoencoder.from_pretrained(pretrained_path(), "cpu")
-    path = arguments.folder / "faces.pack"
-    pack = (
-        Pack.open(path)
-        if path.exists()
-        else Pack.from_arrays([sketch_faces(arguments.trajectories, 32, seed=0).images], path)
-    )
-    network = FeatureNetwork.open(arguments.network)
     x = to_tensor(sketch_faces(arguments.images, 32, seed=1).images)
-    start, rows = time.process_time(), np.arange(arguments.trajectories)
-    lessons = trajectories(model, pack, rows, Sampling(), 0, arguments.folder, lambda done: print(done, flush=True))
-    made = time.process_time() - start
     decoder = from_dict(TrainingConfig, checkpoint.read_config(pretrained_path())["training"])
-    config = student_training(decoder, arguments.length)
-    config = replace(config, validate_every=arguments.length)
-    settings = (model, config, lessons, x[:EXACT], Sampling())
+    config = replace(student_training(decoder, arguments.length), validate_every=arguments.length)
+    lessons = lessons_of(model, arguments.folder, arguments.trajectories)
+    settings = (model, config, lessons, x[:VALIDATED], Sampling())
+    students = {name: distilled(FAMILIES[name], arguments.folder / name, settings) for name in arguments.families}
+    if arguments.train_only:
+        return
+    network = FeatureNetwork.open(arguments.network)
     found: dict[str, Any] = {
         "conditions": conditions(arguments.threads) | {"model": model.fingerprint()},
         "distance": network.frechet_name,
         "images": arguments.images,
+        "inverted": EXACT,
         "trajectories": arguments.trajectories,
         "length": arguments.length,
-        "seconds of trajectories": made,
-        "seconds of training": {},
+        "calls of trajectories": 2 * Sampling().steps * arguments.trajectories,
+        "seconds of training": {name: seconds for name, (_, seconds) in students.items()},
+        "rows": {},
     }
-    baselines = {"DPM-Solver++, 10 calls": Sampling.fast(10)}
-    found["rows"] = measure(model, baselines, x, network)
-    base = found["rows"][-1]["fd"]
-    for family in arguments.families:
-        model.student, seconds = distilled(FAMILIES[family], arguments.folder / family, settings)
-        found["seconds of training"][family] = seconds
-        ways = {f"{family}, {steps} calls": Sampling.student(steps) for steps in STEPS}
-        found["rows"] += measure(model, ways, x, network)
-    for row in found["rows"]:
-        row["fd ratio"] = row["fd"] / base
-    arguments.json.write_text(json.dumps(found, indent=2) + "\n")
-    table = Table("decoder", "PSNR dB", "worst", found["distance"], "ratio")
-    for row in found["rows"]:
-        table.add_row(
-            row["decoder"],
-            f"{row['psnr']:.1f}",
-            f"{row['worst psnr']:.1f}",
-            f"{row['fd']:.3g}",
-            f"{row['fd ratio']:.2f}",
-        )
-    Console(width=100).print(table)
+    code = model.encode(x[:EXACT], Sampling())
+    for name, family, sampling in [
+        (BASE, None, Sampling.fast(10)),
+        *((f"{name}, {steps} calls", name, Sampling.student(steps)) for name in students for steps in STEPS),
+    ]:
+        model.student = students[family][0] if family else None
+        found["rows"][name] = measure(model, sampling, code, x, network)
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+        show(found)
+
+
+def lessons_of(model: DiffusionAutoencoder, folder: Path, count: int) -> Trajectories:
+    """Trajectories of drawn faces; read where they are there already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "faces.pack"
+    pack = Pack.open(path) if path.exists() else Pack.from_arrays([sketch_faces(count, 32, seed=0).images], path)
+    return trajectories(model, pack, np.arange(count), Sampling(), 0, folder, lambda done: None)
 
 
 if __name__ == "__main__":

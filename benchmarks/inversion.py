@@ -1,8 +1,11 @@
 """Measure every way of inversion on faces that training never saw; prints tables and writes JSON.
 
-    python benchmarks/inversion.py RUN FACES64 [--parts table target speed noise edits] [--images 500] [--few 64]
+    python benchmarks/inversion.py RUN FACES64 [--parts steps table target speed noise edits] [--images 500] [--few 64]
+    python benchmarks/inversion.py --parts steps target --json inversion_sketch32.json
 
-FACES64 is a folder with images.zip and labels.csv (columns file, split, Male); images are of the split "test". Parts:
+FACES64 is a folder with images.zip and labels.csv (columns file, split, Male); images are of the split "test". Without
+it, images are drawn faces that the model in the package has not seen, and edits are of "glasses". Parts:
+steps   exact inversion alone, at several numbers of steps, on --few images: to choose the default by
 table   each mode at 10, 20, 50 and 100 steps, on --few images: error, network calls, and how normal x_T is
 target  exact at 20 steps on --images: the share of images with MSE <= 1e-8 in at most 120 calls, and the others
 speed   seconds to MSE 6.07e-5 (the paper's best) against the official 100 + 100 calls, alternating
@@ -21,6 +24,7 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +48,12 @@ from diffae.evaluation.tasks.out_of_distribution import noise_scores
 from diffae.evaluation.tasks.reconstruction import reconstruction_quality
 from diffae.latent.codes import Code
 from diffae.model import DiffusionAutoencoder
+from diffae.pretrained import pretrained_path
+from sketchfaces import sketch_faces
 
 STEPS = (10, 20, 50, 100)
+CHOICE = (8, 10, 12, 16, 20, 24)
+"""Numbers of steps to choose the default from."""
 PAPER_BEST = 6.07e-5
 TARGET_MSE, TARGET_CALLS = 1e-8, 120
 LABELLED = 2000
@@ -106,6 +114,17 @@ def table_part(model: DiffusionAutoencoder, x_0: Tensor, show: Console) -> dict[
         shown.add_row(*(value if isinstance(value, str) else f"{value:.3g}" for value in row.values()))
     show.print(shown)
     return {"images": len(x_0), "rows": rows, "drawn": drawn}
+
+
+def steps_part(model: DiffusionAutoencoder, x_0: Tensor, show: Console) -> dict[str, Any]:
+    """Exact inversion at several numbers of steps."""
+    rows: list[Row] = []
+    for steps in CHOICE:
+        row, mse, calls = reconstruct(model, x_0, Sampling(steps))
+        reached = (mse <= TARGET_MSE).double().mean().item()
+        rows.append({"steps": steps, "most calls": calls.max().item(), "reached": reached} | row)
+        show.print(rows[-1])
+    return {"images": len(x_0), "rows": rows}
 
 
 def target_part(model: DiffusionAutoencoder, x_0: Tensor, show: Console) -> dict[str, Any]:
@@ -212,13 +231,53 @@ def edits_part(model: DiffusionAutoencoder, x_0: Tensor, male: np.ndarray, x_mal
     return rows
 
 
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Unseen images, and those that the direction of the edits is fitted on, with their labels."""
+
+    unseen: Callable[[int], Tensor]
+    labelled: Callable[[], tuple[np.ndarray, Tensor]]
+
+
+def faces(folder: Path, packs: Path, size: int) -> Images:
+    """Those of FACES64."""
+    pack = build_pack(folder / "images.zip", packs, size=size)
+    labels = LabelTable.read(folder / "labels.csv")
+    values = labels.align(pack.names)
+    split, classes = values[:, labels.columns.index("split")], labels.classes["split"]
+    test, train = (np.flatnonzero(split == classes.index(name)) for name in ("test", "train"))
+
+    def labelled() -> tuple[np.ndarray, Tensor]:
+        male = values[train[:LABELLED], labels.columns.index("Male")].astype(int)
+        return male, to_tensor(pack.fetch(train[:LABELLED]))
+
+    return Images(lambda count: to_tensor(pack.fetch(test[:count])), labelled)
+
+
+def drawn(size: int) -> Images:
+    """Drawn faces of a seed that training never saw."""
+
+    def labelled() -> tuple[np.ndarray, Tensor]:
+        found = sketch_faces(LABELLED, size, seed=0)
+        return found.labels["glasses"].astype(int), to_tensor(found.images)
+
+    return Images(lambda count: to_tensor(sketch_faces(count, size, seed=1).images), labelled)
+
+
 def main() -> None:
     """Measure the parts asked for, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("faces", type=Path)
-    parts = ("table", "target", "speed", "noise", "edits")
-    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("run", type=Path, nargs="?", default=pretrained_path())
+    parser.add_argument("faces", type=Path, nargs="?")
+    parts = {
+        "steps": steps_part,
+        "table": table_part,
+        "target": target_part,
+        "speed": speed_part,
+        "noise": noise_part,
+        "edits": edits_part,
+    }
+    parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--few", type=int, default=64)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -227,20 +286,12 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     show = Console(width=200)
     model = DiffusionAutoencoder.from_pretrained(arguments.run, "cpu")
-    pack = build_pack(arguments.faces / "images.zip", arguments.run.parent / "packs", size=model.image_shape[1])
-    labels = LabelTable.read(arguments.faces / "labels.csv")
-    values = labels.align(pack.names)
-    split, classes = values[:, labels.columns.index("split")], labels.classes["split"]
-    test, train = (np.flatnonzero(split == classes.index(name)) for name in ("test", "train"))
-    many, few = (to_tensor(pack.fetch(test[:count])) for count in (arguments.images, arguments.few))
+    size = model.image_shape[1]
+    images = faces(arguments.faces, arguments.run.parent / "packs", size) if arguments.faces else drawn(size)
     found: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
     for part in arguments.parts:
-        if part == "edits":
-            male = values[train[:LABELLED], labels.columns.index("Male")].astype(int)
-            result: Any = edits_part(model, few, male, to_tensor(pack.fetch(train[:LABELLED])), show)
-        else:
-            measure = {"table": table_part, "target": target_part, "speed": speed_part, "noise": noise_part}[part]
-            result = measure(model, many if part == "target" else few, show)
+        x_0 = images.unseen(arguments.images if part == "target" else arguments.few)
+        result = edits_part(model, x_0, *images.labelled(), show) if part == "edits" else parts[part](model, x_0, show)
         found[part] = {"conditions": conditions(arguments.threads) | {"model": model.fingerprint()}, "result": result}
         arguments.json.write_text(json.dumps(found, indent=2) + "\n")
 

@@ -12,9 +12,10 @@ import json
 import logging
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from diffae.compat.original.folders import folder_beside
 from diffae.config import Sampling
 from diffae.diffusion.process import Scales
+from diffae.diffusion.settings import Prediction
 from diffae.diffusion.timesteps import levels_of
 from diffae.errors import CheckpointError, ConfigError
 from diffae.model.autoencoder import DiffusionAutoencoder
@@ -51,9 +53,10 @@ class DecoderStep(nn.Module):
 
     def __init__(self, module: DiffusionModule) -> None:
         super().__init__()
-        self.decoder, self.prediction = module.decoder, module.process.prediction
-        self.register_buffer("signal", torch.from_numpy(np.sqrt(module.alpha_bar)).float())
-        self.register_buffer("noise", torch.from_numpy(np.sqrt(1 - module.alpha_bar)).float())
+        self.decoder = module.decoder
+        self.prediction: Prediction = module.process.prediction
+        self.register_buffer("signal", torch.as_tensor(np.sqrt(module.alpha_bar)).float())
+        self.register_buffer("noise", torch.as_tensor(np.sqrt(1 - module.alpha_bar)).float())
 
     def forward(
         self,
@@ -167,25 +170,24 @@ def _write(part: Part, file: Path) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which is not used
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch's use of its own deprecated names
+        export = cast(Any, torch.onnx.export)  # pyright: ignore[reportUnknownMemberType]
         names = {"input_names": part.names, "output_names": part.outputs}
-        program = torch.onnx.export(part.program(), dynamo=True, opset_version=OPSET, verbose=False, **names)
-    assert program is not None
-    program.save(file)
+        export(part.program(), dynamo=True, opset_version=OPSET, verbose=False, **names).save(file)
 
 
 def difference(part: Part, file: Path) -> float:
     """The largest difference of a file's outputs from PyTorch's, in standard deviations, for one image and for two."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    session = import_module("onnxruntime").InferenceSession(str(file), providers=["CPUExecutionProvider"])
     worst = 0.0
     for rows in (slice(0, 2), slice(1, 2)):
         given = tuple(x[rows] for x in part.inputs)
         with torch.no_grad():
-            wanted = part.module(*given)
-        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-        got = session.run(None, {name: x.cpu().numpy() for name, x in zip(part.names, given, strict=True)})
+            wanted: Tensor | tuple[Tensor, ...] = part.module(*given)
+        wanted = (wanted,) if isinstance(wanted, Tensor) else wanted
+        got: list[np.ndarray] = session.run(
+            None, {name: x.cpu().numpy() for name, x in zip(part.names, given, strict=True)}
+        )
         for a, b in zip(wanted, got, strict=True):
-            away = (a.cpu() - torch.from_numpy(np.asarray(b))).abs().max() / a.std()
+            away = (a.cpu() - torch.as_tensor(b)).abs().max() / a.std()
             worst = max(worst, away.item())
     return worst

@@ -24,6 +24,9 @@ Model = TypeVar("Model", bound=nn.Module)
 
 log = logging.getLogger(__name__)
 
+_COMPILERS = ("torch._dynamo", "torch._inductor")
+"""Where the errors of `torch.compile` are defined."""
+
 
 def supports_bfloat16(device: torch.device) -> bool:
     """Whether the hardware computes in bfloat16, not only emulates it, which takes longer than float32."""
@@ -45,12 +48,15 @@ class Compiled(nn.Module):
     def __init__(self, module: nn.Module, backend: str, name: str) -> None:
         super().__init__()
         self.module, self.name = module, name
-        self._call = torch.compile(module, fullgraph=True, backend=backend)
+        compiled = torch.compile(module, fullgraph=True, backend=backend)  # pyright: ignore[reportUnknownMemberType]
+        self._call = cast(Callable[..., Tensor], compiled)
 
     def forward(self, *inputs: Tensor | None) -> Tensor:
         try:
-            return cast(Tensor, self._call(*inputs))
-        except torch._dynamo.exc.TorchDynamoException as error:  # pyright: ignore[reportPrivateUsage]
+            return self._call(*inputs)
+        except RuntimeError as error:
+            if not type(error).__module__.startswith(_COMPILERS):
+                raise
             reason = str(error).strip().splitlines()[0]
             raise ConfigError(f"compile: the {self.name} cannot be compiled ({reason}); set compile=False") from error
 
