@@ -23,7 +23,7 @@ from diffae.data.pack import Pack
 from diffae.errors import DataError
 from diffae.evaluation import features
 from diffae.model import autoencoder
-from diffae.training import prior, trainer, validation
+from diffae.training import muon, prior, trainer, validation
 from diffae.training.arrays import train_on_arrays
 from diffae.training.autoencoder import train_autoencoder
 from diffae.training.auxiliary_losses.contrastive import ContrastiveLoss
@@ -163,6 +163,12 @@ def contrast(loss: ContrastiveLoss, z_sem: np.ndarray) -> tuple[float, list[np.n
     value = shared(own, None)
     value.backward()
     return value.item(), [parameter.grad.numpy() for parameter in loss.parameters() if parameter.grad is not None]
+
+
+def orthogonalise(matrices: list[np.ndarray]) -> list[np.ndarray]:
+    """The steps of matrices that the processes divide."""
+    distributed.processes()
+    return [step.numpy() for step in muon.orthogonalised_by_all([torch.from_numpy(matrix) for matrix in matrices])]
 
 
 def train(pack: Path, run: Path) -> bool:

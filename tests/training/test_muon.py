@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 
+import job_steps
+import numpy as np
 import pytest
 import torch
+from jobs import run_job
 from torch import Tensor, nn
 
 from diffae.networks.layers import AdaGN
-from diffae.training.muon import MOMENTUM, SCALE, Muon, orthogonalised
+from diffae.training.muon import MOMENTUM, SCALE, Muon, orthogonalised, owners
 
 RATE = 0.01
 
@@ -99,3 +102,19 @@ def test_momentum_in_numbers() -> None:
     mean = 0.95 * 0.05, 0.05  # the running mean after both
     ahead = 0.95 * mean[0], 0.95 * mean[1] + 0.05
     assert (steps[1][0] / steps[1][1]).item() == pytest.approx(ahead[0] / ahead[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_processes_divide_the_matrices(count: int) -> None:
+    rng = np.random.default_rng(0)
+    matrices = [rng.normal(size=(4 + place % 2, 7)).astype(np.float32) for place in range(count)]
+    expected = orthogonalised([torch.from_numpy(matrix) for matrix in matrices])
+    for found in run_job(job_steps.orthogonalise, matrices):
+        for step, one in zip(found, expected, strict=True):
+            np.testing.assert_allclose(step, one.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_processes_have_about_as_much_to_do() -> None:
+    assert owners([(8, 8), (4, 4), (4, 4), (4, 90), (2, 2)], 2) == [0, 1, 1, 1, 1]
+    assert sorted(owners([(6, 6)] * 6, 3)) == [0, 0, 1, 1, 2, 2]
+    assert owners([(3, 3)], 4) == [0]

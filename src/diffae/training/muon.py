@@ -9,12 +9,15 @@ Adam for its parameters. PyTorch's `torch.optim.Muon` takes no convolutions, and
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from diffae.distributed import rank, world_size
 
 MOMENTUM = 0.95
 """Momentum of the running mean of gradients (Nesterov)."""
@@ -65,6 +68,34 @@ def _inverse_root(square: Float[Tensor, "n side side"]) -> Float[Tensor, "n side
     return product / length
 
 
+def orthogonalised_by_all(matrices: list[Tensor]) -> list[Tensor]:
+    """`orthogonalised`, with the matrices divided among all processes, each of which has the same ones."""
+    if world_size() == 1:
+        return orthogonalised(matrices)
+    owner = owners([matrix.shape for matrix in matrices], world_size())
+    found = [torch.empty_like(matrix) for matrix in matrices]
+    for process in range(world_size()):
+        places = [place for place, one in enumerate(owner) if one == process]
+        steps = [found[place] for place in places]
+        if process == rank():
+            steps = orthogonalised([matrices[place] for place in places])
+        flat = torch.cat([step.flatten() for step in steps]) if steps else matrices[0].new_empty(0)
+        torch.distributed.broadcast(flat, src=process)
+        for place, part in zip(places, flat.split([step.numel() for step in steps]), strict=True):
+            found[place] = part.view_as(matrices[place])
+    return found
+
+
+def owners(shapes: Sequence[Sequence[int]], processes: int) -> list[int]:
+    """The process of each matrix, so that all have about as many operations to do: the largest are given out first."""
+    costs = [min(shape) ** 2 * (max(shape) + 2 * ITERATIONS * min(shape)) for shape in shapes]
+    loads, found = [0] * processes, [0] * len(costs)
+    for place in sorted(range(len(costs)), key=costs.__getitem__, reverse=True):
+        found[place] = loads.index(min(loads))
+        loads[found[place]] += costs[place]
+    return found
+
+
 def parameter_groups(networks: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Parameters that Muon orthogonalises, and those left to Adam: vectors, and modules with `optimizer_group` "adam".
 
@@ -107,7 +138,7 @@ class Muon(torch.optim.AdamW):
         assert closure is None
         group = self.param_groups[0]
         matrices = [parameter for parameter in group["params"] if parameter.grad is not None]
-        steps = orthogonalised([self._ahead(matrix).flatten(1) for matrix in matrices])
+        steps = orthogonalised_by_all([self._ahead(matrix).flatten(1) for matrix in matrices])
         for matrix, step in zip(matrices, steps, strict=True):
             if group["weight_decay"]:
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
