@@ -13,6 +13,7 @@ from PIL import Image
 
 from diffae.cli import main
 from diffae.data.images import to_uint8
+from diffae.latent.typicality import TypicalCodes
 from diffae.model import DiffusionAutoencoder
 
 TINY_PRIOR = ("--layers", "2", "--hidden-channels", "8", "--codes", "256", "--batch-size", "64")
@@ -148,3 +149,22 @@ def test_bad_input(
     assert code == 2
     assert message in one_line(err)
     assert sorted(ready.rglob("*")) == before  # nothing written
+
+
+def test_images_unlike_those_of_training_are_named(run: Run, ready: Path, faces: Path) -> None:
+    """The distribution of z_sem is kept with the run when its prior is trained."""
+    for number in range(3):
+        Path("others").mkdir(exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(f"others/noise{number}.png")
+    typical = TypicalCodes.load(ready / "run", DiffusionAutoencoder.from_pretrained(ready / "run").fingerprint())
+    assert typical is not None
+    typical.threshold_ = 1e-6
+    shutil.copytree(ready / "run", "strict")
+    typical.save(Path("strict"), DiffusionAutoencoder.from_pretrained("strict").fingerprint())
+    code, _, err = run("encode", "strict", "others", "--out", "codes.safetensors")
+    assert code == 0, err
+    assert "3 of 3 images unlike those of training (noise0.png, noise1.png, noise2.png)" in " ".join(err.split())
+    typical.threshold_ = 1e6
+    typical.save(Path("strict"), DiffusionAutoencoder.from_pretrained("strict").fingerprint())
+    assert "unlike" not in run("encode", "strict", "others", "--out", "codes.safetensors")[2]

@@ -17,7 +17,7 @@ from diffae.evaluation import costs, study
 from diffae.evaluation.costs import Speeds
 from diffae.training.settings import TrainingConfig
 
-FAST = Speeds(training=1e4, baseline=1e4, prior=1e6, calls=1e5, encoding=1e5, seeing=1e5)
+FAST = Speeds(training=1e4, baseline=1e4, prior=1e6, calls=1e5, encoding=1e5, seeing=1e5, comparing=1e5)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from diffae.evaluation.study import (
 from diffae.evaluation.task import counts_of
 from diffae.evaluation.tasks import TASK_NAMES, built_in
 
-SPEEDS = Speeds(training=200, baseline=250, prior=50_000, calls=600, encoding=3_000, seeing=300)
+SPEEDS = Speeds(training=200, baseline=250, prior=50_000, calls=600, encoding=3_000, seeing=300, comparing=100)
 SCALE = Scale(train=20_000, test=2_000, attributes=3, levels=1000)
 MOST = Lengths(250_000, 2_000_000)
 

@@ -13,6 +13,7 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 from diffae.cli import common, models
 from diffae.cli.explore import COLUMNS
 from diffae.cli.options import ImageArgument, RunArgument, SamplingOptions, decoding, optional
+from diffae.cli.outside import OutsideWarning
 from diffae.cli.terminal import print_table, say, warn
 from diffae.errors import CheckpointError, ConfigError
 
@@ -85,6 +86,9 @@ class Edit:
         common.check_outputs([] if self.sweep else [alone], [self.image])
         x = models.read_images([self.image], model)
         z_sem = model.encode_semantic(x)
+        outside = OutsideWarning(model)
+        outside.see([str(self.image)], z_sem)
+        outside.tell()
         before = attributes.read(z_sem)[0]
         steps = [_absolute(attributes, before, changes) for changes in steps]
         for changes in steps:  # wrong names and strengths are refused before x_T is found

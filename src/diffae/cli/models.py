@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffae.cli import common
+from diffae.cli.outside import OutsideWarning
 from diffae.cli.terminal import warn
 from diffae.console import console, progress
 from diffae.data.cache import cache_folder
@@ -123,7 +124,10 @@ def encode_photos(
     *,
     keep_pixels: bool = False,
 ) -> Iterator[Shard]:
-    """Codes of images, shard by shard (see `encode_shards`), with a progress bar; by default of all shards."""
+    """Codes of images, shard by shard (see `encode_shards`), with a progress bar; by default of all shards.
+
+    Warns of images that are unlike those of training.
+    """
     from diffae.latent.encoding import encode_shards
 
     total = source.count
@@ -131,7 +135,11 @@ def encode_photos(
         total = sum(min(size, total - number * size) for number in numbers)
     with progress("encoding", total) as done:
         wanted = count() if numbers is None else numbers
-        yield from encode_shards(model, source, sampling, size, wanted, done, keep_pixels=keep_pixels)
+        outside = OutsideWarning(model)
+        for shard in encode_shards(model, source, sampling, size, wanted, done, keep_pixels=keep_pixels):
+            outside.see(shard.names, shard.code.z_sem)
+            yield shard
+    outside.tell()
 
 
 def all_codes(shards: Iterable[Shard], path: Path) -> Shard:

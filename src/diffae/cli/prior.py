@@ -60,9 +60,12 @@ class TrainPrior:
         """Encode the training images once, and train; 130 or 143 when interrupted."""
         if self.resume and self.overwrite:
             raise ConfigError("resume and overwrite are both given: continue the prior or replace it; drop one")
+        import torch
+
         from diffae import checkpoint
         from diffae.config import from_dict
         from diffae.latent.prior import PRIOR
+        from diffae.latent.typicality import TypicalCodes
         from diffae.training.autoencoder import held_out
         from diffae.training.prior import refuse_prior, settings_of, train_prior
 
@@ -78,6 +81,8 @@ class TrainPrior:
         rows = held_out(pack, from_dict(TrainingConfig, settings.get("training", {}), trust_code=common.trust_code))
         codes, val_codes = (models.z_sem_of(model, pack, part, folder) for part in rows)
         main = is_main()
+        if main:
+            TypicalCodes().fit(torch.from_numpy(codes.copy()), torch.from_numpy(val_codes.copy())).save(folder, mark)
         if main and self.resume and not resume:
             note(f"{folder} has no prior yet: training begins")
         if main:

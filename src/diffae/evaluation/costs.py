@@ -15,7 +15,7 @@ from rich.console import Console
 from diffae.checkpoint import Fingerprint
 from diffae.config import ModelConfig, PriorConfig, Sampling
 from diffae.evaluation.context import STEPS
-from diffae.evaluation.features import FeatureNetwork
+from diffae.evaluation.features import FeatureNetwork, Kind
 from diffae.evaluation.task import BaselineCounts
 from diffae.evaluation.tasks.throughput import measure, median_seconds, timed_step
 from diffae.training.prior import PriorTask
@@ -49,6 +49,8 @@ class Speeds:
     """Images in calls of the semantic encoder."""
     seeing: float
     """Images in calls of the feature network."""
+    comparing: float
+    """Pairs of images whose perceptual distance is measured."""
 
 
 def measure_speeds(
@@ -77,7 +79,8 @@ def measure_speeds(
         prior=_prior_speed(model, *prior),
         calls=ours.sampling * _TIMED_STEPS,
         encoding=ours.encoding,
-        seeing=_seeing_speed(features, model) if features else float("inf"),
+        seeing=_seeing_speed(features, model, "vectors"),
+        comparing=_seeing_speed(features, model, "distance"),
     )
 
 
@@ -89,9 +92,12 @@ def _prior_speed(model: ModelConfig, config: PriorConfig, training: TrainingConf
         return training.batch_size / median_seconds(step, 10)
 
 
-def _seeing_speed(features: FeatureNetwork, model: ModelConfig) -> float:
+def _seeing_speed(features: FeatureNetwork | None, model: ModelConfig, kind: Kind) -> float:
+    """Images or pairs per second; infinitely many if the network gives nothing of this kind, which is then not used."""
+    if features is None or kind not in features.gives(model.image_size):
+        return float("inf")
     x = torch.rand((_SEEN, model.image_channels, model.image_size, model.image_size)) * 2 - 1
-    see = features.vectors if "vectors" in features.gives(model.image_size) else lambda x: features.distance(x, x)
+    see = features.vectors if kind == "vectors" else lambda x: features.distance(x, x)
     return _SEEN / median_seconds(lambda: see(x), 2)
 
 
@@ -125,6 +131,8 @@ class Work:
     """Images seen in training networks of about the model's size."""
     encoded: float = 0
     seen: float = 0
+    compared: float = 0
+    """Pairs."""
     seconds: float = 0
 
     def seconds_at(self, speeds: Speeds) -> float:
@@ -134,6 +142,7 @@ class Work:
             + self.trained / speeds.training
             + self.encoded / speeds.encoding
             + self.seen / speeds.seeing
+            + self.compared / speeds.comparing
             + self.seconds
         )
 
@@ -162,7 +171,7 @@ def _every_t(scale: Scale) -> int:
 
 def _reconstruction(c: Any, s: Scale) -> Work:
     n, t = min(c.reconstructed, s.test), _every_t(s)
-    return Work(calls=n * t * (s.models * (EXACT + 1 + 1 + 3) + 1), trained=_baselines(c, s), seen=n * 8 * 4)
+    return Work(calls=n * t * (s.models * (EXACT + 1 + 1 + 3) + 1), trained=_baselines(c, s), compared=n * 8 * 4)
 
 
 def _capacity(c: Any, s: Scale) -> Work:
@@ -203,7 +212,7 @@ def _manipulation(c: Any, s: Scale) -> Work:
 
 def _interpolation(c: Any, s: Scale) -> Work:
     n = min(c.pairs, s.test)
-    return Work(calls=n * s.models * _T * (EXACT + 4), seen=n * s.models * 2)
+    return Work(calls=n * s.models * _T * (EXACT + 4), compared=n * s.models)
 
 
 def _variation(c: Any, s: Scale) -> Work:
@@ -212,7 +221,7 @@ def _variation(c: Any, s: Scale) -> Work:
 
 def _memorisation(c: Any, s: Scale) -> Work:
     n, known = min(c.distribution, 500), min(c.known, s.train)
-    return Work(calls=n * 20, encoded=known + 4 * n, seen=known + 4 * n + 2 * 2 * n * _NEIGHBOURS)
+    return Work(calls=n * 20, encoded=known + 4 * n, seen=known + 4 * n, compared=2 * n * _NEIGHBOURS)
 
 
 def _out_of_distribution(c: Any, s: Scale) -> Work:

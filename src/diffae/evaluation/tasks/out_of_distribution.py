@@ -14,12 +14,12 @@ from torch import Tensor
 
 from diffae.config import Sampling
 from diffae.data.images import to_tensor, to_unit
-from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.results import Claim, Picture, Result, Table, listed, text, verdict
 from diffae.evaluation.statistics import Estimate, auroc, mean
 from diffae.evaluation.task import LabelledCounts, Task, count
 from diffae.evaluation.tasks.shared import sheet
+from diffae.latent.typicality import TypicalCodes
 from diffae.model import Code, DiffusionAutoencoder
 from diffae.plotting import histograms
 
@@ -119,20 +119,12 @@ def _neighbours(x: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
 
 
 def mahalanobis(z: Float[Tensor, "n d"], typical: Float[Tensor, "m d"]) -> Float[np.ndarray, " n"]:
-    """Mahalanobis distance of each z from the distribution of `typical`.
-
-    The correlation matrix is shrunk towards the identity (Ledoit and Wolf), so that m may be small.
+    """Mahalanobis distance of each z from the distribution of `typical` (see `diffae.latent.typicality`).
 
     Raises:
         DataError: fewer than 2 typical codes.
     """
-    from sklearn.covariance import LedoitWolf
-
-    if len(typical) < 2:
-        raise DataError(f"{len(typical)} typical codes: their covariance needs at least 2")
-    mean, std = typical.double().mean(0), typical.double().std(0)
-    typical_norm, z_norm = (((x.double() - mean) / std.clamp(min=1e-12)).numpy() for x in (typical, z))
-    return np.sqrt(LedoitWolf().fit(typical_norm).mahalanobis(z_norm))
+    return TypicalCodes().fit(typical).distance(z)
 
 
 @dataclass(frozen=True)
