@@ -10,7 +10,7 @@ import pytest
 from cli_helpers import Run, one_line
 from tiny import tiny_config
 
-from diffae.cli import reproduce, train
+from diffae.cli import reproduce, train, train_plan
 from diffae.cli.prior import TrainPrior
 from diffae.config import PriorConfig
 from diffae.evaluation import costs, study
@@ -24,7 +24,7 @@ FAST = Speeds(training=1e4, baseline=1e4, prior=1e6, calls=1e5, encoding=1e5, se
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny preset, a machine whose speed is known, and one task that fits into every budget."""
     settings = TrainingConfig(images=16, batch_size=4, val_images=2, precision="float32")
-    for module in (reproduce, train):
+    for module in (reproduce, train_plan):
         monkeypatch.setattr(module, "presets", lambda recipe: {"small32": (tiny_config(), settings)})
     priors = {"small32": (PriorConfig(2, 8), TrainingConfig(images=64, batch_size=16))}
     monkeypatch.setattr(reproduce, "prior_presets", lambda: priors)

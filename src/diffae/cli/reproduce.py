@@ -110,9 +110,18 @@ class Reproduce:
     def training(self, images: int, photos: Path, *, encoder: bool) -> Train:
         """The command that trains the autoencoder, or the DDIM baseline."""
         return Train(
-            photos, self.out / ("model" if encoder else "ddim"), self.preset, self.recipe, self.image_size,
-            self.channels, no_encoder=not encoder, images=images, seed=self.seed, cache=self.cache, resume=True,
-        )  # fmt: skip
+            photos,
+            self.out / ("model" if encoder else "ddim"),
+            preset=self.preset,
+            recipe=self.recipe,
+            image_size=self.image_size,
+            channels=self.channels,
+            no_encoder=not encoder,
+            images=images,
+            seed=self.seed,
+            cache=self.cache,
+            resume=True,
+        )
 
     def training_of_prior(self, codes: int, photos: Path) -> TrainPrior:
         """The command that trains the latent prior."""
