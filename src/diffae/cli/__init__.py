@@ -41,6 +41,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "vary": ("explore", "Vary", "Decode the z_sem of an image with different x_T."),
     "denoise-path": ("explore", "DenoisePath", "Show the predicted image at each noise level."),
     "train-prior": ("prior", "TrainPrior", "Train the latent prior of a run, which `diffae sample` needs."),
+    "train-first-stage": (
+        "first_stage",
+        "TrainFirstStage",
+        "Train an image autoencoder for `diffae train --first-stage`, an AutoencoderKL of diffusers.",
+    ),
     "distill": (
         "distill",
         "Distill",
