@@ -219,7 +219,8 @@ def test_claims_of_several_tasks_are_put_together() -> None:
     assert both[0][2:4] == ("not measured", "The task variation was not run.")
     without = {"interpolation": Outcome("interpolation", {}), "detection": Outcome("detection", {}, skipped="why")}
     assert [claim_rows(without)[place][3] for place in (1, 8)] == [
-        "There was no DDIM baseline (--ddim) to compare with, or no latent prior.", "The task detection was left out.",
+        "The task interpolation had too little to compare, for instance no DDIM baseline (--ddim) or no latent prior.",
+        "The task detection was left out.",
     ]  # fmt: skip
     assert claim_rows({"a": outcome("shown")})[4][2] == "shown"
     assert claim_rows({"a": outcome("not shown"), "b": outcome("not decided")})[4][2] == "not decided"

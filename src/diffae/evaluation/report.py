@@ -88,7 +88,7 @@ def _why_not_measured(tasks: Sequence[str], outcomes: Mapping[str, Outcome]) -> 
         return f"The task {tasks[-1]} was not run."
     if all(outcomes[name].skipped for name in run):
         return f"The task {run[-1]} was left out."
-    return "There was no DDIM baseline (--ddim) to compare with, or no latent prior."
+    return f"The task {run[-1]} had too little to compare, for instance no DDIM baseline (--ddim) or no latent prior."
 
 
 def _together(verdicts: Sequence[Verdict]) -> str:
