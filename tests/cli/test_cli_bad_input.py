@@ -36,7 +36,6 @@ BAD_TRAINING = [
     (("{faces}", "--crop", "0,0,0,0"), "crop is (0, 0, 0, 0): must satisfy 0 <= left < right"),
     (("{faces}", "--crop", "celeba"), "the crop (25, 57, 153, 185) must lie inside"),
     (("{faces}", "--background", "white"), "background is 'white': must be red,green,blue"),
-    (("{faces}", "--resume"), "is not a run folder"),
 ]
 
 

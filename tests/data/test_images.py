@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 from volumes import smooth, write_png16
 
 from diffae.config import InputConfig
@@ -342,7 +342,6 @@ def test_as_batch_applies_orientation_and_alpha_of_pillow_images() -> None:
     [
         ([], "list of images is empty"),
         (torch.zeros(3, 8, 8), r"shape \(3, 8, 8\) must have shape \(b, 3, 16, 16\)"),
-        (torch.zeros(1, 3, 16, 16, dtype=torch.uint8), "uint8, it must be float"),
         (torch.full((3, 16, 16), 1.01), r"spans 1.01..1.01, it must lie in \[-1, 1\]"),
         (torch.full((3, 16, 16), torch.nan), "spans nan"),
         (np.zeros((16, 16, 3)), "image given: samples are float64"),
@@ -424,3 +423,15 @@ def test_only_regular_files_are_opened(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="is not a regular file; save it as one"):
         images.load_image(tmp_path / name)
     assert images.metadata_of(tmp_path / name) is None
+
+
+@pytest.mark.parametrize(("suffix", "tolerance"), [("gif", 0), ("avif", 12)])
+def test_the_first_picture_of_a_gif_or_avif(tmp_path: Path, suffix: str, tolerance: int) -> None:
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    gray = np.repeat(np.arange(0, 160, 10, dtype=np.uint8)[:, None, None], 16, axis=1).repeat(3, axis=2)
+    first, second = Image.fromarray(gray), Image.fromarray(255 - gray)
+    first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=[second])
+    read = images.load_image(tmp_path / f"a.{suffix}")
+    assert np.abs(read.astype(int) - gray).max() <= tolerance
+    assert images.metadata_of(tmp_path / f"a.{suffix}") == images.ImageMetadata("png", "uint8", (16, 16))

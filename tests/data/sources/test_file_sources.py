@@ -160,7 +160,7 @@ def test_stacks_in_an_archive_are_refused(tmp_path: Path) -> None:
                 file.writestr(inside, content)
     with pytest.raises(DataError, match=r"scans\.zip: holds a/0\.dcm, which is not read inside a \.zip; unpack it"):
         open_listed(tmp_path / "scans.zip")
-    with pytest.raises(DataError, match=r"texts\.zip: no images found, .* \.jpg .* \.npy; check the path"):
+    with pytest.raises(DataError, match=r"texts\.zip: no images found, .* \.jpg .* \.npy .*; check the path"):
         open_listed(tmp_path / "texts.zip")
     with pytest.raises(DataError, match=r"a\.tif: holds 12 images \(axes TYX\), .*; unpack it and give the folder"):
         open_listed(tmp_path / "pages.zip").read(0, SPEC)
@@ -299,3 +299,10 @@ def test_a_member_is_unpacked_up_to_the_size_that_it_states(tmp_path: Path) -> N
         source.read(0, SPEC)
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
+
+
+def test_pictures_of_types_that_are_not_read_are_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.HEIC", "a/b.heic", "c.psd", ".hidden.heic", "notes.md"):
+        (folder / name).write_bytes(b"")
+    assert list(open_listed(folder).names) == SORTED
+    assert caplog.messages == [f"images {folder}: files of types that are not read are left out: 2 .heic, 1 .psd"]

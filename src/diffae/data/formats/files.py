@@ -19,7 +19,7 @@ from diffae.data.formats.stacks import FORMATS, find_stack
 from diffae.data.formats.tiff import read_tiff
 from diffae.errors import DataError, reading
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".npy")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".npy", *pictures.READ_ONLY)
 """Of files that `read_picture` decodes."""
 _WRITERS: dict[str, Callable[[Path, np.ndarray, ImageMetadata | None], None]] = {
     **dict.fromkeys(pictures.SUFFIXES, pictures.write),
@@ -50,7 +50,7 @@ def read_picture(data: bytes, name: str, channels: int = 3, square: int | None =
         except DataError as error:
             raise DataError(f"image {name}: {error}") from None
         except Image.UnidentifiedImageError:
-            rule = "is not a JPEG, PNG, WebP, TIFF, BMP or npy image"
+            rule = "is not a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or npy image"
             raise DataError(f"image {name}: {rule}; remove it or save it as one of these") from None
 
 
@@ -62,7 +62,7 @@ def metadata_of(path: str | Path) -> ImageMetadata | None:
     """
     path = Path(path)
     try:
-        if path.name.lower().endswith(pictures.SUFFIXES):
+        if path.name.lower().endswith(pictures.SUFFIXES + pictures.READ_ONLY):
             return pictures.metadata(path) if path.is_file() else None  # opening a pipe would wait
         found = find_stack(path, 1)
         return found and found[0].metadata(found[1] or 0)

@@ -1,4 +1,7 @@
-"""JPEG, PNG, WebP and BMP, and ordinary TIFF, by Pillow. Colour profiles are not applied."""
+"""JPEG, PNG, WebP, BMP, GIF, AVIF and ordinary TIFF, by Pillow; of animations the first picture.
+
+Colour profiles are not applied.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 import sys
 import threading
 import warnings
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,7 +26,8 @@ from diffae.errors import DataError
 PNG_CHANNELS = {"uint8": (1, 3, 4), "uint16": (1,)}
 """Types of samples, and the numbers of channels of each that Pillow writes to a PNG."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
+READ_ONLY = (".gif", ".avif")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", *(("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()))
 _ORIENTATION = 0x0112  # the EXIF tag
 _PNG_TAGS = {"Software": 305, "Author": 315, "Copyright": 33432}  # TIFF's numbers for keywords of PNG
 _TURNING = ("XML:com.adobe.xmp", "Raw profile type")  # texts that may state an orientation: the image is upright now
@@ -40,7 +45,7 @@ _OPEN_LOCK = threading.Lock()
 def metadata(path: Path) -> ImageMetadata:
     """Resolution and texts of a 16-bit PNG; the type and shape of others, which are written as 8-bit PNG."""
     image: Any  # Any: Pillow's type of an image has no texts
-    with Image.open(path, formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
+    with Image.open(path, formats=_FORMATS) as image:
         shape = (image.height, image.width)
         deep = ";16" in _rawmode(image) or image.mode.startswith("I")
         if image.format != "PNG" or not deep:
@@ -138,7 +143,7 @@ def _open(data: bytes) -> Any:  # Any: `tile`, which 16-bit colour needs, is not
     with _OPEN_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about damaged headers, which matter only if decoding fails, and about size
         try:
-            return Image.open(BytesIO(data), formats=_FORMATS)
+            return Image.open(BytesIO(data), formats=("TIFF", *_FORMATS))
         except Image.DecompressionBombError:  # more than twice the limit
             check_limit(math.inf, "pixels")
             raise

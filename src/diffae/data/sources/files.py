@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import posixpath
 import stat
 import threading
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -22,6 +25,11 @@ from diffae.data.pack import is_pack
 from diffae.data.sources.base import ListedSource, stamp
 from diffae.errors import DataError, reading
 
+_log = logging.getLogger(__name__)
+
+_UNREAD = (".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg", ".tga", ".exr", ".ppm", ".dng", ".cr2", ".nef", ".arw")
+"""Suffixes of pictures of other types."""
+
 
 def find(path: Path, channels: int) -> ListedSource | None:
     """The images of a folder and the folders in it, or of a .zip. Hidden files and packs in a folder are ignored."""
@@ -30,8 +38,11 @@ def find(path: Path, channels: int) -> ListedSource | None:
     return ZipSource(path) if path.is_file() and path.suffix.lower() == ".zip" else None
 
 
-def images_below(root: Path) -> Iterator[str]:
-    """Image files in a folder and the folders in it, as relative paths; packs are ignored."""
+def images_below(root: Path, unread: Counter[str] | None = None) -> Iterator[str]:
+    """Image files in a folder and the folders in it, as relative paths; packs are ignored.
+
+    Pictures of types that are not read are counted in `unread`, by suffix.
+    """
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         here = Path(folder)
@@ -50,6 +61,8 @@ def images_below(root: Path) -> Iterator[str]:
             item = (relative / name).as_posix()
             if _is_shown(item) and (name.lower().endswith(SUFFIXES + STACK_SUFFIXES) or is_stack(here / name)):
                 yield item
+            elif unread is not None and _is_shown(item) and (suffix := posixpath.splitext(name.lower())[1]) in _UNREAD:
+                unread[suffix] += 1
 
 
 class FolderSource(ListedSource):
@@ -57,7 +70,11 @@ class FolderSource(ListedSource):
 
     def __init__(self, path: Path, channels: int) -> None:
         self.path = path
-        self._files = sorted(images_below(path))
+        unread: Counter[str] = Counter()
+        self._files = sorted(images_below(path, unread))
+        if unread:
+            types = ", ".join(f"{count} {suffix}" for suffix, count in unread.most_common())
+            _log.warning("images %s: files of types that are not read are left out: %s", path, types)
         self._stacks = dict(self._open_stacks(channels))
         counts = {file: len(self._stacks[file]) if file in self._stacks else 1 for file in self._files}
         names = ([f"{file}/{k:04d}" for k in range(n)] if n > 1 else [file] for file, n in counts.items())
