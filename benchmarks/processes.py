@@ -1,6 +1,6 @@
 """Processor time of two processes against one, for commands that `torchrun` can start; prints a table and writes JSON.
 
-    python benchmarks/processes.py
+    python benchmarks/processes.py [--commands train sample ...]
 
 Each command does a small and a large amount of work, by one process and by two, each with one thread. What the large
 one takes more is the work itself; the rest is starting Python, importing, opening the model, and `torchrun`. Networks
@@ -88,12 +88,19 @@ def measure(work: Work, folder: Path, faces: Path, run: Path) -> dict[str, Any]:
     }
 
 
+def _measured(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of an earlier measurement, by command."""
+    return {row["command"]: row for row in json.loads(path.read_text())["rows"]} if path.is_file() else {}
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
+    names = [work.name for work in WORKS]
+    parser.add_argument("--commands", nargs="+", choices=names, default=names, help="others keep their numbers")
     arguments = parser.parse_args()
-    results: dict[str, Any] = {"conditions": conditions(1), "rows": []}
+    rows = _measured(arguments.json)
     table = Table("command", "work", "1 process: CPU s", "2 processes: CPU s", "ratio of the work")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -102,12 +109,15 @@ def main() -> None:
         seconds_of(["train", str(faces), "--out", str(run), "--images", "32", *TRAIN], 1, folder)
         seconds_of(["train-prior", str(run), "--codes", "1000"], 1, folder)
         for work in WORKS:
-            row = measure(work, folder, faces, run)
-            results["rows"].append(row)
+            if work.name in arguments.commands:
+                rows[work.name] = measure(work, folder, faces, run)
+                results = {"conditions": conditions(1), "rows": list(rows.values())}
+                arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+            if (row := rows.get(work.name)) is None:
+                continue
             one, two = (", ".join(f"{s:.1f}" for s in row[f"cpu_seconds_of_{count}"]) for count in (1, 2))
             amounts = " and ".join(f"{amount:,}" for amount in work.amounts)
             table.add_row(work.name, f"{amounts} {work.unit}", one, two, f"{row['ratio']:.2f}")
-            arguments.json.write_text(json.dumps(results, indent=2) + "\n")
     Console(width=120).print(table)
 
 
