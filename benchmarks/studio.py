@@ -124,7 +124,8 @@ def opening(address: str, count: int) -> dict[str, float]:
 def in_browser(address: str) -> dict[str, dict[str, float]]:
     """The first screen, and a slider's moves, in seconds."""
     with opened_browser() as browser:
-        first = []
+        first: list[float] = []
+        page = browser.new_page()
         for _ in range(5):
             page = browser.new_context().new_page()
             start = time.perf_counter()

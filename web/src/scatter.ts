@@ -202,7 +202,7 @@ export class Scatter {
       for (let row = 0; row < disc.length; row++) {
         const half = disc[row]!;
         const start = (y + row - reach) * width + x - half;
-        into.fill(colour, start, start + 2 * half + 1);
+        for (let pixel = start; pixel <= start + 2 * half; pixel++) into[pixel] = colour;
       }
     }
     this.context.putImageData(this.pixels!, 0, 0);

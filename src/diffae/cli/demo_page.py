@@ -247,13 +247,17 @@ def _next_steps(page: Page, out: Path, folder: Path) -> None:
     here = Path.cwd()
     model = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
     lines = [
+        ("diffae", "studio"),
         ("diffae", "interpolate", model, a, b, "--out", str(out / "morph.gif")),
         ("diffae", "vary", model, a, "--out", str(out / "vary.png")),
         ("diffae", "sample", model, "--out", str(out / "samples.png")),
         ("diffae", "train", "PHOTOS", "--out", "runs/photos", "--preset", "small32"),
     ]
     page.section("Next steps")
-    page.text("The faces drawn for training are beside this page. Put your own pictures in place of `PHOTOS`.")
+    page.text(
+        "The faces drawn for training are beside this page. Put your own pictures in place of `PHOTOS`. "
+        "The first command opens this model in your browser, to edit a picture of yours by sliders: no more is needed."
+    )
     page.commands(*(shlex.join(line) for line in lines))
 
 
