@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from fingerprints import mark
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from diffae.checkpoint import read_tensors, write_tensors
 from diffae.data.labels import LabelTable
@@ -35,6 +38,16 @@ LABELS: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def fitted() -> AttributeDirections:
     return AttributeDirections().fit(Z, LABELS)
+
+
+def test_the_manners_of_an_estimator(fitted: AttributeDirections) -> None:
+    fresh = clone(fitted)
+    assert not hasattr(fresh, "mean_")
+    with pytest.raises(NotFittedError, match="this AttributeDirections is not fitted: call `fit`"):
+        fresh.read(Z)
+    with pytest.raises(NotFittedError):
+        fresh.edit(Code(torch.zeros(1, D)), "age", 3.0)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).read(Z), fitted.read(Z))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from diffae.config import from_dict
 from diffae.errors import CheckpointError, ConfigError, DataError, reading
 from diffae.latent.attribute_labels import Labels, Target, targets_from
 from diffae.latent.codes import Code
-from diffae.latent.probes import Plane, Score, fit_plane
+from diffae.latent.probes import Plane, Score, fit_plane, require_fitted
 
 ATTRIBUTES = "attributes.safetensors"
 _FORMAT, _VERSION = "diffae_attributes", "1"
@@ -67,6 +68,8 @@ class Attribute:
 
 class AttributeDirections:
     """Linear probes on z_sem, and edits along their directions. Fit them, or `load` them from a run folder.
+
+    An estimator of scikit-learn without settings, whose y is a table of labels: it can be cloned and pickled.
 
     Attributes:
         names_: the directions' names, in order.
@@ -160,8 +163,10 @@ class AttributeDirections:
         """z_sem => z_norm.
 
         Raises:
+            NotFittedError: before `fit`.
             DataError: codes of another size.
         """
+        require_fitted(self, "mean_")
         if z_sem.ndim != 2 or z_sem.shape[1] != len(self.mean_):
             made = f"these attributes are of codes (images, {len(self.mean_)})"
             raise DataError(f"z_sem has shape {z_sem.shape}: {made}; encode with the model they were fitted for")
@@ -175,8 +180,10 @@ class AttributeDirections:
         """The position of an attribute in `names_`.
 
         Raises:
+            NotFittedError: before `fit`.
             ConfigError: no such attribute; suggests the nearest name.
         """
+        require_fitted(self, "mean_")
         if name not in self.attributes_:
             lowered = {known.lower(): known for known in self.names_}
             near = difflib.get_close_matches(name.lower(), lowered, 1, 0.5)
@@ -316,6 +323,10 @@ class AttributeDirections:
                 setattr(self, f"{name}_", tensors[name].double().numpy())
             self._check_shapes()
         return self
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """No settings, for `sklearn.base.clone`."""
+        return {}
 
     def _check_shapes(self) -> None:
         k, d = len(self.attributes_), len(self.mean_)

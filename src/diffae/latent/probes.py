@@ -216,3 +216,11 @@ def _choose_ridge_penalty(x: Rows, y: Row, rng: np.random.Generator) -> float:
     model = RidgeCV(_RIDGE_PENALTIES).fit(x[rows], y[rows])
     assert isinstance(model.alpha_, float)  # an array only for several y
     return model.alpha_
+
+
+def require_fitted(estimator: object, learned: str) -> None:
+    """Raise scikit-learn's `NotFittedError` unless an estimator has the attribute that fitting sets."""
+    if not hasattr(estimator, learned):
+        from sklearn.exceptions import NotFittedError  # slow to import
+
+        raise NotFittedError(f"this {type(estimator).__name__} is not fitted: call `fit`, or load a fitted one")
