@@ -13,7 +13,9 @@ from typing import Any, get_args
 
 SHORT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of the errors of a full disk."""
-_REFUSED = (*SHORT_OF_SPACE, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
+PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT)
+"""Numbers of errors that say nothing about a file: its disk fails, or too much is open."""
+_REFUSED = (*SHORT_OF_SPACE, *PASSING, errno.EROFS, errno.EACCES, errno.EPERM)
 _MOST = 1000  # characters of a message
 # C0 and C1 controls (escape sequences start with one), line and paragraph separators, bidirectional overrides, and
 # the surrogates by which Python represents file names that are not valid UTF-8

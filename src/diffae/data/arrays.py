@@ -75,7 +75,7 @@ def read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.d
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version} is not read")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    shape, fortran, dtype = read(file, max_header_size=400)  # Python's parser fails on long ones
     if dtype.kind not in "biufc" or min(shape, default=0) < 0:
         raise ValueError(f"{dtype} of shape {shape}, not an array of numbers")
     needed, held = math.prod(shape) * dtype.itemsize, size - file.tell()

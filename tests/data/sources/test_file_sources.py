@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
@@ -306,3 +307,16 @@ def test_pictures_of_types_that_are_not_read_are_counted(folder: Path, caplog: p
         (folder / name).write_bytes(b"")
     assert list(open_listed(folder).names) == SORTED
     assert caplog.messages == [f"images {folder}: files of types that are not read are left out: 2 .heic, 1 .psd"]
+
+
+def test_a_failing_disk_is_no_reason_to_leave_an_image_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a pack without it would be kept and used again."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    source = open_listed(tmp_path, 3)
+
+    def fails(_: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        source.read(0, ImageSpec(3))

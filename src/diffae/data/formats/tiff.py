@@ -208,6 +208,8 @@ def _decoded(series: Any, number: int) -> np.ndarray:
         raise ValueError(
             f"page {number} is {page.dtype} of shape {page.shape}, the first {first.dtype} of {first.shape}"
         )
+    if max(page.databytecounts, default=0) > (size := page.parent.filehandle.size):
+        raise ValueError(f"page {number} has parts of {max(page.databytecounts)} bytes, the file has {size}")
     return page.asarray()
 
 

@@ -23,7 +23,7 @@ from diffae.data.formats.stacks import STACK_SUFFIXES, TIFF, Stack, is_stack
 from diffae.data.images import SUFFIXES, ImageSpec, decode_image, fit_picture, load_image
 from diffae.data.pack import is_pack
 from diffae.data.sources.base import ListedSource, stamp
-from diffae.errors import DataError, reading
+from diffae.errors import PASSING, DataError, reading
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +110,8 @@ class FolderSource(ListedSource):
             _check_bytes(status.st_size, name)
             data = path.read_bytes()
         except OSError as error:
+            if error.errno in PASSING:  # no reason to leave this image out
+                raise
             raise DataError(f"image {name}: cannot be opened ({error.strerror}); repair or remove it") from None
         return decode_image(data, name, spec)
 
