@@ -37,7 +37,7 @@ def _mean_and_factor(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     factor = np.zeros((0, rows.shape[1]))
     for block in _blocks(rows):
         centred = (block - mean) / np.sqrt(len(rows) - 1)
-        factor = np.linalg.qr(np.concatenate([factor, centred]), mode="r")
+        factor = np.asarray(np.linalg.qr(np.concatenate([factor, centred]), mode="r"))
     return mean, factor
 
 

@@ -39,7 +39,7 @@ class TypicalCodes:
         self.mean_, std = codes.double().mean(0), codes.double().std(0).clamp(min=1e-12)
         fitted = LedoitWolf().fit(((codes.double() - self.mean_) / std).numpy())
         # (z - mean) W has the identity for its covariance; the shrunk estimate is centred on its own mean, 0
-        self.whitening_ = torch.from_numpy(np.linalg.cholesky(fitted.precision_)) / std[:, None]
+        self.whitening_ = torch.from_numpy(np.linalg.cholesky(np.asarray(fitted.precision_, np.float64))) / std[:, None]
         held_out = codes if held_out is None else held_out
         self.threshold_ = float(np.quantile(self.distance(held_out), QUANTILE))
         return self
