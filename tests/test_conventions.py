@@ -62,3 +62,14 @@ def test_a_docstring_does_not_count() -> None:
 @pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_odd_phrase(path: Path) -> None:
     assert not ODD.findall(path.read_text())
+
+
+def test_float64_is_computed_on_the_cpu() -> None:
+    """Apple's GPUs have none."""
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in SOURCES
+        for line in path.read_text().splitlines()
+        if re.search(r"(?<!cpu\(\))\.double\(\).*\.cpu\(\)|detach\(\)\.double\(\)", line)
+    ]
+    assert found == []

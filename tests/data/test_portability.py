@@ -1,4 +1,4 @@
-"""Nothing in diffae.data needs a POSIX system."""
+"""Nothing needs a POSIX system."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def test_every_module_is_imported_and_locks_without_posix_modules(tmp_path: Path
             sys.modules[name] = None
 
         import numpy as np
-        import diffae.data
+        import diffae
         from diffae.data.pack import Pack
 
-        modules = [module.name for module in pkgutil.walk_packages(diffae.data.__path__, "diffae.data.")]
+        modules = [module.name for module in pkgutil.walk_packages(diffae.__path__, "diffae.")]
         for name in modules:
             importlib.import_module(name)
         Pack.from_arrays([np.zeros((2, 4, 4, 3), np.uint8)], sys.argv[1])
@@ -37,7 +37,7 @@ def test_every_module_is_imported_and_locks_without_posix_modules(tmp_path: Path
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script), str(tmp_path / "a.pack")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert int(result.stdout) > 20
+    assert int(result.stdout) > 200
     assert len(Pack.open(tmp_path / "a.pack")) == 2
 
 

@@ -147,5 +147,5 @@ def _from_tensor(image: Tensor) -> np.ndarray:
     if not (low >= -1 - _OUTSIDE and high <= 1 + _OUTSIDE):  # also false for NaN
         span = f"{low.item():.4g}..{high.item():.4g}"
         raise DataError(f"spans {span}, a float tensor must lie in [-1, 1]; normalise it in the dataset")
-    unit = (image.detach().double().clamp(-1, 1) + 1) / 2
+    unit = (image.detach().cpu().double().clamp(-1, 1) + 1) / 2
     return (unit * 65535).round().to(torch.int32).permute(1, 2, 0).cpu().numpy().astype(np.uint16)

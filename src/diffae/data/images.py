@@ -167,7 +167,7 @@ def to_samples(
         given: how the model's training images were prepared.
         dtype: another type of samples; without a window the range is that of the type, uint8 or uint16.
     """
-    unit = to_unit(x.detach().double()).permute(0, 2, 3, 1).cpu().numpy()
+    unit = to_unit(x.detach().cpu().double()).permute(0, 2, 3, 1).numpy()
     dtype = dtype or given.dtype
     if given.window is not None:
         return restore_window(unit * 65535, given.window, dtype)

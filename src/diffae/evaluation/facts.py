@@ -35,7 +35,7 @@ def facts(value: Any) -> Any:
         case OtherSystems():
             return facts(vars(value))
         case Tensor():
-            return facts(value.double().cpu().numpy())
+            return facts(value.cpu().double().numpy())
         case np.ndarray():
             return hashlib.sha256(value.tobytes()).hexdigest()
         case Mapping():

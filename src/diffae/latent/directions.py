@@ -97,7 +97,7 @@ def most_visible(
     for row in range(len(code)):
         both_sides = torch.cat([code.z_sem[row] + steps, code.z_sem[row] - steps])
         x = model.decode(with_z_sem(code[row], both_sides), sampling=sampling)
-        change = ((x[: len(steps)] - x[len(steps) :]) / 2).flatten(1).double().cpu().numpy()
+        change = ((x[: len(steps)] - x[len(steps) :]) / 2).flatten(1).cpu().double().numpy()
         total += change @ change.T
         if progress:
             progress(row + 1)

@@ -56,7 +56,7 @@ class LatentClassifier:
         return torch.from_numpy(expit(self.plane_.read(self._normalised(z_sem))))
 
     def _normalised(self, z_sem: Tensor) -> Float[np.ndarray, "b d"]:
-        return self.prior.normalise(z_sem).double().cpu().numpy()
+        return self.prior.normalise(z_sem).cpu().double().numpy()
 
 
 @dataclass(frozen=True)

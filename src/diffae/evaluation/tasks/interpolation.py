@@ -33,7 +33,9 @@ _FRAMES = 9
 
 def squared_error(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) -> Float[np.ndarray, " n"]:
     """Mean squared difference of images in [0, 1], given in [-1, 1]: a distance that needs no feature network."""
-    return ((a.double() - b.double()) / 2).square().mean(dim=(1, 2, 3)).cpu().numpy()  # [-1, 1] => [0, 1] halves it
+    return (
+        ((a.cpu().double() - b.cpu().double()) / 2).square().mean(dim=(1, 2, 3)).numpy()
+    )  # [-1, 1] => [0, 1] halves it
 
 
 def path_length(

@@ -79,7 +79,7 @@ def nearest(views: Float[Tensor, "v n p"], training: Iterable[Float[Tensor, "m p
         rows, start = rows.gather(1, order), start + len(part)
     if start < 2:
         raise DataError(f"{start} training images are too few to compare with: at least 2 are needed")
-    return Nearest(rows.cpu().numpy(), distances.double().cpu().numpy())
+    return Nearest(rows.cpu().numpy(), distances.cpu().double().numpy())
 
 
 @dataclass(frozen=True)
