@@ -65,6 +65,7 @@ NOT_RUN = {
     "needs the authors' checkpoints",
     "needs the published code",
     "needs a studio that is being served",
+    "trains for an hour",
 }
 
 

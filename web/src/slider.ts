@@ -65,7 +65,7 @@ export class Slider {
     this.element.classList.toggle("changed", asked !== undefined);
     const share = this.place(original) / STEPS;
     this.mark.style.left = `calc(${THUMB / 2}px + ${share} * (100% - ${THUMB}px))`;
-    const text = read === undefined ? "" : `the image reads ${worded(this.attribute, read)}`;
+    const text = read === undefined ? "" : `image reads ${worded(this.attribute, read)}`;
     this.read.textContent = asked === undefined ? "" : text;
   }
 
