@@ -12,6 +12,8 @@ from jaxtyping import Integer
 
 from diffae.errors import DataError, reading
 
+_LONGEST = 2**16  # bytes of a name
+
 
 class ArrayFile:
     """Rows of a .npy file, read in any order.
@@ -162,6 +164,8 @@ class NameList(Sequence[str]):
         if isinstance(positions, range):
             return [self[position] for position in positions]
         if self._starts is None:
+            if self.path.stat().st_size > self._count * _LONGEST:
+                raise DataError(f"names {self.path}: is too large for {self._count} names; make it again")
             ends = np.flatnonzero(np.frombuffer(self.path.read_bytes(), np.uint8) == ord("\n"))
             self._starts = np.concatenate([[0], ends + 1])
         if positions + 1 >= len(self._starts):
