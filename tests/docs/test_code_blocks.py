@@ -66,6 +66,7 @@ NOT_RUN = {
     "needs the published code",
     "needs a studio that is being served",
     "trains for an hour",
+    "uploads",
 }
 
 
