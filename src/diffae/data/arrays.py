@@ -59,7 +59,7 @@ class ArrayFile:
         with self.path.open("rb", buffering=0) as file:
             for octet_row, index in zip(octets, indices.tolist(), strict=True):
                 file.seek(self._offset + index * self._row_bytes)
-                left = memoryview(octet_row)
+                left = octet_row.data
                 while left:  # a read may return less than is there
                     if not (done := file.readinto(left)):
                         raise DataError(f"array {self.path}: became shorter while it was read; make it again")
