@@ -48,14 +48,13 @@ QUIET = Console(quiet=True)
 
 def random_autoencoder(folder: Path) -> str:
     """Save an AutoencoderKL of factor 8 and 4 channels with random weights."""
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     torch.manual_seed(0)
     levels = 4
+    build: Any = AutoencoderKL  # whose blocks are typed as tuples of one
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * levels, "up_block_types": ("UpDecoderBlock2D",) * levels}
-    AutoencoderKL(**blocks, block_out_channels=(8,) * levels, norm_num_groups=4, latent_channels=4).save_pretrained(
-        folder
-    )
+    build(**blocks, block_out_channels=(8,) * levels, norm_num_groups=4, latent_channels=4).save_pretrained(folder)
     return str(folder)
 
 
@@ -77,7 +76,11 @@ def step_of(name: str, source: str, folder: Path, batch: int) -> tuple[Callable[
     task = AutoencoderTask(model, training, pack, folder, {}, QUIET, None, stored)
     trainer = Trainer(task, training, folder, Logger(folder, training.images, QUIET), Accelerator())
     batches = task.batches(0, 0, 1)
-    return lambda: trainer.take_step(next(batches)).tolist() and None, model
+
+    def step() -> None:
+        trainer.take_step(next(batches)).tolist()
+
+    return step, model
 
 
 def flops(model: DiffusionAutoencoder) -> int:

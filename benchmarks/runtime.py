@@ -69,7 +69,7 @@ def onnx_runtime(file: Path, threads: int) -> Call:
 
 def openvino(file: Path, threads: int) -> Call:
     """The file in OpenVINO, in float32."""
-    import openvino
+    import openvino  # pyright: ignore[reportMissingImports]
 
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(file, "CPU", settings)

@@ -163,8 +163,9 @@ def test_round_trip_keeps_all_values() -> None:
     )
     assert through_json(model) == model
     for part in (model.decoder, model.encoder, model.input, model.diffusion):
-        defaults = type(part)()
-        for field in dataclasses.fields(part):  # pyright: ignore[reportArgumentType]
+        kind: Any = type(part)
+        defaults = kind()
+        for field in dataclasses.fields(kind):
             assert getattr(part, field.name) != getattr(defaults, field.name), field.name
     sampling = Sampling(7, "trailing", "explicit", True, 0.1, 3, "dpm++2m", "float64")
     assert through_json(sampling) == sampling

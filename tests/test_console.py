@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from diffae import console
-from diffae.console import escaped, progress
+from diffae.console import progress
+from diffae.errors import escaped
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,8 @@ def test_in_a_pipeline_and_a_search(run: Path, images: np.ndarray) -> None:
 
 def test_clones_and_pickles(run: Path, images: np.ndarray) -> None:
     encoder = SemanticEncoder(run, "cpu", batch_size=3).fit()
-    assert clone(encoder).get_params() == {"model": run, "device": "cpu", "batch_size": 3}
+    fresh: Any = clone(encoder)
+    assert fresh.get_params() == {"model": run, "device": "cpu", "batch_size": 3}
     stored = pickle.dumps(encoder)
     assert len(stored) < 2000  # the networks are not in it
     np.testing.assert_array_equal(pickle.loads(stored).transform(images), encoder.transform(images))

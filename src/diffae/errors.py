@@ -9,6 +9,7 @@ import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from gzip import BadGzipFile
 from typing import Any, get_args
 
 SHORT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -68,7 +69,7 @@ def reading(
     except Exception as error:
         if isinstance(error, DiffaeError) and not (isinstance(error, ConfigError) and kind is CheckpointError):
             raise
-        if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
+        if isinstance(error, OSError) and (error.errno is not None or type(error) not in (OSError, BadGzipFile)):
             damage, remedy = "cannot be read", "check the path, its permissions and the disk"
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise kind(f"{what} {damage} ({reason:.300}); {remedy}") from error

@@ -82,7 +82,8 @@ class SemanticEncoder(TransformerMixin, BaseEstimator):
         return np.array([f"z{index}" for index in range(self.n_features_out_)], dtype=object)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_encoder"}
+        state: Any = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_encoder"}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

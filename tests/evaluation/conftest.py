@@ -28,7 +28,7 @@ from diffae.networks.mlp import SkipMLP
 TINY_COUNTS = (
     "reconstructed=3", "denoised=2", "pairs=2", "varied=3", "variations=2", "distribution=24", "labelled=60",
     "tested=40", "outliers=8", "detected=16", "detected_steps=1,2", "edited=1", "classes=1", "class_steps=2",
-    "learnt=20", "baseline_images=16", "detector_images=16", "rounds=1", "draws=2", "capacities=4",
+    "learnt=20", "baseline_images=16", "detector_images=16", "rounds=1", "draws=2", "capacities=2,4",
     "capacity_images=16", "known=120",
 )  # fmt: skip
 

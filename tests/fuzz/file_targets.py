@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import layouts
 import numpy as np
@@ -17,6 +18,7 @@ import published
 import torch
 from image_targets import read_source
 from onnx_files import OPERATORS, onnx
+from PIL import Image
 from targets import Target
 from tiny import tiny_config, tiny_model
 
@@ -192,7 +194,7 @@ def codes(folder: Path) -> Path:
 
 def official(folder: Path) -> Path:
     tensors = published.published_tensors(published.model_of()) | published.latent_tensors(published.latent_net())
-    settings = {"hyper_parameters": {"net_num_head": 1, "beta_scheduler": "linear", "T": 1000}}
+    settings: dict[str, Any] = {"hyper_parameters": {"net_num_head": 1, "beta_scheduler": "linear", "T": 1000}}
     return published.write(folder / "last.ckpt", tensors, **published.STATS, **settings)
 
 
@@ -216,8 +218,8 @@ def scripted(folder: Path) -> Path:
 
 def results(folder: Path) -> Path:
     tables = (Table("scores", "Scores", ("name", "value"), (("a", 1.5), ("b", Estimate(1.0, 0.5, 1.5, 9)))),)
-    claims = (Claim("1", "It holds.", "yes", "holds"),)
-    pictures = (Picture("strip", "A strip.", np.zeros((1, 1, 3), np.uint8)),)
+    claims = (Claim(1, "shown", "It holds."),)
+    pictures = (Picture("strip", "A strip.", Image.new("RGB", (1, 1))),)
     outcomes = {
         "capacity": Outcome("capacity", {"model": "x"}, 1.0, 2.0, Result(tables, pictures, claims, ("A note.",))),
         "nearest": Outcome("nearest", {}, skipped="no images"),

@@ -60,8 +60,7 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 def outcome(read: Any, path: Path) -> tuple[str, str]:
     """Kind and detail of what a reader does with a file."""
-    from diffae.console import escaped
-    from diffae.errors import DiffaeError
+    from diffae.errors import DiffaeError, escaped
 
     try:
         read(path)

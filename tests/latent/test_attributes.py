@@ -41,7 +41,7 @@ def fitted() -> AttributeDirections:
 
 
 def test_the_manners_of_an_estimator(fitted: AttributeDirections) -> None:
-    fresh = clone(fitted)
+    fresh: Any = clone(fitted)
     assert not hasattr(fresh, "mean_")
     with pytest.raises(NotFittedError, match="this AttributeDirections is not fitted: call `fit`"):
         fresh.read(Z)

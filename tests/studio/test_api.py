@@ -76,7 +76,7 @@ def test_an_image_of_the_data_set(client: TestClient, studio: Studio) -> None:
         (b"", "is empty"),
         (b"no picture at all", "is not a JPEG, PNG"),
         (file_of(noise())[:200], "damaged or truncated"),
-        (file_of(noise(), "GIF"), "is not a JPEG, PNG"),
+        (file_of(noise(), "PCX"), "is not a JPEG, PNG"),
         (
             file_of(noise(), save_all=True, append_images=[Image.fromarray(noise(6))]),
             "is an animation; save the frame",

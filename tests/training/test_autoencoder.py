@@ -406,7 +406,8 @@ def test_training_loss_is_equation_6(pack: Pack, tmp_path: Path) -> None:
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     class Zero(nn.Module):
-        def forward(self, x_t: Tensor, time: Tensor, images: Tensor) -> Tensor:
+        def forward(self, x_t: Tensor, time: Tensor, images: Tensor, given: None) -> Tensor:
+            assert given is None  # no features were stored
             seen.append((x_t, time, images))
             return torch.zeros_like(x_t)
 

@@ -72,7 +72,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data prepare": ("data", "Prepare", "Decode a data set once into a pack."),
     "data info": ("data", "PackInfo", "Describe a pack: images, source, labels."),
     "data browse": ("data", "Browse", "Draw images of a pack on one sheet."),
-    "config": ("config", "Config", "Print the settings of a preset or of a run, for `diffae train --config`."),
+    "config": ("config", "Config", "Print settings in YAML, for `diffae train --config`."),
     "push": ("push", "Push", "Upload a run to the Hugging Face Hub."),
     "info": ("info", "Info", "Describe a run folder."),
     "studio": ("studio", "OpenStudio", "Open a model in the browser: edit pictures, blend, sample, see the map."),

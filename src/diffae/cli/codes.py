@@ -257,8 +257,10 @@ class Decode:
         images = (image[None] for batch in batches for image in batch)
         differences = part.differences or [b""] * len(part)
         inexact = 0
-        for written, (path, image, *how) in enumerate(zip(paths, images, origins, differences, strict=True), 1):
-            inexact += not common.write_image(path, image, model, *how)
+        for written, (path, image, origin, difference) in enumerate(
+            zip(paths, images, origins, differences, strict=True), 1
+        ):
+            inexact += not common.write_image(path, image, model, origin, difference)
             done(written)
         if inexact:
             what = f"{counted(inexact)} of {len(part)} differ from the originals by rounding"

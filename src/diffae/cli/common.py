@@ -63,8 +63,11 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     """
     from diffae.checkpoint import written_beside
 
-    text = {"encoding": "utf-8", "errors": "backslashreplace"}  # names need not be valid UTF-8
-    with written_beside(path) as temporary, temporary.open("w", newline="", **text) as file:
+    with (
+        written_beside(path) as temporary,
+        # names need not be valid UTF-8
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         csv.writer(file).writerows([header, *rows])
 
 
@@ -272,8 +275,12 @@ def length_of_training(folder: Path) -> tuple[int, int]:
     from diffae import checkpoint
 
     training = checkpoint.read_config(folder).get("training")
-    stated = [training.get(name) if isinstance(training, dict) else None for name in ("images", "batch_size")]
-    if not all(isinstance(number, int) and 0 < number < 2**63 for number in stated):
-        what = f"training states {stated[0]!r:.40} images, {stated[1]!r:.40} at a time"
-        raise CheckpointError(f"{folder / checkpoint.CONFIG}: {what}, these must be counts; restore it from a backup")
-    return stated[0], stated[1]
+    stated = training if isinstance(training, dict) else {}
+    match stated.get("images"), stated.get("batch_size"):
+        case int(images), int(batch_size) if 0 < images < 2**63 and 0 < batch_size < 2**63:
+            return images, batch_size
+        case images, batch_size:
+            what = f"training states {images!r:.40} images, {batch_size!r:.40} at a time"
+            raise CheckpointError(
+                f"{folder / checkpoint.CONFIG}: {what}, these must be counts; restore it from a backup"
+            )

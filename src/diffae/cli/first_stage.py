@@ -8,9 +8,9 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from diffae.cli import common
 from diffae.cli.terminal import say
 from diffae.console import console
+from diffae.data.cache import cache_folder
 from diffae.interrupts import exit_code
 
 
@@ -70,7 +70,7 @@ class TrainFirstStage:
         )
         if not self.resume:
             refuse_existing(self.out, overwrite=self.overwrite)
-        cache = self.cache or common.cache_folder()
+        cache = self.cache or cache_folder()
         how = {"size": self.image_size, "channels": self.channels, "at_least": MINIMUM_IMAGES, "progress": True}
         pack = build_pack(self.photos, cache, **how)
         flags = {"resume": self.resume, "overwrite": self.overwrite, "console": console()}

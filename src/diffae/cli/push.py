@@ -37,7 +37,7 @@ class Push:
         from diffae import hub
         from diffae.training.card import CARD, last_sheet, model_card
 
-        model = models.open_model(self.model)
+        model = models.open_model(str(self.model))
         with tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(folder)
             card = model_card(self.model, self.repo_id, self.license)

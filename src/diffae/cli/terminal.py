@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
-from diffae.console import console, escaped
+from diffae.console import console
 from diffae.distributed import is_main
+from diffae.errors import escaped
 
 
 def say(*lines: str) -> None:

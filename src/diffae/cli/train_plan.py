@@ -90,15 +90,15 @@ def fresh(command: Train) -> Plan:
     """The preset's settings with the options given."""
     preset, recipe = command.preset or DEFAULT_PRESET, command.recipe or "default"
     if command.config is None:
-        settings = presets(recipe)[preset]
+        model, training = presets(recipe)[preset]
     else:
         from diffae.cli.config import read_settings
 
         if command.preset or command.recipe:
             raise ConfigError("config and preset or recipe are both given: the file holds all settings; drop one")
-        of_file, of_recipe, *settings = read_settings(command.config)
+        of_file, of_recipe, model, training = read_settings(command.config)
         preset, recipe = of_file or preset, of_recipe or recipe
-    model, training = _overridden(command, *settings)
+    model, training = _overridden(command, model, training)
     if preset.startswith("latent") and model.first_stage is None:
         remedy = "add --first-stage diffusers:SOURCE; `diffae train-first-stage` makes one"
         raise ConfigError(f"preset is {preset!r}, which needs a first stage of factor 8: {remedy}")

@@ -38,7 +38,9 @@ def arrow_table(piece: Piece, metadata: Mapping[str, str] | None = None) -> Any:
         if not isinstance(values, np.ndarray) and all(isinstance(value, bytes) for value in values) and len(values):
             return pa.array(values, pa.binary())
         if not isinstance(values, np.ndarray):  # file names that are not UTF-8 are shown escaped
-            texts = [None if text is None else text.encode("utf-8", "backslashreplace").decode() for text in values]
+            texts = [
+                None if text is None else str(text).encode("utf-8", "backslashreplace").decode() for text in values
+            ]
             return pa.array(texts, pa.string())
         if values.ndim == 1:
             return pa.array(values, from_pandas=True)

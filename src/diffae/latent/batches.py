@@ -17,14 +17,15 @@ from diffae.errors import DataError
 from diffae.latent.encoding import Encodes
 
 
-class Pretrained(Protocol):
-    """A class of models that can be loaded, such as `diffae.DiffusionAutoencoder`."""
+class Pretrained(Encodes, Protocol):
+    """A model that can be loaded, such as `diffae.DiffusionAutoencoder`."""
 
-    def from_pretrained(self, source: str, device: str | None = None) -> Encodes: ...
+    @classmethod
+    def from_pretrained(cls, source: str, device: str | None = None, /) -> Encodes: ...
 
 
 def batch_encoder(
-    models: Pretrained, source: str, device: str | None = None, *, column: str = "image", output: str = "z_sem"
+    models: type[Pretrained], source: str, device: str | None = None, *, column: str = "image", output: str = "z_sem"
 ) -> BatchEncoder:
     """A function of batches of images that adds their z_sem, to be sent to other processes.
 
@@ -47,7 +48,7 @@ def batch_encoder(
 class BatchEncoder:
     """What `batch_encoder` returns; holds no model, so it is small when pickled."""
 
-    models: Pretrained
+    models: type[Pretrained]
     source: str
     device: str | None
     column: str
@@ -87,7 +88,7 @@ class BatchEncoder:
 
 
 @lru_cache(maxsize=1)
-def _loaded(models: Pretrained, source: str, device: str | None) -> Encodes:
+def _loaded(models: type[Pretrained], source: str, device: str | None) -> Encodes:
     """The model of this process."""
     return models.from_pretrained(source, device)
 

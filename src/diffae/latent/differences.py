@@ -53,7 +53,7 @@ def differences_of(model: Decodes, code: Code, pixels: Sequence[np.ndarray], sam
 def _difference(image: np.ndarray, decoded: UInt8[np.ndarray, "h w c"]) -> bytes:
     if image.dtype != np.uint8:
         return b""
-    checksum = zlib.crc32(np.ascontiguousarray(image)).to_bytes(_CHECKSUM, "little")
+    checksum = zlib.crc32(image.tobytes()).to_bytes(_CHECKSUM, "little")
     return checksum + zlib.compress((image - decoded).tobytes(), 9)
 
 
@@ -71,4 +71,4 @@ def restored(decoded: UInt8[np.ndarray, "h w c"], difference: bytes) -> tuple[UI
     except zlib.error as error:
         raise ValueError(f"a difference is damaged: {error}") from error
     image = decoded + np.frombuffer(octets, np.uint8).reshape(decoded.shape)
-    return image, zlib.crc32(image) == int.from_bytes(difference[:_CHECKSUM], "little")
+    return image, zlib.crc32(image.tobytes()) == int.from_bytes(difference[:_CHECKSUM], "little")

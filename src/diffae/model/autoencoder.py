@@ -132,7 +132,7 @@ class DiffusionAutoencoder(StoredModule):
 
     @renamed(watch="callback")
     @torch.no_grad()
-    def decode(
+    def decode(  # pyright: ignore[reportInconsistentOverload]
         self,
         code: Code | None = None,
         *,

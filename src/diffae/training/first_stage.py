@@ -66,11 +66,12 @@ class FirstStageTraining:
         """
         require(size % self.factor == 0, "image_size", size, f"must be divisible by the factor, {self.factor}")
         try:
-            from diffusers import AutoencoderKL
+            from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
         except ImportError as error:
             raise ConfigError("diffusers is not installed: pip install 'diffae[diffusers]'") from error
         levels = self.factor.bit_length()
-        return AutoencoderKL(
+        build: Any = AutoencoderKL  # whose blocks are typed as tuples of one
+        return build(
             in_channels=channels,
             out_channels=channels,
             down_block_types=("DownEncoderBlock2D",) * levels,

@@ -6,6 +6,7 @@ import importlib
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel
@@ -330,6 +331,7 @@ def test_a_later_page_that_states_another_size(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.zeros((4, 8, 10), np.uint16), imagej=True, metadata={"axes": "ZYX"})
     with tifffile.TiffFile(path, mode="r+") as file:
-        file.pages[2].tags["ImageLength"].overwrite(2**32 - 1)
+        page: Any = file.pages[2]
+        page.tags["ImageLength"].overwrite(2**32 - 1)
     with pytest.raises(DataError, match=r"a\.tif/2: is damaged .*page 2 "):
         Stack(path, "", 1).picture(2)

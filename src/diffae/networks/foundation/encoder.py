@@ -55,6 +55,6 @@ class FoundationEncoder(nn.Module):
         self, images: Float[Tensor, "b c h w"], features: Float[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b d"]:
         """z_sem of images in [-1, 1], whose features may be given."""
-        features = self.network(images) if features is None else features
-        z_sem = self.head((features.to(self.mean.dtype) - self.mean) * self.scale)
+        seen: Tensor = self.network(images) if features is None else features
+        z_sem = self.head((seen.to(self.mean.dtype) - self.mean) * self.scale)
         return z_sem if self.learnt is None else torch.cat([z_sem, self.learnt(images)], dim=1)

@@ -1,5 +1,8 @@
 """Networks in files, ONNX or TorchScript, which map a batch of images to one or several outputs."""
 
+# The libraries that open networks are not typed.
+# pyright: standard
+
 from __future__ import annotations
 
 import warnings

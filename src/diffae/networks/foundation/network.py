@@ -1,5 +1,8 @@
 """Pretrained networks, each at its own input size and normalisation, opened by its library's own call."""
 
+# The libraries that open networks are not typed.
+# pyright: standard
+
 from __future__ import annotations
 
 import hashlib
@@ -112,8 +115,8 @@ def _as_float32(before: Tensor, after: Tensor) -> Tensor:
 
 def _from_timm(name: str) -> FrozenNetwork:
     with _loading(f"timm:{name}", "timm"):
-        import timm
-        from timm.data import resolve_model_data_config
+        import timm  # pyright: ignore[reportMissingImports]
+        from timm.data.config import resolve_model_data_config  # pyright: ignore[reportMissingImports]
 
         model: Any = timm.create_model(name, pretrained=True, num_classes=0)
         facts = resolve_model_data_config(model)
@@ -147,10 +150,12 @@ def _size_in(facts: dict[str, Any]) -> tuple[int, int] | None:
     """The size that a processor of transformers brings images to."""
     size = facts.get("crop_size") if facts.get("do_center_crop") else None
     size = size or facts.get("size")
-    if isinstance(size, dict):
-        edge = size.get("shortest_edge")
-        return size.get("height", edge), size.get("width", edge)
-    return None if size is None else (size, size)
+    if isinstance(size, int):
+        return size, size
+    match [(size or {}).get(side, (size or {}).get("shortest_edge")) for side in ("height", "width")]:
+        case int(height), int(width):
+            return height, width
+    return None
 
 
 @contextmanager
