@@ -212,7 +212,7 @@ def test_a_part_that_could_not_be_imported_is_not_written(monkeypatch: pytest.Mo
 
     rule = "its class must stand at the top level of a module that can be imported"
     for part in (Local(), Outer.Inner()):
-        with pytest.raises(ConfigError, match=rf"kind is (test_config|custom_parts):.*: {rule}"):
+        with pytest.raises(ConfigError, match=rf"kind is (tests\.test_config|custom_parts):.*: {rule}"):
             to_dict(ModelConfig(decoder=part))
     monkeypatch.setattr(ThinConfig, "__module__", "__main__")
     with pytest.raises(ConfigError, match=f"kind is __main__:ThinConfig: {rule}"):

@@ -82,6 +82,15 @@ def test_an_animation_plays_forwards_and_backwards_forever(tmp_path: Path, suffi
     np.testing.assert_allclose(shades, [0, 80, 160, 240, 160, 80], atol=2)
 
 
+def test_a_video_plays_forwards_and_backwards(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    plotting.save_animation(tmp_path / "morph.mp4", [tile(0, 257), tile(240, 257)])
+    with av.open(str(tmp_path / "morph.mp4")) as film:
+        frames = [frame.to_ndarray(format="gray") for frame in film.decode(video=0)]
+    assert [frame.mean() > 120 for frame in frames] == [False] * 6 + [True] * 6  # it waits at both ends
+    assert {frame.shape for frame in frames} == {(258, 258)}
+
+
 def test_wrong_suffixes_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the suffix must be one of \.png"):
         plotting.save_sheet(tmp_path / "a.gif", plotting.sheet([[tile(0)]]))

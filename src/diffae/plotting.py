@@ -6,9 +6,11 @@ of a 32x32 image stay visible.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -28,7 +30,7 @@ STRIP_SIDE = 80
 """The same for `labelled_rows`."""
 ERROR_GAIN = 10.0
 """Error maps show |x - y| times this, for images in [0, 1]: white is an error of 0.1 or more."""
-ANIMATED = (".gif", ".webp")
+ANIMATED = (".gif", ".webp", ".mp4")
 STILL = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 _GAP = 8  # pixels between tiles
@@ -79,9 +81,16 @@ def chart_tile(chart: Image.Image, caption: str = "") -> Tile:
 
 
 def check_suffix(path: Path, allowed: Sequence[str]) -> None:
-    """Raise `DataError` unless the file name ends in one of the allowed suffixes."""
+    """Raise `DataError` unless the file name ends in one of the allowed suffixes, or for MP4 without PyAV."""
     if path.suffix.lower() not in allowed:
         raise DataError(f"cannot write {path.name}: the suffix must be one of {', '.join(allowed)}; rename it")
+    if path.suffix.lower() == ".mp4" and not writes_mp4():
+        raise DataError(f"cannot write {path.name}: MP4 needs PyAV, pip install 'diffae[video]'; or write a .webp")
+
+
+def writes_mp4() -> bool:
+    """Whether PyAV, which encodes videos, is installed."""
+    return importlib.util.find_spec("av") is not None
 
 
 def enlarge(pixels: UInt[np.ndarray, "h w c"], least: int = LEAST_SIDE) -> UInt[np.ndarray, "h2 w2 c"]:
@@ -163,10 +172,10 @@ def save_sheet(path: str | Path, page: Image.Image) -> None:
 
 
 def save_animation(path: str | Path, frames: Sequence[Tile]) -> None:
-    """Write frames atomically as a .gif or .webp; see `animation`.
+    """Write frames atomically as a .gif, .webp or .mp4; see `animation`.
 
     Raises:
-        DataError: the suffix is not one of `ANIMATED`.
+        DataError: the suffix is not one of `ANIMATED`, or MP4 without PyAV.
         TrainingError: the disk is full, or the folder is not writable.
     """
     path = Path(path)
@@ -176,22 +185,41 @@ def save_animation(path: str | Path, frames: Sequence[Tile]) -> None:
 
 
 def animation(frames: Sequence[Tile], kind: str = "WEBP") -> bytes:
-    """Encode frames as an endless animation that plays forwards and backwards, and waits at both ends.
+    """Encode frames as an animation that plays forwards and backwards, and waits at both ends; GIF and WebP repeat it.
 
     Args:
         frames: tiles of one size; their captions are not drawn.
-        kind: "GIF" or "WEBP".
+        kind: "GIF", "WEBP" or "MP4".
     """
     there_and_back = [*frames, *frames[-2:0:-1]]
     pictures = [Image.fromarray(enlarge(tile.pixels, 2 * LEAST_SIDE)) for tile in there_and_back]
+    times = [1] * len(pictures)
+    times[0] = times[len(frames) - 1] = 6
+    if kind == "MP4":
+        return _mp4([picture for picture, count in zip(pictures, times, strict=True) for _ in range(count)])
     if kind == "GIF":
         pictures = [picture.quantize(256, dither=Image.Dither.NONE) for picture in pictures]
-    durations = [_FRAME] * len(pictures)
-    durations[0] = durations[len(frames) - 1] = 6 * _FRAME
+    durations = [_FRAME * count for count in times]
     buffer = io.BytesIO()
     pictures[0].save(
         buffer, kind, save_all=True, append_images=pictures[1:], duration=durations, loop=0, lossless=True, disposal=1
     )
+    return buffer.getvalue()
+
+
+def _mp4(pictures: Sequence[Image.Image]) -> bytes:
+    """H.264 at a constant rate, in the pixel format that every browser plays, whose sides are even."""
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as film:
+        stream = film.add_stream("libx264", rate=Fraction(1000, _FRAME), options={"crf": "12"})
+        stream.width, stream.height = (side + side % 2 for side in pictures[0].size)
+        stream.pix_fmt = "yuv420p"
+        for picture in pictures:
+            frame = av.VideoFrame.from_image(picture.convert("RGB"))
+            film.mux(stream.encode(frame.reformat(stream.width, stream.height)))
+        film.mux(stream.encode())
     return buffer.getvalue()
 
 

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from tiny_studio import COUNT, row_image
 
+from diffae import plotting
 from diffae.data.images import to_uint8
 from diffae.latent.editing import edit_images
 from diffae.model import DiffusionAutoencoder
@@ -188,6 +189,17 @@ def test_recording(client: TestClient, opened: dict[str, Any]) -> None:
     film = Image.open(io.BytesIO(client.post("/api/blend/record", json=body).content))
     assert (film.format, getattr(film, "n_frames", 1)) == ("GIF", 4)  # there and back
     assert client.post("/api/blend/record", json=body | {"kind": "exe"}).status_code == 422
+
+
+def test_recording_a_video(client: TestClient, opened: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"pictures": [opened["id"]] * 2, "path": [[0, 0], [1, 0]], "kind": "mp4"}
+    film = client.post("/api/blend/record", json=body)
+    assert film.headers["content-type"] == "video/mp4"
+    assert film.content[4:8] == b"ftyp"
+    monkeypatch.setattr(plotting, "writes_mp4", lambda: False)
+    refused = client.post("/api/blend/record", json=body)
+    assert refused.status_code == 422
+    assert "pip install 'diffae[video]'" in refused.json()["error"]
 
 
 def test_variations_keep_z_sem(client: TestClient, opened: dict[str, Any], studio: Studio) -> None:

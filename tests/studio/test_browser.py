@@ -185,6 +185,9 @@ def test_blending_and_recording(page: Page) -> None:
         page.get_by_role("button", name="Save GIF").click()
     with Image.open(download.value.path()) as film:
         assert getattr(film, "n_frames", 1) > 6
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save MP4").click()
+    assert download.value.path().read_bytes()[4:8] == b"ftyp"
     page.locator(".dot").press("ArrowLeft")
     expect(page.locator(".dot")).to_have_attribute("aria-valuetext", re.compile("% across$"))
 

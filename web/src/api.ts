@@ -24,6 +24,7 @@ export interface Info {
   student: boolean;
   may_save: boolean;
   umap: boolean;
+  mp4: boolean;
 }
 
 export interface Picture {

@@ -39,7 +39,7 @@ class Interpolate:
     a: ImageArgument
     b: ImageArgument
     out: Path
-    """Picture to write: a strip (.png, .jpg), or an animation (.gif, .webp)."""
+    """Picture to write: a strip (.png, .jpg), or an animation (.gif, .webp, .mp4)."""
     frames: int = 9
     """Number of images, both ends included."""
     student: StudentOption = None

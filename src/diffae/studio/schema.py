@@ -56,6 +56,7 @@ class StudioInfo(BaseModel):
     student: bool = Field(description="whether a distilled model draws while a slider is dragged")
     may_save: bool
     umap: bool
+    mp4: bool = Field(description="whether a path can be recorded as MP4, too")
 
 
 class PictureInfo(BaseModel):
@@ -120,7 +121,7 @@ class RecordRequest(BaseModel):
 
     pictures: list[Id] = Field(min_length=2, max_length=4)
     path: list[tuple[float, float]] = Field(min_length=2, max_length=120, description="(across, down), each 0 to 1")
-    kind: Literal["gif", "webp"] = "gif"
+    kind: Literal["gif", "webp", "mp4"] = "gif"
 
 
 class Images(BaseModel):

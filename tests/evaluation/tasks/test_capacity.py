@@ -31,7 +31,7 @@ def test_capacity_trains_anew_on_other_images(
     monkeypatch.setattr(capacity, "train_autoencoder", train)
     for images in (context.train, context.train.first(100)):
         list(capacity._trained(replace(context, train=images), counts["capacity"]))
-    assert trained_on == [120, 100]
+    assert trained_on == [120, 120, 100, 100]  # two sizes each
 
 
 def test_models_are_trained_for_a_model_with_distillation_too(
@@ -42,5 +42,5 @@ def test_models_are_trained_for_a_model_with_distillation_too(
     found = run("capacity", replace(context, trained=trained))
     again = run("capacity", replace(context, trained=trained))  # read, not trained
     assert again.tables == found.tables
-    assert [row[1] for row in found.tables[0].rows] == [4]
+    assert [row[1] for row in found.tables[0].rows] == [2, 4]
     assert "but without distillation" in found.notes[0]

@@ -9,6 +9,7 @@ import { openInEdit, store } from "../store";
 import { complain, Work } from "../working";
 
 const CORNERS = ["top left", "top right", "bottom left", "bottom right"] as const;
+const KINDS = ["gif", "webp", "mp4"] as const;
 const MOST_FRAMES = 100;
 const STEP = 0.05;
 const REST = 300;
@@ -21,6 +22,7 @@ interface Dot {
 export class BlendRoom implements Room {
   readonly element = h("section", { class: "room blend" });
   private readonly work = new Work();
+  private readonly saving = new Work();  // which a newer blend does not cancel
   private readonly dot = h("button", { type: "button", class: "dot", role: "slider", "aria-label": "Between the pictures: arrow keys move", "aria-valuemin": "0", "aria-valuemax": "100" });
   private readonly corners: HTMLButtonElement[];
   private readonly pad: HTMLElement;
@@ -47,7 +49,7 @@ export class BlendRoom implements Room {
         h("div", { class: "padframe" }, this.corners, this.pad),
         h("div", { class: "blended" },
           h("div", { class: "stage" }, this.result),
-          this.work.element,
+          this.work.element, this.saving.element,
           h("div", { class: "bar" },
             button("Take some of the data set", () => void this.fillCorners(), { class: "quiet" }),
             this.recordButton, this.saves,
@@ -68,6 +70,7 @@ export class BlendRoom implements Room {
   leave(): void {
     window.clearTimeout(this.timer);
     this.work.cancel();
+    this.saving.cancel();
   }
 
   private get ready(): boolean {
@@ -118,7 +121,7 @@ export class BlendRoom implements Room {
     this.recordButton.textContent = this.recording ? "Stop recording" : "Record a path";
     this.recordButton.setAttribute("aria-pressed", String(this.recording));
     fill(this.saves, this.path.length > 1 && !this.recording
-      ? (["gif", "webp"] as const).map((kind) => button(`Save ${kind.toUpperCase()}`, () => this.save(kind)))
+      ? KINDS.filter((kind) => kind !== "mp4" || store.info.mp4).map((kind) => button(`Save ${kind.toUpperCase()}`, () => this.save(kind)))
       : []);
     this.element.classList.toggle("recording", this.recording);
   }
@@ -189,10 +192,10 @@ export class BlendRoom implements Room {
     this.show();
   }
 
-  private save(kind: "gif" | "webp"): void {
+  private save(kind: (typeof KINDS)[number]): void {
     const step = Math.ceil(this.path.length / MOST_FRAMES);
     const path = this.path.filter((_, k) => k % step === 0);
     const pictures = this.pictures.filter((one) => one !== null).map((one) => one.id);
-    void this.work.run(`Writing ${path.length} frames`, (signal) => download("blend/record", { pictures, path, kind }, signal));
+    void this.saving.run(`Writing ${path.length} frames`, (signal) => download("blend/record", { pictures, path, kind }, signal));
   }
 }

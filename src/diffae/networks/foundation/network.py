@@ -116,7 +116,7 @@ def _as_float32(before: Tensor, after: Tensor) -> Tensor:
 def _from_timm(name: str) -> FrozenNetwork:
     with _loading(f"timm:{name}", "timm"):
         import timm  # pyright: ignore[reportMissingImports]
-        from timm.data.config import resolve_model_data_config  # pyright: ignore[reportMissingImports]
+        from timm.data import resolve_model_data_config  # pyright: ignore[reportMissingImports, reportPrivateImportUsage]
 
         model: Any = timm.create_model(name, pretrained=True, num_classes=0)
         facts = resolve_model_data_config(model)

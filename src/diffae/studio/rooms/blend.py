@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from fastapi import APIRouter, Response
@@ -10,7 +11,7 @@ from fastapi import APIRouter, Response
 from diffae.diffusion.interpolation import lerp, slerp
 from diffae.errors import DataError
 from diffae.latent.codes import Code
-from diffae.plotting import animation, tiles_of
+from diffae.plotting import ANIMATED, animation, check_suffix, tiles_of
 from diffae.studio import commands
 from diffae.studio.engine import Ticket
 from diffae.studio.rooms.shared import described, kept
@@ -18,6 +19,8 @@ from diffae.studio.schema import BlendRequest, Commands, PictureInfo, RecordRequ
 from diffae.studio.visits import VisitDep
 
 router = APIRouter(prefix="/api/blend", tags=["blend"])
+
+_TYPES = {"gif": "image/gif", "webp": "image/webp", "mp4": "video/mp4"}
 
 
 @router.post("", response_model=PictureInfo, summary="The image at a point between pictures")
@@ -35,17 +38,18 @@ async def blend(visit: VisitDep, wanted: BlendRequest) -> Response:
 
 @router.post("/record", summary="The way of the dot as an animation")
 async def record(visit: VisitDep, wanted: RecordRequest) -> Response:
-    """A GIF or WebP that plays forwards and backwards."""
+    """A GIF, a WebP or an MP4 that plays forwards and backwards."""
 
     def work(ticket: Ticket) -> Response:
         studio = visit.studio
+        check_suffix(Path(f"blend.{wanted.kind}"), ANIMATED)
         corners = [visit.session.picture(name).code for name in wanted.pictures]
         path = [(min(max(across, 0), 1), min(max(down, 0), 1)) for across, down in wanted.path]
         code = Code.join([mixed(corners, *place) for place in path])
         x = studio.shared(ticket, len(path)).decode(code, sampling=studio.exact)
         data = animation(tiles_of(x.clamp(-1, 1)), wanted.kind.upper())
         headers = {"Content-Disposition": f'attachment; filename="blend.{wanted.kind}"'}
-        return Response(data, media_type=f"image/{wanted.kind}", headers=headers)
+        return Response(data, media_type=_TYPES[wanted.kind], headers=headers)
 
     return await visit.run(work)
 

@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from diffae.deprecation import __version__
 from diffae.errors import ConfigError, DataError
+from diffae.plotting import writes_mp4
 from diffae.studio.context import Studio
 from diffae.studio.engine import Ticket
 from diffae.studio.pictures import MOST_BYTES, contact_sheet, data_urls, read_upload, shown_name
@@ -47,6 +48,7 @@ def info(visit: VisitDep) -> StudioInfo:
         student=studio.has_student,
         may_save=studio.may_save,
         umap=umap_installed(),
+        mp4=writes_mp4(),
     )
 
 
