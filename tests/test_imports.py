@@ -12,11 +12,13 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 ORDER = (
     "errors",
+    "devices",
     "distributed",
     "workers",
     "console",
     "interrupts",
     "deprecation",
+    "remote",
     "diffusion",
     "networks",
     "config",

@@ -30,6 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from diffae import remote
 from diffae.config import ModelConfig, from_dict, to_dict
 from diffae.deprecation import NetworkConfig, __version__
 from diffae.errors import SHORT_OF_SPACE, CheckpointError, ConfigError, TrainingError, reading
@@ -73,9 +74,17 @@ def written_beside(path: Path) -> Iterator[Path]:
 
     The temporary file has the name of `path`, in a folder of its own: libraries leave temporary files beside it.
 
+    Args:
+        path: the file, or an address (see `diffae.remote`), to which it is sent once it is whole.
+
     Raises:
         TrainingError: the disk is full, or the folder cannot be written.
+        DataError: the address cannot be written.
     """
+    if remote.is_remote(path):
+        with remote.uploaded(path) as temporary:
+            yield temporary
+        return
     with folder_beside(path) as folder:
         temporary = folder / path.name
         temporary.touch()
@@ -166,6 +175,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         CheckpointError: it is missing, not a JSON object, or written by a newer version.
     """
     path = folder / CONFIG
+    if remote.is_remote(folder):
+        raise CheckpointError(f"{remote.shown(folder)}: a run must be on a disk: copy it to one")
     if not path.is_file():
         raise CheckpointError(f"{folder} is not a run folder: it has no {CONFIG}; {_runs_beside(folder)}")
     with reading(path, "restore it from a backup", CheckpointError, "is not valid JSON"):

@@ -10,6 +10,7 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from diffae.devices import default_device
 from diffae.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
@@ -59,14 +60,13 @@ def processes() -> PartialState:
     Raises:
         ConfigError: they were told to split the networks among them.
     """
-    import torch
     from accelerate import PartialState
 
     for way in _SPLITTING:
         if os.environ.get(f"ACCELERATE_USE_{way}", "false").lower() in ("true", "1", "yes"):
             rule = "every process holds whole networks, as the moving average, Muon and checkpoints need"
             raise ConfigError(f"accelerate is told to use {way}: {rule}; start without it, or by torchrun")
-    return PartialState(cpu=not torch.accelerator.is_available(), timeout=WAIT)
+    return PartialState(cpu=default_device().type == "cpu", timeout=WAIT)
 
 
 def barrier() -> None:

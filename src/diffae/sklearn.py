@@ -12,7 +12,8 @@ from jaxtyping import Float32
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from diffae.model import BATCH, DiffusionAutoencoder, default_device
+from diffae.devices import default_device
+from diffae.model import BATCH, DiffusionAutoencoder
 
 __all__ = ["SemanticEncoder"]
 

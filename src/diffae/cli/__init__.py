@@ -10,6 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol
 
 from diffae.cli import common
@@ -17,15 +18,19 @@ from diffae.cli.renamed import COMMANDS as OLD_COMMANDS
 from diffae.cli.renamed import current
 from diffae.cli.terminal import note, say, warn
 from diffae.deprecation import __version__
-from diffae.distributed import LOST, is_main, lost_another, rank, require_one_process
+from diffae.devices import use_device
+from diffae.distributed import LOST, is_main, lost_another, rank, require_one_process, world_size
 from diffae.errors import ConfigError, DiffaeError, refused
 from diffae.interrupts import exit_code, raised
+from diffae.remote import is_remote, shown
 
 UNEXPECTED = 1
 FAILED = 2
 
 GLOBAL = ("--trust-code", "--debug")
 """Options before the command: import a run's parts from outside diffae; show tracebacks."""
+DEVICE = "--device"
+"""Option of every command, anywhere among its words: cpu, cuda, cuda:1 or mps; by default a GPU where there is one."""
 
 DESCRIPTION = """Diffusion autoencoders: a representation of your images that is meaningful and decodable.
 
@@ -83,6 +88,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 _SHARED = ("train", "train-prior", "encode", "decode", "attributes fit", "sample", "evaluate")
 """Commands whose work several processes share."""
 
+_TO_ADDRESSES = ("encode", "decode")
+"""Commands whose --out may be an address; see `diffae.remote`."""
+
 _LOGGED = ("diffae.data.images", "diffae.data.labels", "diffae.data.locks", "diffae.data.sources", "diffae.model")
 """Loggers whose warnings are for the user."""
 
@@ -125,6 +133,7 @@ def main(args: Sequence[str] | None = None) -> int:
     common.trust_code = "--trust-code" in flags
     try:
         with raised():
+            _take_device(words)
             code = _run(words)
         sys.stdout.flush()
         return code
@@ -142,6 +151,24 @@ def main(args: Sequence[str] | None = None) -> int:
         if "--debug" in flags:
             raise
         return _unexpected(error)
+
+
+def _take_device(words: list[str]) -> None:
+    """Remove --device and its value from the words, and use it.
+
+    Raises:
+        ConfigError: it has no value, there is no such device, or it has a number, which is not for several processes.
+    """
+    place = next((place for place, word in enumerate(words) if word.partition("=")[0] == DEVICE), None)
+    if place is None:
+        return
+    name = words[place].partition("=")[2] or "".join(words[place + 1 : place + 2])
+    del words[place : place + (1 if "=" in words[place] else 2)]
+    if not name:
+        raise ConfigError("device is missing: name one after --device, such as cpu or cuda:1")
+    if ":" in name and world_size() > 1:
+        raise ConfigError(f"device is {name!r}: each of several processes takes its own; leave out the number")
+    use_device(name)
 
 
 def _drop_output() -> None:
@@ -202,7 +229,13 @@ def _parse(words: Sequence[str]) -> Command:
     module, kind, _ = COMMANDS[name]
     command = getattr(import_module(f"diffae.cli.{module}"), kind)
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
-    return tyro.cli(command, prog=f"diffae {name}", args=words[len(name.split()) :], config=config)
+    found = tyro.cli(command, prog=f"diffae {name}", args=words[len(name.split()) :], config=config)
+    out = getattr(found, "out", None)
+    if isinstance(out, Path) and is_remote(out) and name not in _TO_ADDRESSES:
+        raise ConfigError(
+            f"out is {shown(out)}: must be on a disk; only `diffae encode` and `decode` write to an address"
+        )
+    return found
 
 
 def _listing(group: str) -> str:
@@ -210,6 +243,6 @@ def _listing(group: str) -> str:
     shown = {name: about for name, (_, _, about) in COMMANDS.items() if not group or name.split()[0] == group}
     width = max(map(len, shown))
     lines = [f"  {name:<{width}}  {about}" for name, about in shown.items()]
-    options = "" if group else "[--version] [--trust-code] [--debug] "
+    options = "" if group else "[--version] [--trust-code] [--debug] [--device DEVICE] "
     usage = f"usage: {f'diffae {group}'.strip()} [-h] {options}COMMAND ..."
     return "\n".join([usage, *([] if group else ["", DESCRIPTION]), "", "commands:", *lines])

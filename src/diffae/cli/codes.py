@@ -22,6 +22,7 @@ from diffae.cli.terminal import counted, say, warn
 from diffae.console import progress
 from diffae.distributed import barrier, is_main, processes, rank, require_one_process, world_size
 from diffae.errors import ConfigError, DataError
+from diffae.remote import entries, is_dir, is_file, is_remote, local, opened, remove, shown
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -98,11 +99,13 @@ class Encode:
         Raises:
             DataError: the suffix names no kind of file, or one that cannot hold what is asked for.
         """
+        if is_remote(self.out):
+            opened(self.out)
         suffix = self.out.suffix
         if self.residual and not self.stochastic:
             raise ConfigError("residual is given without stochastic: details would be those of a random x_T; give both")
         if suffix not in (_ONE_FILE, *_TABLES):
-            if suffix and not self.out.is_dir():
+            if suffix and not is_dir(self.out):
                 rule = f"must be one of {', '.join((_ONE_FILE, *_TABLES))}, or none for a folder"
                 raise DataError(f"cannot write {self.out.name}: the suffix {rule}; rename it")
             return True
@@ -127,7 +130,7 @@ class Encode:
         save_codes(self.out, codes)
         common.warn_skipped(found.skipped)
         common.warn_residuals(code.residual, sampling)
-        say(f"{_parts(code.z_sem is not None, self.stochastic)} of {counted(len(code))} written to {self.out}.")
+        say(f"{_parts(code.z_sem is not None, self.stochastic)} of {counted(len(code))} written to {shown(self.out)}.")
 
     def _differences(self, model: DiffusionAutoencoder, shard: Shard, sampling: Sampling) -> list[bytes]:
         from diffae.latent.differences import differences_of
@@ -140,7 +143,7 @@ class Encode:
             return {"name": shard.names, "z_sem": shard.code.z_sem.numpy(), **columns(shard)}
 
         count = models.write_table(self.out, model, source, piece)
-        say(f"z_sem of {counted(count)} written to {self.out}.")
+        say(f"z_sem of {counted(count)} written to {shown(self.out)}.")
 
     def _to_folder(self, model: DiffusionAutoencoder, source: Source, sampling: Sampling, columns: Columns) -> None:
         from diffae.data.locks import in_use
@@ -148,7 +151,7 @@ class Encode:
 
         how = sampling if self.stochastic else None
         folder = self._start(model, source, sampling, columns)
-        with in_use(self.out) if is_main() else nullcontext():
+        with in_use(self.out) if is_main() and not is_remote(self.out) else nullcontext():
             mine = self._mine(folder, source)
             size = folder.manifest.shard_size
             for shard in models.encode_photos(model, source, size, how, mine, keep_pixels=self.residual):
@@ -161,7 +164,7 @@ class Encode:
             common.warn_skipped(list(folder.skipped()))
             common.warn_residuals(folder.residuals(), sampling)
             what = _parts(model.config.has_encoder, self.stochastic)
-            say(f"{what} of {counted(done.count)} written to {self.out}, in {counted(done.shards, 'shard')}.")
+            say(f"{what} of {counted(done.count)} written to {shown(self.out)}, in {counted(done.shards, 'shard')}.")
         barrier()
 
     def _mine(self, folder: CodeFolder, source: Source) -> Iterable[int]:
@@ -186,7 +189,7 @@ class Encode:
         from diffae.latent.code_folder import DIFFERENCE, Manifest, shard_size
 
         each = _bytes_per_image(model, sampling if self.stochastic else None)
-        if not self.out.exists():
+        if not (self.out.exists() or is_remote(self.out)):
             check_space(self.out, (source.count or 0) * each)
         key = ContentKey(source, ImageSpec.of_model(model.config), columns.key).of_first()
         names = (*columns.names, DIFFERENCE) if self.residual else columns.names
@@ -237,7 +240,7 @@ class Decode:
             marks.remove()
         if not stored.stochastic:
             say(f"The codes hold no x_T: it was drawn with --seed {self.seed}, so details are invented.")
-        say(f"{counted(stored.count)} written to {self.out}.")
+        say(f"{counted(stored.count)} written to {shown(self.out)}.")
         return 0
 
     def _write(
@@ -285,9 +288,11 @@ class _Marks:
 
     def has(self, number: int) -> bool:
         """Whether a part is decoded, and its images are still there."""
-        with suppress(OSError, ValueError):
-            paths = json.loads(self._file(number).read_text(encoding="utf-8"))
-            return all((self._folder / path).is_file() for path in paths)
+        if not is_file(self._file(number)):
+            return False
+        with local(self._file(number)) as here, suppress(OSError, ValueError):
+            paths = json.loads(here.read_text(encoding="utf-8"))
+            return all(is_file(self._folder / path) for path in paths)
         return False
 
     def set(self, number: int, paths: list[Path]) -> None:
@@ -299,8 +304,9 @@ class _Marks:
 
     def remove(self) -> None:
         """Remove all marks."""
-        for file in self._folder.glob(".decoded-*"):
-            file.unlink(missing_ok=True)
+        for file in entries(self._folder):
+            if file.name.startswith(".decoded-"):
+                remove(file)
 
 
 def _add(done: Update, before: int, more: int) -> None:

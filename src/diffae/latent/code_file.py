@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from diffae import checkpoint, errors
+from diffae import checkpoint, errors, remote
 from diffae.config import Sampling, from_dict, to_dict
 from diffae.data.formats.metadata import ImageMetadata
 from diffae.errors import CheckpointError, ConfigError
@@ -55,10 +55,11 @@ class CodeFile:
     """
 
     def __init__(self, path: Path, *, trust_code: bool = False) -> None:
-        if not path.is_file():
+        if not remote.is_file(path):
             raise CheckpointError(f"{path} does not exist: name a codes file made by `diffae encode`")
-        self.path = path
-        with reading(path), safe_open(path, "pt") as file:
+        self._held = ExitStack()
+        self.path, self._here = path, self._held.enter_context(remote.local(path))
+        with reading(path), safe_open(self._here, "pt") as file:
             header: Mapping[str, str] = file.metadata() or {}
             if header.get(FORMAT) not in ("1", _VERSION):
                 what = "holds no codes: name a codes file made by this version of `diffae encode`"
@@ -82,7 +83,7 @@ class CodeFile:
         """Images whose codes it holds."""
         self.stochastic = "x_T" in self._tensors
         """Whether there is x_T."""
-        facts = path.stat()
+        facts = self._here.stat()
         self.key = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
         """Changes when the file is written again."""
 
@@ -98,7 +99,7 @@ class CodeFile:
     def read(self, number: int) -> StoredCodes:
         """The codes of a part; `CheckpointError` if they are damaged."""
         rows = slice(number * _PART, (number + 1) * _PART)
-        with reading(self.path), safe_open(self.path, "pt") as file:
+        with reading(self.path), safe_open(self._here, "pt") as file:
             tensors = {name: file.get_slice(name)[rows] for name in self._tensors}
         require_codes(self.path, tensors)
         facts = {"origins": self._origins[rows], "differences": self._differences[rows]}

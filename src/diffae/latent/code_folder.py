@@ -21,7 +21,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from diffae import errors
+from diffae import errors, remote
 from diffae.checkpoint import read_tensors, write_tensors, written_beside
 from diffae.config import Sampling, from_dict, to_dict
 from diffae.data.tables import HOW, Column, arrow_table, require_pyarrow, vectors_of
@@ -119,10 +119,10 @@ class CodeFolder:
     def begun(cls, path: Path, *, trust_code: bool = False) -> CodeFolder:
         """A folder that may not be complete."""
         file = path / MANIFEST
-        if not file.is_file():
+        if not remote.is_file(file):
             raise CheckpointError(f"{path} holds no codes: it has no {MANIFEST}; make it with `diffae encode`")
-        with reading(file):
-            stated = json.loads(file.read_text(encoding="utf-8"))
+        with remote.local(file) as here, reading(file):
+            stated = json.loads(here.read_text(encoding="utf-8"))
             if not isinstance(stated, dict):
                 raise ValueError("it is not a JSON object")
             if stated.pop("format") != FORMAT or stated.pop("version") != _VERSION:
@@ -140,13 +140,13 @@ class CodeFolder:
             CheckpointError: it holds codes of another model, other images or other settings.
             DataError: it holds something else.
         """
-        if (path / MANIFEST).is_file():
+        if remote.is_file(path / MANIFEST):
             folder = cls.begun(path, trust_code=trust_code)
             for name, difference in _DIFFERENCES.items():
                 if manifest.plain()[name] != folder.manifest.plain()[name]:
                     raise CheckpointError(f"{path} holds codes {difference}: choose another --out, or remove it")
             return folder
-        if path.exists() and (not path.is_dir() or any(not item.name.startswith(".") for item in path.iterdir())):
+        if remote.is_file(path) or any(not item.name.startswith(".") for item in remote.entries(path)):
             raise DataError(f"cannot write {path}: it exists and holds no codes; choose another --out")
         folder = cls(path, manifest, None)
         folder._write_manifest()
@@ -183,8 +183,11 @@ class CodeFolder:
         facts = self._facts(number)
         if facts is None or not (self.manifest.stochastic and facts["rows"]):
             return facts is not None
+        states = self.path / _STATES.format(number)
+        if remote.is_remote(states):  # what is there is whole, and too much to be fetched
+            return remote.is_file(states)
         try:
-            with safe_open(self.path / _STATES.format(number), "pt") as file:
+            with safe_open(states, "pt") as file:
                 return (file.metadata() or {}).get(FORMAT) == self.manifest.key
         except Exception:  # missing or damaged: it is written again
             return False
@@ -220,18 +223,19 @@ class CodeFolder:
         found = []
         for number in range(self.parts):
             file = self.path / _STATES.format(number)
-            if self.stochastic and file.is_file():
-                with reading(file), safe_open(file, "pt") as states:
+            if self.stochastic and remote.is_file(file):
+                with remote.local(file) as here, reading(file), safe_open(here, "pt") as states:
                     found += [states.get_tensor(name) for name in states.keys() if name == "residual"]  # noqa: SIM118
         return torch.cat(found) if found else None
 
     def _facts(self, number: int) -> dict[str, Any] | None:
         """What the table of a shard says about it, and its number of rows; None where it is not a complete one."""
         file = self.path / _TABLE.format(number)
-        if not file.is_file():
+        if not remote.is_file(file):
             return None
         try:
-            about = require_pyarrow().read_metadata(file)
+            with remote.reading(file) as opened:
+                about = require_pyarrow().read_metadata(opened)
             facts = json.loads(about.metadata[FORMAT.encode()])
             return {**facts, "rows": about.num_rows} if facts["key"] == self.manifest.key else None
         except Exception:  # damaged: it is written again
@@ -265,7 +269,8 @@ class CodeFolder:
             differences = table[DIFFERENCE].to_pylist() if DIFFERENCE in table.column_names else ()
             tensors = {"z_sem": torch.from_numpy(vectors_of(table["z_sem"]))} if "z_sem" in table.column_names else {}
         if self.manifest.stochastic and names:
-            tensors |= read_tensors(self.path / _STATES.format(number))[0]
+            with remote.local(self.path / _STATES.format(number)) as states:
+                tensors |= read_tensors(states)[0]
         with reading(file):
             if any(len(value) != len(names) for value in tensors.values()):
                 raise ValueError("names and codes differ in number")
@@ -276,14 +281,17 @@ class CodeFolder:
 
     def _table(self, number: int, columns: Iterable[str]) -> Any:
         file = self.path / _TABLE.format(number)
-        if not file.is_file():
+        if not remote.is_file(file):
             raise CheckpointError(f"{file} is missing: run the `diffae encode` that made it again")
-        with errors.reading(file, "remove it, and run the `diffae encode` that made it again", CheckpointError):
-            opened = require_pyarrow().ParquetFile(file)
+        with (
+            errors.reading(file, "remove it, and run the `diffae encode` that made it again", CheckpointError),
+            remote.reading(file) as readable,
+        ):
+            opened = require_pyarrow().ParquetFile(readable)
             return opened.read(columns=[name for name in columns if name in opened.schema_arrow.names])
 
 
 def open_codes(path: str | Path, *, trust_code: bool = False) -> CodeFile | CodeFolder:
     """Codes on disk, in a file or a folder, to be read in parts; see `CodeFile` and `CodeFolder.open`."""
     path = Path(path)
-    return (CodeFolder.open if path.is_dir() else CodeFile)(path, trust_code=trust_code)
+    return (CodeFolder.open if remote.is_dir(path) else CodeFile)(path, trust_code=trust_code)

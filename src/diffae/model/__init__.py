@@ -2,6 +2,6 @@
 
 from diffae.latent.codes import Code
 from diffae.model.autoencoder import BATCH, DiffusionAutoencoder, parts
-from diffae.model.module import DiffusionModule, default_device
+from diffae.model.module import DiffusionModule
 
-__all__ = ["BATCH", "Code", "DiffusionAutoencoder", "DiffusionModule", "default_device", "parts"]
+__all__ = ["BATCH", "Code", "DiffusionAutoencoder", "DiffusionModule", "parts"]

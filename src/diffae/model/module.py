@@ -38,12 +38,6 @@ def refuse_misfit(config: ModelConfig, weights: Mapping[str, Tensor], source: Pa
     checkpoint.refuse_misfit(lambda: nn.ModuleDict({name: build() for name, build in builds.items()}), found, source)
 
 
-def default_device() -> torch.device:
-    """A GPU if there is one, else the CPU."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator if accelerator is not None else torch.device("cpu")
-
-
 class FirstStage(Protocol):
     """A module between images and the latents that are diffused."""
 

@@ -13,8 +13,9 @@ from diffae import checkpoint, hub
 from diffae.checkpoint import Fingerprint
 from diffae.compat.original.architecture import Facts
 from diffae.compat.original.reading import read
+from diffae.devices import default_device
 from diffae.latent.prior import PRIOR, LatentPrior
-from diffae.model.module import DiffusionModule, default_device, refuse_misfit
+from diffae.model.module import DiffusionModule, refuse_misfit
 from diffae.model.student import STUDENT, Student
 
 if TYPE_CHECKING:

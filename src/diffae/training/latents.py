@@ -16,8 +16,9 @@ from diffae.data.image_set import ImageSet
 from diffae.data.images import to_tensor
 from diffae.data.pack import Pack
 from diffae.data.stored_views import Moments, StoredViews, store_views
+from diffae.devices import default_device
 from diffae.errors import DataError
-from diffae.model import DiffusionAutoencoder, default_device
+from diffae.model import DiffusionAutoencoder
 from diffae.networks.first_stages.pretrained import Autoencoder
 from diffae.networks.foundation.encoder import FoundationEncoder
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from diffae.console import Update
 from diffae.data.locks import in_use
+from diffae.devices import default_device
 from diffae.errors import TrainingError, require
 from diffae.interrupts import deferred
-from diffae.model import default_device
 from diffae.model.runtime import supports_bfloat16
 from diffae.training.ema import EMA
 from diffae.training.logger import Logger

@@ -24,6 +24,7 @@ from diffae.data.pack import Pack, is_pack
 from diffae.data.pack.writer import PackWriter, Progress
 from diffae.data.sources import Item, KeyedImages, Source, open_source
 from diffae.errors import DataError
+from diffae.remote import is_remote
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +135,9 @@ def prepare_pack(
 
 
 def check_space(path: Path, needed: int) -> None:
-    """Raise `DataError` unless the disk of `path` has room for so many bytes."""
+    """Raise `DataError` unless the disk of `path` has room for so many bytes; services of addresses are not asked."""
+    if is_remote(path):
+        return
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffae.data.formats.stacks import STACK_SUFFIXES, is_stack
-from diffae.data.sources import arrays, files, hub, lmdb_files, stacks, webdataset
+from diffae.data.sources import arrays, files, hub, lmdb_files, remote, stacks, webdataset
 from diffae.data.sources.base import Item, Labelled, ListedSource, Source
 from diffae.data.sources.objects import KeyedImages, ObjectSource
 from diffae.errors import DataError, reading
+from diffae.remote import is_remote
 
 __all__ = ["Item", "KeyedImages", "ListedSource", "Source", "is_there", "open_listed", "open_source"]
 
-KINDS = (hub, lmdb_files, webdataset, stacks, arrays, files)
+KINDS = (hub, remote, lmdb_files, webdataset, stacks, arrays, files)
 """Modules in the order in which they are tried."""
 
 
@@ -22,7 +23,8 @@ def open_source(source: str | Path | Source | KeyedImages, channels: int = 3) ->
     Args:
         source: a folder (with the folders in it), a .zip, a .npy or .npz array, a file of many images (see
             `diffae.data.formats`; an array in an HDF5 file or Zarr store is FILE/ARRAY), a pack, an LMDB, WebDataset
-            shards, or hf://owner/name. Or else a `Source` or a `KeyedImages`.
+            shards, hf://owner/name, or image files at an address such as s3://bucket/folder. Or else a `Source` or a
+            `KeyedImages`.
         channels: if the unnamed pages of a TIFF are as many as this, they are the channels of one image.
     Raises:
         DataError: nothing there, of an unknown kind, or no images in it.
@@ -56,8 +58,8 @@ def open_listed(path: str | Path, channels: int = 3) -> ListedSource:
 
 
 def is_there(path: Path) -> bool:
-    """Whether `open_source` would find something at a path; the Hub is not asked."""
-    if path.exists() or hub.is_address(path) or any(map(is_stack, path.parents)):  # FILE/ARRAY
+    """Whether `open_source` would find something at a path; neither the Hub nor another server is asked."""
+    if path.exists() or hub.is_address(path) or is_remote(path) or any(map(is_stack, path.parents)):  # FILE/ARRAY
         return True
     try:
         return bool(webdataset.find_shards(path))

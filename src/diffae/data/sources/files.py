@@ -59,9 +59,9 @@ def images_below(root: Path, unread: Counter[str] | None = None) -> Iterator[str
         ]  # fmt: skip
         for name in files:
             item = (relative / name).as_posix()
-            if _is_shown(item) and (name.lower().endswith(SUFFIXES + STACK_SUFFIXES) or is_stack(here / name)):
+            if is_shown(item) and (name.lower().endswith(SUFFIXES + STACK_SUFFIXES) or is_stack(here / name)):
                 yield item
-            elif unread is not None and _is_shown(item) and (suffix := posixpath.splitext(name.lower())[1]) in _UNREAD:
+            elif unread is not None and is_shown(item) and (suffix := posixpath.splitext(name.lower())[1]) in _UNREAD:
                 unread[suffix] += 1
 
 
@@ -150,7 +150,7 @@ class ZipSource(ListedSource):
         self._lock = threading.Lock()
         infos = {info.filename: info for info in self._archive().infolist() if not info.is_dir()}
         check_limit(len(infos), "images")
-        shown = sorted(filter(_is_shown, infos))
+        shown = sorted(filter(is_shown, infos))
         super().__init__(path, [name for name in shown if name.lower().endswith(SUFFIXES)])
         self._facts = [(name, infos[name].file_size, infos[name].CRC) for name in self.names]
         stack = next((name for name in shown if name.lower().endswith(STACK_SUFFIXES)), None)
@@ -204,7 +204,8 @@ def unpack(archive: zipfile.ZipFile, name: str, what: str) -> bytes:
             return file.read(info.file_size)  # without a size, all that it expands to is held before it is cut
 
 
-def _is_shown(name: str) -> bool:
+def is_shown(name: str) -> bool:
+    """Whether a file is meant to be seen: not hidden, nor what macOS puts into archives."""
     return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 

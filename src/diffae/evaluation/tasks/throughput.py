@@ -16,10 +16,11 @@ from rich.console import Console
 
 from diffae.config import ModelConfig, Sampling
 from diffae.data.pack import Pack
+from diffae.devices import default_device
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.results import Claim, Result, Table, verdict
 from diffae.evaluation.task import Task, count
-from diffae.model import DiffusionAutoencoder, default_device
+from diffae.model import DiffusionAutoencoder
 from diffae.training import trainer
 from diffae.training.autoencoder import AutoencoderTask
 from diffae.training.logger import Logger
