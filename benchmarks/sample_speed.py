@@ -4,10 +4,12 @@
                                       [--official PATH] [--threads 2]
 
 The plain path is what the published code does on a CPU: the networks in float32, contiguous, eager, without gradients,
-in a bare DDIM loop. Beside it `model.decode` in float32 and in bfloat16, with new weights. PATH is a clone of the
-published repository (github.com/phizaz/diffae): its network, with the same weights under its own names, is then timed
-too, in the same DDIM loop. Rounds alternate, so that whatever else the machine does falls on all; ratios are of
-medians, and each has the largest difference of its pictures from the plain path's, in standard deviations of those.
+in a bare DDIM loop. Beside it `model.decode` in float32 and, where the CPU computes in it, in bfloat16, with new
+weights. With ONEDNN_MAX_CPU_ISA=AVX2 and ATEN_CPU_CAPABILITY=avx2 in the environment the CPU is used as an older one.
+PATH is a clone of the published repository (github.com/phizaz/diffae): its network, with the same weights under its own
+names, is then timed too, in the same DDIM loop. Rounds alternate, so that whatever else the machine does falls on all;
+ratios are of medians, and each has the largest difference of its pictures from the plain path's, in standard deviations
+of those.
 
 The measured peak is of matrix products of 2048 x 2048 in the same number of threads.
 """
@@ -35,6 +37,7 @@ from diffae.config import ModelConfig, Sampling, UNetConfig, UNetEncoderConfig
 from diffae.diffusion.solvers import DDIM
 from diffae.diffusion.timesteps import levels_of
 from diffae.model import DiffusionAutoencoder
+from diffae.model.runtime import supports_bfloat16
 from diffae.presets import presets
 
 Output = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -101,12 +104,13 @@ def paths(
     generator = torch.Generator().manual_seed(0)
     x_T = torch.randn((batch, *model.image_shape), generator=generator)
     z_sem = torch.randn((batch, config.z_sem_channels), generator=generator)
-    samplings = {precision: Sampling(steps, precision=precision) for precision in ("float32", "bfloat16")}
     found = {
         "plain": lambda: plain_decode(networks.decoder, model.alpha_bar, x_T, z_sem, steps),
-        "diffae, float32": lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=samplings["float32"]),
-        "diffae, bfloat16": lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=samplings["bfloat16"]),
+        "diffae, float32": lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=Sampling(steps)),
     }
+    if supports_bfloat16(model.device):
+        coarse = Sampling(steps, precision="bfloat16")
+        found["diffae, bfloat16"] = lambda: model.decode(z_sem=z_sem, x_T=x_T, sampling=coarse)
     if official:
         theirs = published_network(official, config, networks).eval()
 

@@ -15,6 +15,8 @@ from torch import nn
 
 from diffae.config import Sampling
 from diffae.model import runtime
+from diffae.training.settings import TrainingConfig
+from diffae.training.trainer import use_bfloat16
 
 BFLOAT16 = Sampling(2, precision="bfloat16")
 
@@ -50,6 +52,23 @@ def test_emulated_bfloat16_is_warned_of(
     assert [record.message for record in caplog.records] == (
         [] if supported else ["bfloat16 is emulated by this CPU: float32 is faster and exact"]
     )
+
+
+@pytest.mark.parametrize(
+    ("hardware", "onednn", "expected"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_bfloat16_needs_hardware_that_onednn_may_use(
+    hardware: bool, onednn: bool, expected: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": hardware}, raising=False)
+    monkeypatch.setattr(runtime, "_onednn_has_bfloat16", lambda: onednn)
+    assert runtime.supports_bfloat16(cpu) is expected
+    with caplog.at_level(logging.WARNING, "diffae"):
+        assert use_bfloat16(TrainingConfig(), cpu) is expected
+        assert not caplog.records
+        assert use_bfloat16(TrainingConfig(precision="bfloat16"), cpu)  # it was asked for
+    assert len(caplog.records) == (0 if expected else 1)
 
 
 def test_compiled_parts_share_the_weights() -> None:

@@ -19,7 +19,7 @@ from diffae.studio.context import open_studio
 def test_a_student_draws_while_a_slider_is_dragged(tmp_path: Path) -> None:
     run = save_run(tmp_path / "run")
     model = DiffusionAutoencoder.from_pretrained(run, "cpu")
-    Student.of(model, model.decoder, Sampling()).save(run, model.fingerprint())
+    Student.of(model, model.decoder, Sampling()).save(run, model)
     studio = open_studio(run, lambda model: noise_faces(tmp_path))
     assert studio.draft == Sampling.student(2)
     studio.exact = Sampling(steps=4)

@@ -139,7 +139,7 @@ def test_training_goes_on_as_if_never_interrupted(
 def test_the_student_of_another_decoder_is_refused(tmp_path: Path, model: DiffusionAutoencoder) -> None:
     other = tiny_model(seed=5)
     other.save_pretrained(tmp_path)
-    Student.of(model, model.decoder, TEACHER).save(tmp_path, model.fingerprint())
+    Student.of(model, model.decoder, TEACHER).save(tmp_path, model)
     with pytest.raises(CheckpointError, match=r"belongs to a model with fingerprint .*: distil it again"):
         DiffusionAutoencoder.from_pretrained(tmp_path, "cpu").require_student()
     (tmp_path / STUDENT).unlink()

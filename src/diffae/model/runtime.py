@@ -32,8 +32,19 @@ def supports_bfloat16(device: torch.device) -> bool:
     """Whether the hardware computes in bfloat16, not only emulates it, which takes longer than float32."""
     if device.type == "cpu":
         capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        # oneDNN, which computes it, may be kept from using what the hardware has (ONEDNN_MAX_CPU_ISA)
+        return any(map(capabilities.get, ("avx512_bf16", "amx_bf16"))) and _onednn_has_bfloat16()
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _onednn_has_bfloat16() -> bool:
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def warn_if_emulated(device: torch.device) -> None:
+    """Warn where bfloat16 was asked of hardware that only emulates it."""
+    if not supports_bfloat16(device):
+        log.warning("bfloat16 is emulated by this %s: float32 is faster and exact", device.type.upper())
 
 
 class Compiled(nn.Module):
@@ -83,9 +94,8 @@ class Runtime(Generic[Model]):
         weights = _version(parts)
         if dtype not in self._converted or self._converted[dtype][0] != weights:
             converted = self._build(**copy.deepcopy(parts)).to(dtype)
-            device = next(converted.parameters()).device
-            if dtype == torch.bfloat16 and not supports_bfloat16(device):
-                log.warning("bfloat16 is emulated by this %s: float32 is faster and exact", device.type.upper())
+            if dtype == torch.bfloat16:
+                warn_if_emulated(next(converted.parameters()).device)
             self._converted[dtype] = weights, converted
         return self._converted[dtype][1]
 

@@ -104,7 +104,7 @@ class StoredModule(DiffusionModule):
         if self.prior is not None:
             self.prior.save(folder, self.fingerprint())
         if self.student is not None:
-            self.student.save(folder, self.fingerprint())
+            self.student.save(folder, cast("DiffusionAutoencoder", self))
         from diffae.latent.attributes import ATTRIBUTES  # scikit-learn is slow to import
 
         if self.folder is not None and self.folder != Path(folder) and (self.folder / ATTRIBUTES).is_file():

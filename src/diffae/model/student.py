@@ -20,7 +20,8 @@ from diffae import checkpoint
 from diffae.config import Sampling, from_dict, to_dict
 from diffae.diffusion.solvers import DDIM, PredictNoise, StepCallback
 from diffae.diffusion.timesteps import levels_of
-from diffae.errors import CheckpointError, require
+from diffae.errors import CheckpointError, reading, require
+from diffae.model.student_weights import differences, restored
 
 if TYPE_CHECKING:
     from diffae.checkpoint import Fingerprint
@@ -32,7 +33,7 @@ STEPS = (1, 2, 4)
 """Numbers of steps that a student is trained for; each divides the next."""
 
 _FORMAT = "diffae_student"
-_VERSION = "1"
+_VERSION = "2"
 
 
 def milestones(teacher: Sampling, top: int) -> list[int]:
@@ -106,17 +107,18 @@ class Student:
         solver = OnLevels(tuple(path(self.levels, wanted.steps)))
         return Sampling(wanted.steps, solver=solver, precision=wanted.precision, compile=wanted.compile)
 
-    def save(self, folder: str | Path, model: str, **more: Any) -> None:
-        """Write student.safetensors beside the decoder's weights, atomically.
+    def save(self, folder: str | Path, model: DiffusionAutoencoder, **more: Any) -> None:
+        """Write student.safetensors beside the decoder's weights, atomically: its differences from them, in 8 bits.
 
         Args:
             folder: the autoencoder's.
-            model: fingerprint of the autoencoder whose decoder was distilled.
+            model: the autoencoder whose decoder was distilled.
             more: further plain values to store with it.
         """
-        texts = {_FORMAT: _VERSION, "model": model, "teacher": json.dumps(to_dict(self.teacher))}
+        texts = {_FORMAT: _VERSION, "model": model.fingerprint(), "teacher": json.dumps(to_dict(self.teacher))}
         noted = {name: json.dumps(value) for name, value in more.items()}
-        checkpoint.write_tensors(Path(folder) / STUDENT, checkpoint.own_state(self.model.decoder), texts | noted)
+        tensors = differences(checkpoint.own_state(self.model.decoder), checkpoint.own_state(model.decoder))
+        checkpoint.write_tensors(Path(folder) / STUDENT, tensors, texts | noted)
 
     @classmethod
     def load(cls, folder: str | Path, model: DiffusionAutoencoder, fingerprint: Fingerprint) -> Student:
@@ -134,12 +136,11 @@ class Student:
         if not fingerprint.matches(texts.get("model")):
             whose = f"belongs to a model with fingerprint {texts.get('model')}, this one's is {fingerprint}"
             raise CheckpointError(f"{file} {whose}: distil it again with `diffae distill --overwrite`")
-        try:
+        with reading(file, "distil it again with --overwrite", CheckpointError):
             teacher = from_dict(Sampling, json.loads(texts["teacher"]))
-        except (KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{file} is damaged ({error}): distil it again with --overwrite") from error
+            weights = restored(tensors, checkpoint.own_state(model.decoder))
         decoder = model.config.decoder.build(model.config.latent_shape, model.config.z_sem_channels)
-        checkpoint.load_weights(decoder, tensors, file)
+        checkpoint.load_weights(decoder, weights, file)
         student = cls.of(model, decoder, teacher)
         student.model.to(model.device)
         return student

@@ -150,7 +150,7 @@ class StudentTask:
     def export(self, networks: nn.Module) -> None:
         """student.safetensors: the averaged weights and the settings."""
         student = Student.of(self.model, networks, self.teacher)
-        student.save(self.folder, self.mark, training=to_dict(self.config), trajectories=len(self.lessons.states))
+        student.save(self.folder, self.model, training=to_dict(self.config), trajectories=len(self.lessons.states))
 
 
 def student_training(decoder: TrainingConfig, images: int | None = None) -> TrainingConfig:

@@ -22,7 +22,7 @@ from diffae.data.locks import in_use
 from diffae.devices import default_device
 from diffae.errors import TrainingError, require
 from diffae.interrupts import deferred
-from diffae.model.runtime import supports_bfloat16
+from diffae.model.runtime import supports_bfloat16, warn_if_emulated
 from diffae.training.ema import EMA
 from diffae.training.logger import Logger
 from diffae.training.muon import Muon
@@ -70,9 +70,9 @@ class Task(Protocol):
 
 def use_bfloat16(config: TrainingConfig, device: torch.device) -> bool:
     """Whether to compute in bfloat16: as stated, or for "auto" where the hardware supports it."""
-    if config.precision != "auto":
-        return config.precision == "bfloat16"
-    return supports_bfloat16(device)
+    if config.precision == "bfloat16":
+        warn_if_emulated(device)
+    return config.precision == "bfloat16" or (config.precision == "auto" and supports_bfloat16(device))
 
 
 def require_even_shares(config: TrainingConfig, processes: int) -> None:
