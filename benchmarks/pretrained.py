@@ -3,7 +3,9 @@
     python benchmarks/pretrained.py train [--run runs/sketch32]         # 20 minutes on one core; may be interrupted
     python benchmarks/pretrained.py ddim [--run runs/sketch32-ddim]      # the paper's baseline, for `diffae evaluate`
     python benchmarks/pretrained.py prior [--run runs/sketch32]          # some minutes; writes RUN/prior.safetensors
+    python benchmarks/pretrained.py student [--run runs/sketch32]        # 10 minutes; writes RUN/student.safetensors
     python benchmarks/pretrained.py attributes MODEL                     # writes MODEL/attributes.safetensors
+    python benchmarks/pretrained.py slim MODEL                           # halves the size of MODEL/prior.safetensors
     python benchmarks/pretrained.py measure MODEL [--json quality.json]
 
 Training: `small32` on 40,000 faces of `sketch_faces` (seed 0). Measured on faces of seed 1, which
@@ -23,10 +25,14 @@ from measuring import auroc, conditions, print_reconstruction, r2, reconstructio
 from rich.console import Console
 from rich.table import Table
 
+from diffae import checkpoint
+from diffae.cli.distill import Distill
 from diffae.data.images import to_tensor
 from diffae.data.pack import Pack
 from diffae.latent.attributes import AttributeDirections
+from diffae.latent.prior import PRIOR
 from diffae.model import DiffusionAutoencoder
+from diffae.model.student import STUDENT
 from diffae.presets import presets
 from diffae.training.autoencoder import train_autoencoder
 from sketchfaces import BINARY, LABELS, draw_chunks, sketch_faces
@@ -34,6 +40,7 @@ from sketchfaces import BINARY, LABELS, draw_chunks, sketch_faces
 FACES, IMAGES = 40_000, 80_000
 PRIOR_WIDTH = 192  # keeps all that is in the package below 10 MB
 LABELLED = 10_000
+STUDENT_FACES, STUDENT_IMAGES, TRAJECTORIES = 1280, 16_000, 1000
 FITTED, TESTED, RECONSTRUCTED = 4000, 1000, 64
 
 
@@ -53,6 +60,31 @@ def train(run: Path, *, ddim: bool = False) -> None:
     training = dataclasses.replace(training, images=IMAGES, validate_every=50_000, auxiliary_losses=())
     data = {"source": f"sketch_faces({FACES}, size=32, seed=0)"}
     train_autoencoder(pack, run, model, training, resume=run.exists(), data=data)
+
+
+def distil(run: Path) -> None:
+    """The student of the decoder, on the first faces of the training."""
+    path = run.with_name("sketch32-student.pack")
+    if not path.exists():
+        Pack.from_arrays((chunk.images for chunk in draw_chunks(STUDENT_FACES, 32, seed=0)), path)
+    resume = (run / STUDENT).exists()
+    Distill(str(run), path, STUDENT_IMAGES, TRAJECTORIES, resume=resume).run()
+
+
+def slim(folder: Path) -> None:
+    """Keep the prior in bfloat16, for a small package; says by how much its samples move."""
+    before = prior_samples(folder)
+    tensors, texts = checkpoint.read_tensors(folder / PRIOR)
+    halved = {name: value if name in ("mean", "std") else value.bfloat16() for name, value in tensors.items()}
+    checkpoint.write_tensors(folder / PRIOR, halved, texts)
+    moved = (prior_samples(folder) - before).square().mean().sqrt() / before.std()
+    Console().print(f"samples of the prior moved by {moved:.1%} of their standard deviation")
+
+
+def prior_samples(folder: Path) -> torch.Tensor:
+    """z_sem from a fixed seed."""
+    prior = DiffusionAutoencoder.from_pretrained(folder, "cpu").require_prior()
+    return prior.sample(256, generator=torch.Generator().manual_seed(0))
 
 
 def fit_attributes(folder: Path) -> None:
@@ -106,7 +138,9 @@ def main() -> None:
     verbs.add_parser("train").add_argument("--run", type=Path, default=Path("runs/sketch32"))
     verbs.add_parser("ddim").add_argument("--run", type=Path, default=Path("runs/sketch32-ddim"))
     verbs.add_parser("prior").add_argument("--run", type=Path, default=Path("runs/sketch32"))
-    verbs.add_parser("attributes").add_argument("model", type=Path)
+    verbs.add_parser("student").add_argument("--run", type=Path, default=Path("runs/sketch32"))
+    for verb in ("attributes", "slim"):
+        verbs.add_parser(verb).add_argument("model", type=Path)
     measuring = verbs.add_parser("measure")
     measuring.add_argument("model", type=Path)
     measuring.add_argument("--json", type=Path, default=Path("quality.json"))
@@ -118,6 +152,10 @@ def main() -> None:
         train(arguments.run, ddim=True)
     elif arguments.verb == "prior":
         train_small_prior(arguments.run, drawn(arguments.run), hidden_channels=PRIOR_WIDTH)
+    elif arguments.verb == "student":
+        distil(arguments.run)
+    elif arguments.verb == "slim":
+        slim(arguments.model)
     elif arguments.verb == "attributes":
         fit_attributes(arguments.model)
     else:

@@ -1,17 +1,21 @@
 """One network call of the model in the package, in every runtime; prints a table and writes JSON.
 
-    python benchmarks/runtime.py [MODEL] [--batch 1 16] [--rounds 9] [--threads 1] [--compile] [--json runtime.json]
+    python benchmarks/runtime.py [MODEL] [--decoder 1 16] [--encoder 1 16 256] [--rounds 9] [--threads 1]
+                                 [--compile encoder] [--json runtime.json]
 
-Runtimes: PyTorch in float32 and in bfloat16 (where the CPU computes in it), compiled by `torch.compile` with --compile
-(which takes minutes), ONNX Runtime and OpenVINO (where installed), on the files that `diffae export --onnx` writes.
-The decoder is called as in decoding, by `predict_noise` or by one step of the file; the encoder on images. Rounds
-alternate, so that whatever else the machine does falls on all; the first warms up; medians. Times are of the processor,
-over all threads of the process. "differs" is the largest difference from float32, in standard deviations.
+--decoder and --encoder are the numbers of images in a call. Runtimes: PyTorch in float32 and in bfloat16 (where the CPU
+computes in it), compiled by `torch.compile` the parts named by --compile (which takes minutes), ONNX Runtime and
+OpenVINO (where installed), on the files that `diffae export --onnx` writes. "plain" is the same network in float32 in
+the contiguous layout, as the published code runs it. The decoder is called as in decoding, by `predict_noise` or by one
+step of the file; the encoder on images. Rounds alternate, so that whatever else the machine does falls on all; the
+first warms up; medians. Times are of the processor, over all threads of the process. "differs" is the largest
+difference from the plain path, in standard deviations.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import tempfile
@@ -34,6 +38,8 @@ from diffae.model.export import DecoderStep, export_onnx
 from diffae.model.runtime import supports_bfloat16
 from diffae.pretrained import pretrained_path
 
+PARTS = {"decoder": [1, 16], "encoder": [1, 16, 256]}
+"""Images in a call."""
 LEVELS = (500, 400)
 """The step that is timed."""
 
@@ -78,7 +84,8 @@ def openvino(file: Path, threads: int) -> Call:
 
 def runtimes(model: DiffusionAutoencoder, folder: Path, part: str, threads: int, compile: bool) -> dict[str, Call]:
     """Every runtime of a part."""
-    found = {"PyTorch, float32": pytorch(model, part, Sampling())}
+    plain = copy.deepcopy(model).to("cpu", memory_format=torch.contiguous_format)
+    found = {"plain": pytorch(plain, part, Sampling()), "PyTorch, float32": pytorch(model, part, Sampling())}
     if supports_bfloat16(model.device):
         found["PyTorch, bfloat16"] = pytorch(model, part, Sampling(precision="bfloat16"))
     if compile:
@@ -129,22 +136,26 @@ def main() -> None:
     """Export, time, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default=pretrained_path())
-    parser.add_argument("--batch", nargs="+", type=int, default=[1, 16])
+    for part, batches in PARTS.items():
+        parser.add_argument(f"--{part}", nargs="+", type=int, default=batches)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compile", nargs="*", choices=PARTS, default=[])
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model = DiffusionAutoencoder.from_pretrained(arguments.model, "cpu")
     step_agrees(model)
     results: dict[str, Any] = {"conditions": conditions(arguments.threads) | {"model": model.fingerprint()}, "rows": []}
-    table = Table("part", "batch", "runtime", "ms a call", "times float32", "differs")
+    table = Table("part", "batch", "runtime", "ms a call", "times plain", "differs")
     with tempfile.TemporaryDirectory() as folder:
+        start = time.process_time()
         results["export differs"] = export_onnx(model, Path(folder) / "onnx")
-        for part in ("decoder", "encoder"):
-            calls = runtimes(model, Path(folder) / "onnx", part, arguments.threads, arguments.compile)
-            for batch in arguments.batch:
+        results["export seconds"] = time.process_time() - start
+        for part in PARTS:
+            compiled = part in arguments.compile
+            calls = runtimes(model, Path(folder) / "onnx", part, arguments.threads, compiled)
+            for batch in getattr(arguments, part):
                 for row in measure(calls, inputs(model, part, batch), arguments.rounds):
                     results["rows"].append({"part": part, "batch": batch} | row)
                     times, differs = f"{row['times']:.2f}", f"{row['differs']:.1e}"

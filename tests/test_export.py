@@ -73,7 +73,7 @@ def test_steps_of_the_file_decode_as_pytorch_does(exported: Path) -> None:
 def test_settings_name_the_levels(exported: Path) -> None:
     settings = json.loads((exported / "settings.json").read_text())
     assert settings["opset"] == export.OPSET
-    assert settings["levels"]["decoder"] == levels_of(20, "quadratic", 1000)
+    assert settings["levels"]["decoder"] == levels_of(Sampling().steps, "quadratic", 1000)
     assert sorted(path.name for path in exported.parent.iterdir()) == ["with"]
 
 

@@ -208,6 +208,7 @@ def test_every_old_command_leads_to_a_present_one(run: Run) -> None:
 
 def test_sampling_options_mean_sampling() -> None:
     assert SamplingOptions().sampling() == Sampling()
+    assert SamplingOptions(official=True).sampling() == Sampling.official()
     assert SamplingOptions(steps=7, official=True).sampling() == Sampling.official(7)
     assert SamplingOptions(10, spacing="squares", solver="dpm++2m").sampling() == Sampling.fast(10)
     assert SamplingOptions(precision="float64").sampling().precision == "float64"

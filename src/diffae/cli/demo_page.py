@@ -93,7 +93,7 @@ def _reconstruction(page: Page, model: DiffusionAutoencoder, x: Tensor) -> None:
     ways = {
         "exact inversion": Sampling(),
         "explicit inversion": Sampling(inversion="explicit"),
-        "as published": Sampling.official(),
+        "as published": Sampling.official(Sampling().steps),
     }
     decoded = []
     for name, sampling in ways.items():

@@ -34,13 +34,14 @@ StudentOption = Annotated[
 
 optional: Any = arg(help_behavior_hint="(optional)")
 by_preset: Any = arg(help_behavior_hint="(default: the preset's)")
+_steps: Any = arg(help_behavior_hint=f"(default: {Sampling.steps}; {Sampling.official().steps} with --official)")
 
 
 @dataclass(frozen=True)
 class SamplingOptions:
     """How the decoder's ODE is solved."""
 
-    steps: int = Sampling.steps
+    steps: Annotated[int | None, _steps] = None
     """Solver steps, 1 to 1000."""
     inversion: InversionName = "exact"
     """How x_T is found: "exact" inverts the decoder's steps, "explicit" is textbook reverse DDIM, "official" the
@@ -64,9 +65,10 @@ class SamplingOptions:
         """
         names = ("inversion", "spacing", "solver")
         given = {name: getattr(self, name) for name in names}
+        fixed = {"precision": self.precision} | ({} if self.steps is None else {"steps": self.steps})
         if not self.official:
-            return Sampling(self.steps, precision=self.precision, **given)
-        official = replace(Sampling.official(self.steps), precision=self.precision)
+            return Sampling(**fixed, **given)
+        official = replace(Sampling.official(), **fixed)
         for name, value in given.items():
             if value not in (getattr(Sampling, name), getattr(official, name)):
                 raise ConfigError(f"{name} is {value!r}: --official sets its own; drop one of the two")

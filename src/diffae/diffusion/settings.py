@@ -105,7 +105,7 @@ class Inversion(Protocol):
 class Sampling:
     """How the decoder's ODE is solved: downwards to decode, upwards to encode."""
 
-    steps: int = 20
+    steps: int = 16
     """Solver steps, 1 to T."""
     spacing: Spacing = "quadratic"
     """Timestep spacing: "quadratic" runs from 1 to T and is denser near the image, where inversion loses least

@@ -21,8 +21,8 @@ from diffae.evaluation.tasks.throughput import measure, median_seconds, timed_st
 from diffae.training.prior import PriorTask
 from diffae.training.settings import TrainingConfig
 
-EXACT = 3.5
-"""Network calls per step of an exact inversion (docs/inversion.md has them for every T)."""
+EXACT = 2.4
+"""Network calls per step of an exact inversion by default; at larger T fewer (docs/experiments/inversion.md)."""
 
 _T = Sampling().steps
 _KINDS = 8  # of images, in the task out-of-distribution: unseen, shifted in six ways, textures

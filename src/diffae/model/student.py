@@ -1,4 +1,4 @@
-"""A student of the decoder: the same network, distilled to decode in one, two or four calls instead of twenty.
+"""A student of the decoder: the same network, distilled to decode in one, two or four calls instead of sixteen.
 
 It predicts v, and its steps are DDIM's, on levels of its own. The levels of the teacher's trajectory are divided into
 four, two and one long steps. A network cannot tell by level T alone how far it shall go, so every number of steps has

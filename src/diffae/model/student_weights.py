@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-LARGEST = 127
+LARGEST = 15
 """The integer that stands for the largest difference of a channel."""
 
 _SCALE = ".scale"

@@ -69,11 +69,11 @@ class Validation:
         Returns:
             val_loss: mean of ||eps_hat - eps||^2 (Eq. 6).
             val_loss_shuffled: the same with another image's z_sem; the gap is the contribution of z_sem.
-            val_mse_semantic: squared error of `DECODED` images decoded from z_sem and random x_T in 20 steps, images in
-                [0, 1].
+            val_mse_semantic: squared error of `DECODED` images decoded from z_sem and random x_T, images in [0, 1].
         """
         model.eval()
-        calls = _Calls(update, 28 if model.encoder is None else 76)
+        steps = Sampling().steps
+        calls = _Calls(update, steps + 8 if model.encoder is None else 3 * steps + 16)
         x_0 = self._of_all(lambda rows: model.to_latents(self.images[rows].to(model.device)))
         if model.encoder is None:
             if is_main():
