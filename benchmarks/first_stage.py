@@ -36,7 +36,8 @@ from diffae.latent.differences import differences_of, restored
 from diffae.model import DiffusionAutoencoder
 from diffae.networks.first_stages.settings import DiffusersConfig
 from diffae.presets import presets
-from diffae.training.autoencoder import AutoencoderTask, held_out, train_autoencoder
+from diffae.training.autoencoder import AutoencoderTask, train_autoencoder
+from diffae.training.held_out import held_out
 from diffae.training.latents import store_parts
 from diffae.training.logger import Logger
 from diffae.training.trainer import Trainer

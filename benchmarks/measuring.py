@@ -28,7 +28,7 @@ from diffae.latent.prior import PRIOR
 from diffae.model import DiffusionAutoencoder
 from diffae.model.runtime import supports_bfloat16
 from diffae.presets import prior_presets
-from diffae.training.autoencoder import held_out
+from diffae.training.held_out import held_out
 from diffae.training.prior import train_prior
 from diffae.training.settings import TrainingConfig
 

@@ -42,7 +42,7 @@ from diffae.diffusion.schedules import alpha_bar_of
 from diffae.model import DiffusionAutoencoder
 from diffae.networks.mlp import SkipMLP
 from diffae.presets import prior_presets
-from diffae.training.autoencoder import held_out
+from diffae.training.held_out import held_out
 from diffae.training.logger import Logger
 from diffae.training.prior import PriorTask
 from diffae.training.settings import TrainingConfig

@@ -11,10 +11,12 @@ from diffae.config import ModelConfig
 from diffae.data.build import build_pack
 from diffae.data.cache import cache_folder
 from diffae.data.pack import Pack
+from diffae.data.sources import Source, divided
 from diffae.errors import CheckpointError, ConfigError
 from diffae.model import DiffusionAutoencoder
 from diffae.presets import Recipe, presets
-from diffae.training.autoencoder import MINIMUM_IMAGES, train_autoencoder
+from diffae.training.autoencoder import train_autoencoder
+from diffae.training.held_out import MINIMUM_IMAGES
 from diffae.training.trackers import TrackerName
 
 
@@ -25,6 +27,7 @@ def train(
     *,
     recipe: Recipe = "default",
     model: ModelConfig | None = None,
+    labels: str | Path | None = None,
     cache: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -38,6 +41,8 @@ def train(
         out: the run folder to make.
         preset, recipe: named settings.
         model: settings of the model in place of the preset's.
+        labels: a table of labels whose column "split" says which images to train on ("train") and to validate on
+            ("val"); for images that are named by a path.
         cache: folder for the decoded images; by default that of `diffae train`.
         resume, overwrite, track: see `train_autoencoder`.
         training: fields of `TrainingConfig` in place of the preset's; `seen` is the length of training, in images.
@@ -58,16 +63,18 @@ def train(
         raise ConfigError(f"{error}: name fields of TrainingConfig, or `seen`") from None
     data = {"preset": preset, "preset_images": named[preset][1].images, "recipe": recipe}
     if isinstance(images, (str, Path)):
-        pack = _packed(images, settings, Path(cache or cache_folder()))
+        pack = _packed(divided(images, labels) if labels else images, settings, Path(cache or cache_folder()))
         given = replace(settings.input, window=pack.window, dtype=pack.samples)
         settings, data["source"], images = replace(settings, input=given), str(images), pack
-        data |= {"count": len(pack), "key": pack.index["key"], "names": pack.names_digest()}
+        data |= pack.record() | ({"labels": str(labels)} if labels else {})
+    elif labels:
+        raise ConfigError(f"labels is {str(labels)!r}: needs images that are named by a path; drop it")
     if not train_autoencoder(images, out, settings, config, data=data, resume=resume, overwrite=overwrite, track=track):
         raise CheckpointError(f"training was interrupted, and is saved in {out}: continue with resume=True")
     return DiffusionAutoencoder.from_pretrained(out)
 
 
-def _packed(source: str | Path, model: ModelConfig, cache: Path) -> Pack:
+def _packed(source: str | Path | Source, model: ModelConfig, cache: Path) -> Pack:
     given = model.input
     return build_pack(
         source,

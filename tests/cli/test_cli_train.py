@@ -17,12 +17,15 @@ from cli_helpers import TINY_TRAINING, Run, first, one_line
 from PIL import Image
 
 from diffae import checkpoint
+from diffae.cli import models
 from diffae.config import InputConfig
 from diffae.errors import DataError
 from diffae.latent.codes import load_codes
 from diffae.model import DiffusionAutoencoder
 from diffae.presets import presets
 from diffae.training.autoencoder import AutoencoderTask
+from diffae.training.held_out import held_out
+from diffae.training.settings import TrainingConfig
 from sketchfaces import write_sketch_faces
 
 
@@ -88,6 +91,32 @@ def test_resume_refuses_other_images(run: Run, faces: Path) -> None:
     shutil.copytree(faces, "copied", copy_function=shutil.copyfile)  # the same names, modified now
     code, _, err = run("train", "copied", "--out", "run", "--resume")
     assert (code, "copied has changed since this run began" in err) == (0, True)
+
+
+def test_the_column_split_says_what_is_trained_on(run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = sorted(path.name for path in faces.glob("*.png"))
+    rows = [f"{name},{part}" for name, part in zip(names, ["train"] * 12 + ["val"] * 6 + ["test"] * 6, strict=True)]
+    Path("labels.csv").write_text("\n".join(["file,split", *rows]))
+    seen: list[int] = []
+    losses = AutoencoderTask.losses
+
+    def noted(self: AutoencoderTask, networks: Any, batch: Any, *more: Any) -> Any:
+        seen.extend(batch.indices)
+        return losses(self, networks, batch, *more)
+
+    monkeypatch.setattr(AutoencoderTask, "losses", noted)
+    words = ("train", faces, "--labels", "labels.csv", "--out", "run", *TINY_TRAINING)
+    code, _, err = run(*words)
+    assert code == 0, err
+    assert set(seen) <= set(range(12))
+    model = DiffusionAutoencoder.from_pretrained("run")
+    pack = models.training_pack(model, None)  # with the labels that config.json names
+    assert [list(rows) for rows in held_out(pack, TrainingConfig(val_images=6))] == [[*range(12)], [*range(12, 18)]]
+    Path("labels.csv").write_text("\n".join(["file,split", *rows]).replace(",test", ",train"))
+    code, _, err = run("train", faces, "--out", "run", "--resume", "--images", "12")
+    assert (code, "the column 'split' of labels.csv has changed; restore it" in one_line(err)) == (2, True)
+    code, _, err = run("train", faces, "--out", "run", "--resume", "--labels", "others.csv")
+    assert (code, "was trained with labels = labels.csv, not others.csv" in one_line(err)) == (2, True)
 
 
 def test_resume_begins_a_run_that_has_saved_nothing(run: Run, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:

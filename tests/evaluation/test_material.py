@@ -12,7 +12,7 @@ from diffae.data.pack import Pack
 from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.material import divided, given
-from diffae.training.autoencoder import held_out
+from diffae.training.held_out import held_out
 from diffae.training.settings import TrainingConfig
 
 COUNT = 60

@@ -28,7 +28,8 @@ from diffae.data.pack import Pack
 from diffae.errors import CheckpointError, ConfigError, DataError, TrainingError
 from diffae.model import DiffusionAutoencoder, DiffusionModule
 from diffae.training import trainer as loop
-from diffae.training.autoencoder import AutoencoderTask, held_out, train_autoencoder
+from diffae.training.autoencoder import AutoencoderTask, train_autoencoder
+from diffae.training.held_out import held_out
 from diffae.training.metrics import z_sem_unused
 from diffae.training.settings import TrainingConfig
 from diffae.training.state import Position, load_state, save_state

@@ -20,7 +20,8 @@ from diffae.model import DiffusionAutoencoder
 from diffae.networks.foundation.encoder import FoundationEncoder
 from diffae.networks.foundation.network import FrozenNetwork
 from diffae.networks.foundation.settings import FoundationConfig
-from diffae.training.autoencoder import held_out, train_autoencoder
+from diffae.training.autoencoder import train_autoencoder
+from diffae.training.held_out import held_out
 from diffae.training.settings import ContrastiveConfig, HOGConfig
 
 QUIET = Console(quiet=True)

@@ -22,7 +22,8 @@ from diffae.diffusion.settings import Sampling
 from diffae.model import DiffusionAutoencoder
 from diffae.networks.first_stages.pretrained import Autoencoder
 from diffae.networks.first_stages.settings import DiffusersConfig, HaarConfig, SpaceToDepthConfig
-from diffae.training.autoencoder import held_out, train_autoencoder
+from diffae.training.autoencoder import train_autoencoder
+from diffae.training.held_out import held_out
 from diffae.training.latents import LATENTS, store_parts
 from diffae.training.settings import ContrastiveConfig, HOGConfig
 

@@ -66,7 +66,7 @@ class Distill:
             raise ConfigError("resume and overwrite are both given: continue the student or replace it; drop one")
         from diffae.data.images import to_tensor
         from diffae.model.student import STUDENT
-        from diffae.training.autoencoder import held_out
+        from diffae.training.held_out import held_out
         from diffae.training.student import refuse_student, train_student
 
         folder = Path(self.model)

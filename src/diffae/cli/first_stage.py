@@ -53,8 +53,9 @@ class TrainFirstStage:
     def run(self) -> int:
         """Train; 130 or 143 when interrupted."""
         from diffae.data.build import build_pack
-        from diffae.training.autoencoder import MINIMUM_IMAGES, refuse_existing
+        from diffae.training.autoencoder import refuse_existing
         from diffae.training.first_stage import FirstStageTraining, train_first_stage
+        from diffae.training.held_out import MINIMUM_IMAGES
         from diffae.training.settings import TrainingConfig
 
         settings = FirstStageTraining(self.factor, self.latent_channels, self.width)

@@ -215,10 +215,13 @@ def training_pack(model: DiffusionAutoencoder, images: Path | None) -> Pack:
         DataError: the images are gone, or cannot be used.
     """
     from diffae.data.build import build_pack
-    from diffae.data.sources import is_there
+    from diffae.data.sources import divided, is_there
 
-    folder = model.folder
-    noted = settings_of(model).get("data", {}) if images is None else {}
+    folder, labels = model.folder, None
+    noted = settings_of(model).get("data", {})
+    if images is None or str(images) == noted.get("source"):
+        labels = noted.get("labels")
+    noted = noted if images is None else {}
     source = images or Path(noted.get("source", ""))
     if images is None and not ("key" in noted and is_there(source)):
         known = f"were {str(source)!r}, which is not there" if "source" in noted else "are not named in config.json"
@@ -226,7 +229,7 @@ def training_pack(model: DiffusionAutoencoder, images: Path | None) -> Pack:
     channels, size, _ = model.image_shape
     how = {"size": size, "channels": channels, **preparation(model), "progress": is_main()}
     with in_turns():
-        pack = build_pack(source, cache_folder(), **how)
+        pack = build_pack(divided(source, labels, channels) if labels else source, cache_folder(), **how)
     if is_main() and noted and noted["key"] != pack.index["key"]:
         warn(f"{source} has changed since the run was trained: the present images are used")
     return pack

@@ -22,7 +22,7 @@ from diffae.evaluation.features import FeatureNetwork
 from diffae.evaluation.tasks.memorisation import SIGNIFICANT, Comparison, copying
 from diffae.model import DiffusionAutoencoder
 from diffae.plotting import Tile, chart_tile, histograms, save_sheet, sheet, tiles_of
-from diffae.training.autoencoder import held_out
+from diffae.training.held_out import held_out
 from diffae.training.settings import TrainingConfig
 
 SHOWN, NEAREST_SHOWN = 16, 3

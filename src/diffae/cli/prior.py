@@ -66,7 +66,7 @@ class TrainPrior:
         from diffae.config import from_dict
         from diffae.latent.prior import PRIOR
         from diffae.latent.typicality import TypicalCodes
-        from diffae.training.autoencoder import held_out
+        from diffae.training.held_out import held_out
         from diffae.training.prior import refuse_prior, settings_of, train_prior
 
         folder = Path(self.model)

@@ -97,6 +97,8 @@ class Train:
     """Images between validations, with their pictures."""
     save_every: Annotated[int | None, by_preset] = None
     """Images between checkpoints."""
+    labels: Annotated[Path | None, optional] = None
+    """Table of labels whose column "split" says which images to train on ("train") and to validate on ("val")."""
     crop: Annotated[str | None, optional] = None
     """Region to cut out of each image first: left,top,right,bottom in pixels, or celeba."""
     background: Annotated[str | None, arg(help_behavior_hint="(default: 255,255,255)")] = None
@@ -195,12 +197,13 @@ def _check(command: Train, plan: Plan, *, begun: bool) -> None:
 
 def _pack(command: Train, plan: Plan, *, main: bool) -> Pack:
     from diffae.data.build import build_pack
-    from diffae.training.autoencoder import MINIMUM_IMAGES
+    from diffae.data.sources import divided
+    from diffae.training.held_out import MINIMUM_IMAGES
 
     model, given = plan.model, plan.model.input
     window = window_of(command.window, model.image_channels)
     return build_pack(
-        command.photos,
+        divided(command.photos, plan.labels, model.image_channels) if plan.labels else command.photos,
         command.cache or cache_folder(),
         size=model.image_size,
         channels=model.image_channels,

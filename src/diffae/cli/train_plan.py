@@ -38,6 +38,8 @@ class Plan:
     """The network that is distilled, as the user named it."""
     network_key: str | None = None
     """Key of the network that the run began with."""
+    labels: Path | None = None
+    """The table whose column "split" says which images to train on."""
 
     def open_network(self) -> FeatureNetwork | None:
         """The network that is distilled, if one is.
@@ -71,6 +73,9 @@ class Plan:
             began = f"{self.data['count']:,} images of {self.data['source']}"
             what = f"{command.out} was trained on {began}, not on the {len(pack):,} of {command.photos}"
             raise CheckpointError(f"{what}: resume it with those, or train in another folder")
+        if self.data.get("split") != pack.split_digest():
+            what = f"{command.out} was trained on other images: the column 'split' of {self.labels} has changed"
+            raise CheckpointError(f"{what}; restore it, or train in another folder")
         warn(f"{command.photos} has changed since this run began: training continues with the present images")
 
     def reading(self, pack: Pack) -> Plan:
@@ -83,7 +88,8 @@ class Plan:
         usual = presets(self.recipe)[self.preset][1].images
         about = {"preset": self.preset, "preset_images": usual, "recipe": self.recipe, "source": str(photos)}
         distilled = {"teacher": self.distill_from, "teacher_key": network.key} if network else {}
-        return about | {"count": len(pack), "key": pack.index["key"], "names": pack.names_digest()} | distilled
+        labels = {"labels": str(self.labels)} if self.labels else {}
+        return about | pack.record() | distilled | labels
 
 
 def fresh(command: Train) -> Plan:
@@ -107,7 +113,7 @@ def fresh(command: Train) -> Plan:
     if source := command.distill_from:
         require(model.has_encoder, "distill_from", source, "must be left out with --no-encoder; drop one")
         training = training.with_loss(DistillationConfig, DistillationConfig.weight)
-    return Plan(preset, recipe, model, training, distill_from=source)
+    return Plan(preset, recipe, model, training, distill_from=source, labels=command.labels)
 
 
 def resumed(command: Train) -> Plan:
@@ -121,14 +127,15 @@ def resumed(command: Train) -> Plan:
         model = checkpoint.read_model_config(command.out, trust_code=common.trust_code)
         source, network_key = (data["teacher"], data["teacher_key"]) if training.distils else (None, None)
         settings = _overridden(command, model, training)
-        plan = Plan(data["preset"], data["recipe"], *settings, data, source, network_key)
+        labels = Path(data["labels"]) if "labels" in data else None
+        plan = Plan(data["preset"], data["recipe"], *settings, data, source, network_key, labels)
     except (KeyError, TypeError) as error:
         remedy = "resume it as it was started, from Python"
         raise CheckpointError(f"{command.out} was not trained by this command ({error} missing): {remedy}") from error
     if command.distill_from and not source:
         what = f"was trained without distillation, not from {command.distill_from}"
         raise CheckpointError(f"{command.out} {what}: drop --distill-from")
-    for name in ("preset", "recipe"):
+    for name in ("preset", "recipe", "labels"):
         if getattr(command, name) not in (None, getattr(plan, name)):
             was = f"was trained with {name} = {getattr(plan, name)}"
             raise CheckpointError(f"{command.out} {was}, not {getattr(command, name)}: resume it unchanged")

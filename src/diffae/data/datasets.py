@@ -115,7 +115,7 @@ def prepare(
         building = replace(building, at_least=data.count)
     table = _labels(data, images, source, place)
     if table is not None:
-        images = Labelled(images, table, stem)
+        images = Labelled(images, table)
     spec, made_of = ImageSpec(channels, size, data.crop), f"{name}: {place.name}"
     return prepare_pack(images, out, spec, source=made_of, about=[name], building=building)
 

@@ -11,6 +11,7 @@ from jaxtyping import Int64, Integer, UInt
 
 from diffae.config import Window
 from diffae.data.arrays import encode_name
+from diffae.data.labels import LabelTable
 from diffae.errors import ConfigError
 
 Split = tuple[Int64[np.ndarray, " n_train"], Int64[np.ndarray, " n_val"]]
@@ -71,9 +72,29 @@ class ImageSet(Protocol):
         """Name and reason of each image that was left out because it could not be read."""
         return []
 
+    @property
+    def parts(self) -> Mapping[str, Int64[np.ndarray, " k"]]:
+        """Indices of the images by their label "split", such as "train" and "val"; empty where they have none."""
+        return {}
+
     def split(self, val_fraction: float = 0.05, max_val: int = 1000) -> Split:
         """Indices for training and, held out, for validation; see `split_by_name`."""
         return split_by_name(self.names, val_fraction, max_val)
+
+
+def split_labels(table: LabelTable) -> LabelTable | None:
+    """The column "split" alone; None without such a column of classes."""
+    if table.kinds.get("split") != "class":
+        return None
+    values = table.column("split")[:, None]
+    return LabelTable(table.names, ("split",), values, {"split": "class"}, {"split": table.classes["split"]})
+
+
+def parts_of(table: LabelTable) -> dict[str, Int64[np.ndarray, " k"]]:
+    """Rows of a table by their class in the column "split"; empty without such a column of classes."""
+    named = split_labels(table)
+    classes = named.classes["split"] if named else ()
+    return {name: np.flatnonzero(table.column("split") == place) for place, name in enumerate(classes)}
 
 
 def split_by_name(names: Sequence[str], val_fraction: float = 0.05, max_val: int = 1000) -> Split:

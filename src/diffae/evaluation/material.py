@@ -13,11 +13,12 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from diffae.data.image_set import parts_of
 from diffae.data.images import to_tensor
 from diffae.data.labels import LabelTable
 from diffae.data.pack import Pack
 from diffae.errors import DataError
-from diffae.training.autoencoder import held_out
+from diffae.training.held_out import held_out
 from diffae.training.settings import TrainingConfig
 from sketchfaces import BINARY, draw_chunks
 
@@ -129,16 +130,17 @@ def given(
         DataError: labels that name none of the images, or unseen images that are among the training images.
     """
     table = labels.for_images(pack.names) if labels else None
+    parts = parts_of(table) if table else pack.parts
     every = Images(pack, np.arange(len(pack)), binary_labels(table) if table else {})
     if unseen is not None:
         others = binary_labels(labels.for_images(unseen.names)) if labels else {}
         found = _shuffled(every), _shuffled(Images(unseen, np.arange(len(unseen)), others))
         _check_apart(*found)
         return found
-    if table and "split" in table.columns and table.kinds["split"] == "class":
-        train, test = (_of_split(table, name) for name in ("train", "test"))
+    if parts:
+        train, test = (_part(parts, name) for name in ("train", "test"))
         if trained_on is not None and trained_on == pack.index["key"]:
-            test = np.intersect1d(test, held_out(pack, training)[1])
+            test = np.setdiff1d(test, held_out(pack, training)[0])
             if not len(test):
                 what = "label column 'split': all images of 'test' were trained on"
                 raise DataError(f"{what}; name images that were not by --unseen, or leave the column out")
@@ -157,9 +159,9 @@ def divided(pack: Pack, labels: LabelTable | None, most: int) -> tuple[Images, I
     Raises:
         DataError: labels that name none of the images, or a split without "train" or "test".
     """
-    table = labels.for_images(pack.names) if labels else None
-    if table and "split" in table.columns and table.kinds["split"] == "class":
-        rows = tuple(_of_split(table, name) for name in ("train", "test"))
+    parts = parts_of(labels.for_images(pack.names)) if labels else pack.parts
+    if parts:
+        rows = tuple(_part(parts, name) for name in ("train", "test"))
     else:
         rows = pack.split(val_fraction=0.999, max_val=min(most, max(len(pack) // 10, 2)))
     return Images(pack, rows[0]), Images(pack, rows[1])
@@ -205,8 +207,7 @@ def binary_labels(table: LabelTable) -> dict[str, Float[np.ndarray, " n"]]:
     return {name: table.column(name) for name in table.columns if table.kinds[name] == "binary"}
 
 
-def _of_split(table: LabelTable, name: str) -> np.ndarray:
-    classes = table.classes["split"]
-    if name not in classes:
-        raise DataError(f"label column 'split' has {', '.join(classes)}: it must have 'train' and 'test'")
-    return np.flatnonzero(table.column("split") == classes.index(name))
+def _part(parts: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in parts:
+        raise DataError(f"label column 'split' has {', '.join(parts)}: it must have 'train' and 'test'")
+    return parts[name]

@@ -36,6 +36,7 @@ from diffae.networks.foundation.settings import FoundationConfig
 from diffae.training.auxiliary_losses.base import AuxiliaryBatch, ModelWithLosses
 from diffae.training.auxiliary_losses.contrastive import NUMBERS, view
 from diffae.training.auxiliary_losses.distillation import TargetFeatures
+from diffae.training.held_out import held_out
 from diffae.training.latents import FEATURES, LATENTS, store_parts
 from diffae.training.logger import SAMPLES, Logger
 from diffae.training.metrics import TOO_EARLY, gap, z_sem_unused
@@ -45,20 +46,8 @@ from diffae.training.trackers import Tracker, TrackerName, require_installed
 from diffae.training.trainer import require_even_shares, train
 from diffae.training.validation import Validation
 
-MINIMUM_IMAGES = 10
-"""Fewer images are refused: one of ten is held out, and nothing can be learnt from the rest."""
-
-
 CHANGEABLE = ("images", "save_every", "validate_every", "learning_rate", "cooldown", "precision")
 """Settings that may change when a run is resumed: its length, and what helps after it diverged."""
-
-
-def held_out(images: ImageSet, config: TrainingConfig) -> tuple[Any, Any]:
-    """Indices of the training and of the validation images: `val_images`, but at most a tenth."""
-    if len(images) < MINIMUM_IMAGES:
-        raise DataError(f"{len(images)} images are too few to train on: give at least {MINIMUM_IMAGES}")
-    rows = images.split(val_fraction=min(0.1, 2 * config.val_images / len(images)), max_val=config.val_images)
-    return rows if len(rows[1]) > 1 else images.split(val_fraction=0.999, max_val=2)  # two, to shuffle z_sem among
 
 
 class AutoencoderTask:

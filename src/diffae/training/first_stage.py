@@ -26,7 +26,8 @@ from diffae.data.image_set import ImageSet
 from diffae.data.images import to_float, to_tensor, to_unit
 from diffae.errors import CheckpointError, ConfigError, require
 from diffae.plotting import save_sheet, sheet, tiles_of
-from diffae.training.autoencoder import held_out, mix, refuse_existing
+from diffae.training.autoencoder import mix, refuse_existing
+from diffae.training.held_out import held_out
 from diffae.training.logger import Logger
 from diffae.training.settings import TrainingConfig
 from diffae.training.state import STATE

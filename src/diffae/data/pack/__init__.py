@@ -15,15 +15,16 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer, UInt
+from jaxtyping import Int64, Integer, UInt
 
 from diffae.config import Crop, InputConfig, Window
 from diffae.data.arrays import ArrayFile, NameList
-from diffae.data.image_set import ImageSet
+from diffae.data.image_set import ImageSet, parts_of
 from diffae.data.labels import LabelTable
 from diffae.data.locks import locked
 from diffae.data.pack.writer import FORMAT, IMAGES, INDEX, LABELS, NAMES, PackWriter
@@ -50,6 +51,16 @@ class Pack(ImageSet):
         """SHA-256 of the names of the images in their order, in hexadecimal."""
         with (self.path / NAMES).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def split_digest(self) -> str | None:
+        """SHA-256 of the indices of the images to train on, by their label "split"; None where they have none."""
+        train = self.parts.get("train")
+        return None if train is None else hashlib.sha256(train.tobytes()).hexdigest()
+
+    def record(self) -> dict[str, Any]:
+        """What a run records about the images that it is trained on."""
+        found = {"count": len(self), "key": self.index["key"], "names": self.names_digest()}
+        return found | ({"split": self.split_digest()} if "train" in self.parts else {})
 
     @classmethod
     def open(cls, path: str | Path) -> Pack:
@@ -159,6 +170,15 @@ class Pack(ImageSet):
         path = self.path / LABELS
         table = LabelTable.read(path) if path.is_file() else None
         return table if table and table.columns else None
+
+    @property
+    def parts(self) -> dict[str, Int64[np.ndarray, " k"]]:
+        return self._parts
+
+    @cached_property
+    def _parts(self) -> dict[str, Int64[np.ndarray, " k"]]:
+        labels = self.labels
+        return parts_of(labels) if labels else {}
 
     def fetch(self, indices: Integer[np.ndarray, " k"]) -> UInt[np.ndarray, "k h w c"]:
         return self._rows.fetch(indices)

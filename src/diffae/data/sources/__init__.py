@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffae.data.formats.stacks import STACK_SUFFIXES, is_stack
+from diffae.data.image_set import split_labels
+from diffae.data.labels import LabelTable
 from diffae.data.sources import arrays, files, hub, lmdb_files, remote, stacks, webdataset
 from diffae.data.sources.base import Item, Labelled, ListedSource, Source
 from diffae.data.sources.objects import KeyedImages, ObjectSource
 from diffae.errors import DataError, reading
 from diffae.remote import is_remote
 
-__all__ = ["Item", "KeyedImages", "ListedSource", "Source", "is_there", "open_listed", "open_source"]
+__all__ = ["Item", "KeyedImages", "ListedSource", "Source", "divided", "is_there", "open_listed", "open_source"]
 
 KINDS = (hub, remote, lmdb_files, webdataset, stacks, arrays, files)
 """Modules in the order in which they are tried."""
@@ -41,6 +43,22 @@ def open_source(source: str | Path | Source | KeyedImages, channels: int = 3) ->
         raise DataError(f"images {path}: there is no such file or folder; check the path")
     suffixes = f".zip, .npy, .npz, {', '.join(STACK_SUFFIXES)} or .pack"
     raise DataError(f"images {path}: must be a folder, {suffixes}; give the folder the file is in")
+
+
+def divided(source: str | Path, labels: str | Path, channels: int = 3) -> Source:
+    """Images with the column "split" of labels, by which `training.held_out` divides them.
+
+    Args:
+        source, channels: see `open_source`.
+        labels: a table of labels, see `LabelTable.read`.
+    Raises:
+        DataError: images or labels that cannot be read, or no such column, in which some images are of "train".
+    """
+    images, column = open_source(source, channels), split_labels(LabelTable.read(labels))
+    if column is None or "train" not in column.classes["split"]:
+        has = f"has {', '.join(column.classes['split'])}" if column else "does not exist"
+        raise DataError(f"labels {labels}: the column 'split' {has}; mark the images to train on by 'train' in it")
+    return Labelled(images, column)
 
 
 def open_listed(path: str | Path, channels: int = 3) -> ListedSource:

@@ -85,19 +85,18 @@ class Labelled(Source):
 
     Args:
         images: the source.
-        table: its names are those of the images.
-        key: the part of a name that must agree.
+        table: found by the names of the images, as `LabelTable.finder` does.
     """
 
-    def __init__(self, images: Source, table: LabelTable, key: Callable[[str], str] = str) -> None:
+    def __init__(self, images: Source, table: LabelTable) -> None:
         self.path, self.count, self.columns = images.path, images.count, table.columns
-        self.images, self._table, self._key = images, table, key
+        self.images, self._table = images, table
 
     def items(self, start: int = 0) -> Iterator[Item]:
-        rows = {self._key(name): row for row, name in enumerate(self._table.names)}
+        row_of = self._table.finder()
         unknown = ("",) * len(self.columns)
         for item in self.images.items(start):
-            row = rows.get(self._key(item.name))
+            row = row_of(item.name)
             yield item._replace(labels=unknown if row is None else self._table.cells(self._table.values[row].tolist()))
 
     def fingerprint(self) -> Iterator[tuple]:
