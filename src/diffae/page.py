@@ -43,6 +43,10 @@ class Page:
         """Add a paragraph, in small print where `small`."""
         self._add("text", text=paragraph, small=small)
 
+    def bullets(self, sentences: Sequence[str]) -> None:
+        """Add a list of sentences."""
+        self._add("bullets", sentences=sentences)
+
     def commands(self, *lines: str) -> None:
         """Add lines to type into a terminal."""
         self._add("commands", text="\n".join(lines))

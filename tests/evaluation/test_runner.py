@@ -13,7 +13,7 @@ import pytest
 from diffae.config import Sampling
 from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
-from diffae.evaluation.report import Heading, claim_rows, write_page
+from diffae.evaluation.report import Heading, claim_rows, measured_claims, write_page
 from diffae.evaluation.results import Claim, Outcome, Result, Table, csv_rows, text, verdict
 from diffae.evaluation.runner import evaluate
 from diffae.evaluation.statistics import Estimate
@@ -222,6 +222,10 @@ def test_claims_of_several_tasks_are_put_together() -> None:
         "The task interpolation had too little to compare, for instance no DDIM baseline (--ddim) or no latent prior.",
         "The task detection was left out.",
     ]  # fmt: skip
+    measured, others = measured_claims({"a": outcome("shown")})
+    assert [row[0] for row in measured] == ["5"]
+    assert others.startswith("Not measured: claims 1, 2, 3, 4, 6, ")
+    assert others.count("The task variation was not run.") == 1
     assert claim_rows({"a": outcome("shown")})[4][2] == "shown"
     assert claim_rows({"a": outcome("not shown"), "b": outcome("not decided")})[4][2] == "not decided"
     assert all(row[4] for row in both)  # the paper's evidence

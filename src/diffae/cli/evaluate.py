@@ -278,10 +278,15 @@ def _training(model: DiffusionAutoencoder) -> TrainingConfig:
 
 
 def tell_end(out: Path, outcomes: Mapping[str, Outcome], left_out: Mapping[str, str]) -> None:
-    """Print the paper's claims with their verdicts, what was left out, and where the report is."""
-    from diffae.evaluation.report import CLAIM_HEADER, PAGE, claim_rows
+    """Print a summary, the claims that were measured, what was left out, and where the report is."""
+    from diffae.evaluation.report import CLAIM_HEADER, PAGE, measured_claims, summary_of
 
-    print_table(CLAIM_HEADER[:-1], [row[:-1] for row in claim_rows(outcomes)], left=len(CLAIM_HEADER))
+    measured, others = measured_claims(outcomes)
+    say(*summary_of(outcomes))
+    if measured:
+        print_table(CLAIM_HEADER[:-1], [row[:-1] for row in measured], left=len(CLAIM_HEADER))
+    if others:
+        say(others)
     for name, reason in left_out.items():
         warn(f"{name} was left out: {reason}")
     say(f"The report is in {out / PAGE}: open it in a browser.")

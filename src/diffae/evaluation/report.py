@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from diffae.evaluation.paper import CLAIMED, tables_of
-from diffae.evaluation.results import Cell, Claim, Outcome, Table, Verdict, picture_path, text
+from diffae.evaluation.results import Cell, Claim, Outcome, Table, Verdict, listed, picture_path, text
 from diffae.evaluation.statistics import Estimate
 from diffae.evaluation.task import Task
 from diffae.evaluation.tasks import built_in
@@ -22,6 +22,10 @@ ABOUT_CLAIMS = (
     "numbers are of larger networks, trained on 48 to 130 million images of 64 to 256 pixels (Table 5)."
 )
 CLAIM_HEADER = ("", "claim", "this run", "evidence", "in the paper")
+
+UNMEASURED = "not measured"
+OPENING = ("reconstruction", "generation", "manipulation")
+"""Tasks whose first picture stands at the top of the page, where they were run."""
 
 _CHART_WIDTH = 720
 
@@ -54,16 +58,32 @@ def write_page(
     page = Page(heading.title, heading.lead)
     if heading.quick:
         page.text(f"**Quick run.** {QUICK_WARNING}")
+    _opening(page, out, outcomes)
     page.contents([(name, tasks[name].title) for name in outcomes])
     page.section("The paper's claims", "claims")
     page.text(ABOUT_CLAIMS)
-    page.table(CLAIM_HEADER, claim_rows(outcomes, tasks), words=True)
+    measured, others = measured_claims(outcomes, tasks)
+    if measured:
+        page.table(CLAIM_HEADER, measured, words=True)
+    if others:
+        page.text(others)
     for name, outcome in outcomes.items():
         page.section(f"{tasks[name].title} ({tasks[name].place})", name)
         _outcome(page, out, outcome, quick=heading.quick)
     page.section("How this was made", "how")
     page.table(("", ""), heading.facts, words=True)
     page.write(out / PAGE)
+
+
+def _opening(page: Page, out: Path, outcomes: Mapping[str, Outcome]) -> None:
+    """What the model is good at: pictures, and a sentence of each task that has one."""
+    if sentences := summary_of(outcomes):
+        page.section("In short", "summary")
+        page.bullets(sentences)
+    for name in OPENING:
+        if name in outcomes and (shown := outcomes[name].result.pictures):
+            with Image.open(picture_path(out, name, shown[0].name)) as image:
+                page.picture(image, shown[0].caption)
 
 
 def claim_rows(
@@ -82,6 +102,21 @@ def claim_rows(
     return rows
 
 
+def measured_claims(
+    outcomes: Mapping[str, Outcome], tasks: Mapping[str, Task] | None = None
+) -> tuple[list[tuple[str, str, str, str, str]], str]:
+    """The rows of `claim_rows` that this run measured, and a line about the others, empty where there are none."""
+    rows = claim_rows(outcomes, tasks)
+    others = [row for row in rows if row[2] == UNMEASURED]
+    line = f"Not measured: claim{'s' * (len(others) > 1)} {listed([row[0] for row in others])}. " if others else ""
+    return [row for row in rows if row[2] != UNMEASURED], line + " ".join(dict.fromkeys(row[3] for row in others))
+
+
+def summary_of(outcomes: Mapping[str, Outcome]) -> list[str]:
+    """What each task says of the model, where it says something."""
+    return [one.result.summary for one in outcomes.values() if one.result.summary]
+
+
 def _why_not_measured(tasks: Sequence[str], outcomes: Mapping[str, Outcome]) -> str:
     run = [name for name in tasks if name in outcomes]
     if not run:
@@ -94,7 +129,7 @@ def _why_not_measured(tasks: Sequence[str], outcomes: Mapping[str, Outcome]) -> 
 def _together(verdicts: Sequence[Verdict]) -> str:
     """The verdict of several tasks on one claim."""
     if not verdicts:
-        return "not measured"
+        return UNMEASURED
     if len(set(verdicts)) == 1:
         return verdicts[0]
     return "partly shown" if {"shown", "partly shown"} & set(verdicts) else "not decided"

@@ -66,6 +66,8 @@ class Result:
     claims: tuple[Claim, ...] = ()
     notes: tuple[str, ...] = ()
     """Paragraphs: what was compared with what, what was left out and why."""
+    summary: str = ""
+    """One or two sentences, with which the report begins: what the numbers say of the model."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Outcome:
         tables = tuple(_table(table) for table in plain["tables"])
         pictures = tuple(Picture(**picture) for picture in plain["pictures"])
         claims = tuple(Claim(**claim) for claim in plain["claims"])
-        return cls(*facts, Result(tables, pictures, claims, tuple(plain["notes"])))
+        return cls(*facts, Result(tables, pictures, claims, tuple(plain["notes"]), plain.get("summary", "")))
 
 
 def _table(plain: Mapping[str, Any]) -> Table:
@@ -122,6 +124,11 @@ def verdict(*holds: bool | None) -> Verdict:
     if any(holds):
         return "shown" if all(holds) else "partly shown"
     return "not decided" if None in holds else "not shown"
+
+
+def graded(value: float, grades: Sequence[tuple[float, str]], otherwise: str) -> str:
+    """The words beside the first bound that a value reaches, from the highest bound down."""
+    return next((words for bound, words in grades if value >= bound), otherwise)
 
 
 def text(cell: Cell) -> str:

@@ -17,6 +17,7 @@ from diffae.evaluation.statistics import Estimate
 from diffae.evaluation.tasks import TASK_NAMES, built_in
 
 Run = Callable[..., Result]
+SUMMARISED = {"reconstruction", "generation", "attributes", "manipulation", "memorisation", "detection"}
 
 
 @pytest.mark.parametrize("name", TASK_NAMES)
@@ -29,6 +30,8 @@ def test_a_task_finds_finite_numbers_and_reads_its_counts(
     read = {part.removeprefix("counts.") for part in outcome.parts if part.startswith("counts.")}
     assert read == {field.name for field in fields(task.counts)}
     assert outcome.result.tables
+    assert (name in SUMMARISED) == bool(outcome.result.summary)
+    assert "nan" not in outcome.result.summary
     for table in outcome.result.tables:
         assert table.note
         for row in table.rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from diffae.errors import DataError
 from diffae.evaluation.context import EvaluationContext
 from diffae.evaluation.linear_probe import ProbeResult, lead, macro_average, probe_attribute, weighted_average
 from diffae.evaluation.material import Images
-from diffae.evaluation.results import Cell, Claim, Picture, Result, Table, listed, verdict
+from diffae.evaluation.results import Cell, Claim, Picture, Result, Table, graded, listed, verdict
 from diffae.evaluation.task import BaselineCounts, ProbeCounts, Task
 from diffae.evaluation.tasks.manipulation import pixels
 from diffae.evaluation.tasks.shared import about_baselines, too_few_labels
@@ -27,6 +27,10 @@ _BASELINES = (_PIXELS, "PCA", "autoencoder", "VAE")  # of claim 4: fitted to the
 @dataclass(frozen=True)
 class Counts(ProbeCounts, BaselineCounts):
     """What the probes and the baselines are fitted to, and tested on."""
+
+
+READ = ((0.95, "very well"), (0.85, "well"), (0.7, "moderately well"), (0.55, "poorly"))
+"""Bounds of the average AUROC, in words for the summary."""
 
 
 def attributes(context: EvaluationContext, counts: Counts) -> Result:
@@ -62,7 +66,17 @@ def attributes(context: EvaluationContext, counts: Counts) -> Result:
     caption = f"AUROC with 95 % intervals; {len(tested):,} unseen images."
     picture = Picture("auroc", caption, dots(areas, "AUROC"), chart=True)
     notes = (*_notes(context, counts), *too_few_labels(left_out))
-    return Result((table,), (picture,), (_claim(readings, context.seed),), notes)
+    return Result((table,), (picture,), (_claim(readings, context.seed),), notes, _summary(names, readings))
+
+
+def _summary(names: list[str], readings: Mapping[str, list[ProbeResult]]) -> str:
+    """How well z_sem is read, beside the best baseline."""
+    means = {code: macro_average(found) for code, found in readings.items() if code not in _OTHER.values()}
+    area = means.pop("z_sem")
+    said = f"A linear classifier reads {listed(names)} from z_sem {graded(area, READ, 'no better than chance')}"
+    best = max(means, key=means.__getitem__, default=None)
+    beside = f", {means[best]:.2f} from {best}" if best else ""
+    return f"{said}: average AUROC {area:.2f}{beside}."
 
 
 def _codes(

@@ -74,7 +74,12 @@ def detection(context: EvaluationContext, counts: Counts) -> Result:
         _claim({place: values[deciding] for place, values in found.items()}, deciding, len(known)),
         *_harder({place: values[deciding] for place, values in right.items()}, deciding),
     )
-    return Result((table,), (picture,), claims, _notes(context))
+    (kind, t), best = max(found.items(), key=lambda pair: pair[1][deciding].value)
+    summary = (
+        f"A detector tells images of this model from real ones in at most {best[deciding].value:.0%} of the cases "
+        f"({kind}, T = {t}); 50 % is chance."
+    )
+    return Result((table,), (picture,), claims, _notes(context), summary)
 
 
 def _claim(found: dict[tuple[str, int], Estimate], detector: str, known: int) -> Claim:

@@ -6,7 +6,7 @@ cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -42,6 +42,7 @@ _PICTURED = (10, 100)  # T
 _OURS = f"ours, prior T = {PRIOR_STEPS}"
 _SAME_T = "ours, prior with the same T"
 _AUTOENCODED = "ours, z_sem of real images"
+_BESIDE = {_AUTOENCODED: "decodings of real images' z_sem", "DDIM": "a DDIM without z_sem"}
 
 
 def generation(context: EvaluationContext, counts: DistributionCounts) -> Result:
@@ -79,8 +80,19 @@ def _measured(context: EvaluationContext, features: FeatureNetwork, see: Stored,
     caption = f"{features.kernel_name} against T, with 95 % intervals; {count} images on each side."
     lines = {name: {t: values[t][1] for t in steps} for name, values in found.items()}
     drawn = against_steps("distance", caption, lines, f"{features.kernel_name}, lower is nearer")
-    claims = _claims(seen, made, context)
-    return Result(tables, (sheet("sheet", "Samples.", pictures, _SHOWN), drawn), claims, _notes(context))
+    claims, most = _claims(seen, made, context), max(steps)
+    summary = _summary(features.kernel_name, {name: values[most][1].value for name, values in found.items()}, most)
+    return Result(tables, (sheet("sheet", "Samples.", pictures, _SHOWN), drawn), claims, _notes(context), summary)
+
+
+def _summary(kind: str, distances: Mapping[str, float], steps: int) -> str:
+    """The distance of samples beside the others': it has no scale of its own."""
+    ours = distances.get(_SAME_T)
+    if ours is None:
+        return ""
+    others = [f"{distances[name]:.3g} for {words}" for name, words in _BESIDE.items() if name in distances]
+    beside = f", {' and '.join(others)}" if others else ""
+    return f"Samples are at a {kind} of {ours:.3g} from real images (T = {steps}){beside}; lower is nearer."
 
 
 def _others(context: EvaluationContext, features: FeatureNetwork, real: np.ndarray) -> Table:

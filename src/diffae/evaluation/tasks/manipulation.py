@@ -216,7 +216,9 @@ def manipulation(context: EvaluationContext, counts: Counts) -> Result:
         _NOTE.format(context.explicit.inversion, _WAYS[context.papers]),
         *too_few_labels([name for name in context.attributes if name not in names]),
     )
-    return Result(tuple(tables), (picture,), (_claim(deciding),), notes)
+    claim = _claim(deciding)
+    summary = f"Edits move images toward those that have the attribute, and keep the rest: {claim.verdict}."
+    return Result(tuple(tables), (picture,), (claim,), notes, summary)
 
 
 def _claim(found: list[Edited]) -> Claim:

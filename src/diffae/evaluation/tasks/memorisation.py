@@ -229,7 +229,8 @@ def memorisation(context: EvaluationContext, counts: Counts) -> Result:
         Picture("nearest", "Samples, and their nearest training images.", _sheet(known, x, found)),
         Picture("distances", caption, drawn, chart=True),
     )
-    return Result((table,), pictures, (_claim(found, copying(found.values()), len(x)),))
+    claim = _claim(found, copying(found.values()), len(x))
+    return Result((table,), pictures, (claim,), summary=f"Samples are not copies of training images: {claim.verdict}.")
 
 
 def _claim(found: dict[str, Comparison], p: float, total: int) -> Claim:
