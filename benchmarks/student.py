@@ -44,7 +44,7 @@ from sketchfaces import sketch_faces
 BASE = "DPM-Solver++, 10 calls"
 WAYS = {
     BASE: Sampling.fast(10),
-    **{f"DDIM, {steps} calls": Sampling(steps) for steps in (Sampling().steps, 20)},
+    f"DDIM, {Sampling().steps} calls": Sampling(),
     **{f"student, {steps} calls": Sampling.student(steps) for steps in STEPS},
 }
 
@@ -112,7 +112,6 @@ def main() -> None:
     code = model.encode(inverted)
     found: dict[str, Any] = {
         "conditions": conditions(arguments.threads) | {"model": model.fingerprint()},
-        "precision": arguments.precision,
         "distance": network.frechet_name,
         "images": arguments.images,
         "inverted": arguments.inverted,
@@ -122,7 +121,7 @@ def main() -> None:
     for name in [name for name in WAYS if name not in found["rows"]]:
         sampling = replace(WAYS[name], precision=arguments.precision)
         row = from_code(model, code, inverted, sampling, faces)
-        found["rows"][name] = row | {"fd": from_noise(model, x, sampling, network)}
+        found["rows"][name] = row | {"fd": from_noise(model, x, sampling, network), "precision": arguments.precision}
         arguments.json.write_text(json.dumps(found, indent=2) + "\n")
         show(found)
 
