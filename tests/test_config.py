@@ -155,8 +155,8 @@ def test_round_trip_keeps_all_values() -> None:
     model = ModelConfig(
         16,
         5,
-        UNetConfig(6, (1, 3), 4, (8, 4), 2, 10, 0.25, "last", 3, 2),
-        UNetEncoderConfig(7, 12, (2, 1), 3, (2,), 4, "flatten", 2),
+        UNetConfig(6, (1, 3), 4, (8, 4), 2, 10, 0.25, "last", 3, 2, 4),
+        UNetEncoderConfig(7, 12, (2, 1), 3, (2,), 4, "flatten", 2, 4),
         DiffusionConfig("cosine", 50, "v"),
         None,
         InputConfig((1, 2, 3, 4), (5, 6, 7), ((-1.0, 2.5),) * 5, "float32"),

@@ -225,7 +225,7 @@ def test_claims_of_several_tasks_are_put_together() -> None:
     measured, others = measured_claims({"a": outcome("shown")})
     assert [row[0] for row in measured] == ["5"]
     assert others.startswith("Not measured: claims 1, 2, 3, 4, 6, ")
-    assert others.count("The task variation was not run.") == 1
+    assert others.endswith(" and 16.")  # no task was left out
     assert claim_rows({"a": outcome("shown")})[4][2] == "shown"
     assert claim_rows({"a": outcome("not shown"), "b": outcome("not decided")})[4][2] == "not decided"
     assert all(row[4] for row in both)  # the paper's evidence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import pytest
@@ -272,10 +273,11 @@ def test_stage_calls_its_blocks_in_turn_with_the_same_conditions() -> None:
 
 
 def test_the_bottleneck_is_block_attention_block() -> None:
-    stage = bottleneck(12, 3, ResBlock)
+    stage = bottleneck(UNetConfig(12, (1,), heads=3, norm_groups=4), 12, partial(ResBlock, groups=4))
     assert [type(part) for part in stage] == [ResBlock, Attention, ResBlock]
     assert isinstance(stage[1], Attention)
     assert stage[1].heads == 3
+    assert {part.num_groups for part in stage.modules() if isinstance(part, nn.GroupNorm)} == {4}
     x = normal(2, 12, 4, 4)
     assert awake(stage)(x).shape == x.shape
 

@@ -27,6 +27,7 @@ UNMEASURED = "not measured"
 OPENING = ("reconstruction", "generation", "manipulation")
 """Tasks whose first picture stands at the top of the page, where they were run."""
 
+_NOT_RUN = "was not run."
 _CHART_WIDTH = 720
 
 
@@ -108,8 +109,9 @@ def measured_claims(
     """The rows of `claim_rows` that this run measured, and a line about the others, empty where there are none."""
     rows = claim_rows(outcomes, tasks)
     others = [row for row in rows if row[2] == UNMEASURED]
-    line = f"Not measured: claim{'s' * (len(others) > 1)} {listed([row[0] for row in others])}. " if others else ""
-    return [row for row in rows if row[2] != UNMEASURED], line + " ".join(dict.fromkeys(row[3] for row in others))
+    reasons = dict.fromkeys(row[3] for row in others if not row[3].endswith(_NOT_RUN))
+    line = f"Not measured: claim{'s' * (len(others) > 1)} {listed([row[0] for row in others])}." if others else ""
+    return [row for row in rows if row[2] != UNMEASURED], " ".join([line, *reasons]).strip()
 
 
 def summary_of(outcomes: Mapping[str, Outcome]) -> list[str]:
@@ -120,7 +122,7 @@ def summary_of(outcomes: Mapping[str, Outcome]) -> list[str]:
 def _why_not_measured(tasks: Sequence[str], outcomes: Mapping[str, Outcome]) -> str:
     run = [name for name in tasks if name in outcomes]
     if not run:
-        return f"The task {tasks[-1]} was not run."
+        return f"The task {tasks[-1]} {_NOT_RUN}"
     if all(outcomes[name].skipped for name in run):
         return f"The task {run[-1]} was left out."
     return f"The task {run[-1]} had too little to compare, for instance no DDIM baseline (--ddim) or no latent prior."

@@ -84,13 +84,15 @@ def targets_from(labels: Labels, count: int) -> list[Target]:
 
 
 def split_columns(labels: LabelTable | Mapping[str, Any]) -> list[Target]:
-    """One target per column, and for columns of classes one per class."""
+    """One target per column, and for columns of classes one per class; "split", which divides images, is none."""
     if isinstance(labels, LabelTable):
         columns = [(name, labels.column(name), labels.kinds[name], labels.classes.get(name)) for name in labels.columns]
     else:
         columns = [(str(name), *_understand(str(name), values)) for name, values in labels.items()]
     targets = []
     for name, values, kind, classes in columns:
+        if name == "split" and classes is not None and "train" in classes:
+            continue
         if classes is None:
             targets.append(Target(name, kind, name, values))
             continue

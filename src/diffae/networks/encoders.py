@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,10 +25,11 @@ class SemanticEncoder(nn.Module):
         self.patch_size = config.patch_size
         mult = config.channel_mult
         width = mult[-1] * config.model_channels
-        stages, _ = contracting_path(config, shape, ResBlock)
+        block = partial(ResBlock, groups=config.norm_groups)
+        stages, _ = contracting_path(config, shape, block)
         self.input_blocks = nn.ModuleList(stages)
-        self.middle_block = bottleneck(width, config.heads, ResBlock)
-        self.out_norm = group_norm(width)
+        self.middle_block = bottleneck(config, width, block)
+        self.out_norm = group_norm(width, config.norm_groups)
         self.pooling = config.pooling
         side = shape[1] >> (len(mult) - 1) if self.pooling == "flatten" else 1
         self.out = nn.Linear(width * side**2, config.z_sem_channels)

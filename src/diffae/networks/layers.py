@@ -26,6 +26,10 @@ def zeroed(layer: nn.Module) -> nn.Module:
     return layer
 
 
+GROUPS = 32
+"""Groups of channels that the paper's networks normalise together."""
+
+
 class GroupNorm(nn.GroupNorm):
     """PyTorch's group normalisation, with a detour around one slow case on CPUs.
 
@@ -40,9 +44,9 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(input)
 
 
-def group_norm(channels: int) -> GroupNorm:
-    """GroupNorm in 32 groups, or in fewer where 32 does not divide the channels."""
-    return GroupNorm(math.gcd(32, channels), channels)
+def group_norm(channels: int, groups: int = GROUPS) -> GroupNorm:
+    """GroupNorm in `groups` groups, or in fewer where that does not divide the channels."""
+    return GroupNorm(math.gcd(groups, channels), channels)
 
 
 def sinusoidal_embedding(time: Int[Tensor, " b"], channels: int) -> Float[Tensor, "b channels"]:
@@ -98,9 +102,9 @@ class AdaGN(nn.Module):
     optimizer_group = "adam"
     """Muon leaves these parameters to Adam: orthogonalising them would be a third of its arithmetic."""
 
-    def __init__(self, channels: int, time_channels: int, z_channels: int) -> None:
+    def __init__(self, channels: int, time_channels: int, z_channels: int, groups: int = GROUPS) -> None:
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, groups)
         self.time = nn.Linear(time_channels, 2 * channels)
         self.z = nn.Linear(z_channels, channels) if z_channels else None
 
@@ -127,6 +131,7 @@ class ResBlock(nn.Module):
         channels: int,
         out_channels: int,
         *,
+        groups: int = GROUPS,
         time_channels: int = 0,
         z_channels: int = 0,
         dropout: float = 0.0,
@@ -134,11 +139,11 @@ class ResBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.how: Resample | None = how
-        self.norm1 = group_norm(channels)
+        self.norm1 = group_norm(channels, groups)
         self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
         self.modulation: AdaGN | None = None
         if time_channels:
-            self.modulation = AdaGN(out_channels, time_channels, z_channels)
+            self.modulation = AdaGN(out_channels, time_channels, z_channels, groups)
             self.dropout = nn.Dropout(dropout)
             self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
@@ -176,10 +181,10 @@ class Attention(nn.Module):
     `qkv` holds each head's queries, keys and values together, one head after the other, as in the published weights.
     """
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, groups: int = GROUPS) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, groups)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zeroed(nn.Linear(channels, channels))
 
@@ -230,7 +235,7 @@ def contracting_path(
             blocks: list[nn.Module] = [block(width, m * config.model_channels)]
             width = m * config.model_channels
             if shape[1] >> level in config.attention_resolutions:
-                blocks.append(Attention(width, config.heads))
+                blocks.append(Attention(width, config.heads, config.norm_groups))
             stages.append(Stage(blocks))
             widths.append(width)
         if level < len(mult) - 1:
@@ -239,6 +244,6 @@ def contracting_path(
     return stages, widths
 
 
-def bottleneck(width: int, heads: int, block: Block) -> Stage:
+def bottleneck(config: UNetConfig | UNetEncoderConfig, width: int, block: Block) -> Stage:
     """Block, attention, block on the smallest feature map."""
-    return Stage([block(width, width), Attention(width, heads), block(width, width)])
+    return Stage([block(width, width), Attention(width, config.heads, config.norm_groups), block(width, width)])

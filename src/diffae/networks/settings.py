@@ -88,6 +88,8 @@ class UNetConfig:
     """Channels of a feature map that z_sem is unfolded to at the bottleneck; 0 for none, as in the paper."""
     patch_size: int = 1
     """The network sees patches of n x n pixels as one position with n * n times the channels; 1 for pixels (paper)."""
+    norm_groups: int = 32
+    """Groups of channels that are normalised together, where it divides them (paper: 32)."""
 
     def __post_init__(self) -> None:
         _check_widths(self.model_channels, self.channel_mult, self.heads)
@@ -95,6 +97,7 @@ class UNetConfig:
         require(self.model_channels % 2 == 0, "model_channels", self.model_channels, "must be even")
         require(self.time_channels >= 1, "time_channels", self.time_channels, "must be at least 1")
         require(self.patch_size >= 1, "patch_size", self.patch_size, "must be at least 1")
+        require(self.norm_groups >= 1, "norm_groups", self.norm_groups, "must be at least 1")
         require(self.z_map_channels >= 0, "z_map_channels", self.z_map_channels, "must be 0 (none) or more")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "must lie in [0, 1)")
         require_choice("upsampling", self.upsampling, Upsampling)
@@ -133,12 +136,15 @@ class UNetEncoderConfig:
     ("flatten"), which keeps where things are (docs/recipe.md)."""
     patch_size: int = 1
     """The network sees patches of n x n pixels as one position with n * n times the channels; 1 for pixels (paper)."""
+    norm_groups: int = 32
+    """Groups of channels that are normalised together, where it divides them (paper: 32)."""
 
     def __post_init__(self) -> None:
         require(self.z_sem_channels >= 1, "z_sem_channels", self.z_sem_channels, "must be at least 1")
         _check_widths(self.model_channels, self.channel_mult, self.heads)
         require(self.res_blocks >= 1, "res_blocks", self.res_blocks, "must be at least 1")
         require(self.patch_size >= 1, "patch_size", self.patch_size, "must be at least 1")
+        require(self.norm_groups >= 1, "norm_groups", self.norm_groups, "must be at least 1")
         require_choice("pooling", self.pooling, Pooling)
 
     def check(self, shape: Shape) -> None:

@@ -45,7 +45,7 @@ def expanding_path(config: UNetConfig, size: int, skips: list[int], block: Block
             blocks: list[nn.Module] = [block(width + skips.pop(), out)]
             width = out
             if size >> level in config.attention_resolutions:
-                blocks.append(Attention(width, config.heads))
+                blocks.append(Attention(width, config.heads, config.norm_groups))
             if level > 0 and i == config.res_blocks:
                 last = config.upsampling == "last"
                 blocks += [block(width, width), Doubling()] if last else [block(width, width, how="up")]
@@ -68,6 +68,7 @@ class UNet(nn.Module):
         super().__init__()
         block = partial(
             ResBlock,
+            groups=config.norm_groups,
             time_channels=config.time_channels,
             z_channels=z_sem_channels,
             dropout=config.dropout,
@@ -83,9 +84,9 @@ class UNet(nn.Module):
         if z_sem_channels and config.z_map_channels:
             side = shape[1] >> (len(config.channel_mult) - 1)
             self.z_map = Unfold(z_sem_channels, config.z_map_channels, width, side)
-        self.middle_block = bottleneck(width, config.heads, block)
+        self.middle_block = bottleneck(config, width, block)
         self.output_blocks = nn.ModuleList(expanding_path(config, shape[1], widths, block))
-        self.out_norm = group_norm(last)
+        self.out_norm = group_norm(last, config.norm_groups)
         self.out = zeroed(nn.Conv2d(last, shape[0], 3, padding=1))
 
     def forward(
