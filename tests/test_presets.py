@@ -73,6 +73,7 @@ def test_paper_presets_are_table_5(name: str) -> None:
     assert training.auxiliary_losses == ()
     layout = (encoder.pooling, decoder.z_map_channels, decoder.upsampling)
     assert layout == ("average", 0, "first")  # that of the published weights
+    assert decoder.norm_groups == encoder.norm_groups == 32
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,6 +81,7 @@ def test_the_default_recipe_is_as_documented(name: str) -> None:
     (model, training), (paper, theirs) = presets()[name], presets("paper")[name]
     (decoder, encoder), width = parts(model), parts(paper)[0].model_channels
     assert (encoder.pooling, decoder.z_map_channels, decoder.upsampling) == ("flatten", 3 * width // 16, "last")
+    assert decoder.norm_groups == encoder.norm_groups == (8 if name in SMALL else 32)
     assert model.diffusion.prediction == "v"
     assert training.learning_rate == pytest.approx(1e-3 * 32 / width)
     assert training.batch_size == (32 if name in SMALL else theirs.batch_size)

@@ -44,14 +44,16 @@ def _latent(size: int, mult: tuple[int, ...], patch_size: int = 1, width: int = 
 def _improved(name: str, model: ModelConfig, training: TrainingConfig) -> Preset:
     """The default recipe, from which z_sem learns more from the same images (docs/recipe.md).
 
-    The learning rate falls with the network's width; the small batch is for networks that fill a machine with it.
+    The learning rate falls with the network's width; the small batch is for networks that fill a machine with it. Small
+    networks normalise 8 groups of channels: 32 would leave some of them a channel each.
     """
     assert isinstance(model.decoder, UNetConfig)
     assert isinstance(model.encoder, UNetEncoderConfig)
-    width = model.decoder.model_channels
+    width, small = model.decoder.model_channels, name.startswith(("small", "latent"))
+    groups = 8 if small else model.decoder.norm_groups
     training = replace(
         training,
-        batch_size=32 if name.startswith(("small", "latent")) else training.batch_size,
+        batch_size=32 if small else training.batch_size,
         learning_rate=1e-3 * 32 / width,
         optimizer="muon",
         warmup_images=10_000,
@@ -62,8 +64,8 @@ def _improved(name: str, model: ModelConfig, training: TrainingConfig) -> Preset
     )
     model = replace(
         model,
-        decoder=replace(model.decoder, z_map_channels=3 * width // 16, upsampling="last"),
-        encoder=replace(model.encoder, pooling="flatten"),
+        decoder=replace(model.decoder, z_map_channels=3 * width // 16, upsampling="last", norm_groups=groups),
+        encoder=replace(model.encoder, pooling="flatten", norm_groups=groups),
         diffusion=replace(model.diffusion, prediction="v"),
     )
     return model, training
