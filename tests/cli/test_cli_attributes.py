@@ -59,6 +59,21 @@ def tile(path: Path | str, column: int) -> np.ndarray:
 # ---------------------------------------------------------------------- use
 
 
+def test_folders_are_labels_where_there_are_no_others(run: Run, many: Path) -> None:
+    save_model(Path("model"))
+    for place, path in enumerate(first(many, 60)):
+        folder = Path("photos") / ("cats" if place % 3 else "dogs")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    code, out, err = run("attributes", "fit", "model", "--images", "photos")
+    assert code == 0, err
+    assert "2 attributes, from 60 images" in out
+    assert set(AttributeDirections.load("model").attributes_) == {"folder:cats", "folder:dogs"}
+    shutil.rmtree("photos/dogs")
+    code, _, err = run("attributes", "fit", "model", "--images", "photos")
+    assert (code, "labels are missing: name a table by --labels" in one_line(err)) == (2, True)
+
+
 def test_attributes_are_fitted_and_shown(run: Run, model: Path, trained: Path, many: Path) -> None:
     shutil.copytree(model, "run")
     code, out, err = run("attributes", "fit", "run", "--labels", many / "labels.csv", "--images", many)

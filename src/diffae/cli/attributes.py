@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from diffae.cli import models
-from diffae.cli.options import RunArgument, TrainingImages
+from diffae.cli.options import RunArgument, TrainingImages, optional
 from diffae.cli.terminal import counted, print_table, say, warn
 from diffae.console import progress
 from diffae.errors import CheckpointError, DataError
@@ -39,8 +39,9 @@ class FitAttributes:
     """
 
     model: RunArgument
-    labels: Path
-    """A .csv or .parquet with a column of file names, or CelebA's text file; every other column is an attribute."""
+    labels: Annotated[Path | None, optional] = None
+    """A .csv or .parquet with a column of file names, or CelebA's text file; every other column is an attribute. Left
+    out: the labels that come with the images, else the folders in which they lie."""
     images: TrainingImages = None
 
     def run(self) -> int:
@@ -55,9 +56,9 @@ class FitAttributes:
         from diffae.data.labels import LabelTable
         from diffae.latent.attributes import ATTRIBUTES, AttributeDirections
 
-        folder, table = Path(self.model), LabelTable.read(self.labels)
+        folder, table = Path(self.model), LabelTable.read(self.labels) if self.labels else None
         pack = models.training_pack(model, self.images)
-        wanted = _usable(table, pack, self.labels)
+        wanted = _usable(table or _own_labels(pack), pack, self.labels or pack.path)
         labelled = _labelled(wanted)
         z_sem = models.z_sem_of(model, pack, labelled, folder)
         with progress("fitting", len(wanted), "attributes") as done:
@@ -175,6 +176,20 @@ class Columns:
             else column
             for name, column in zip(table.columns, values.T, strict=True)
         }
+
+
+def _own_labels(pack: Pack) -> LabelTable:
+    """The labels that come with images, else those of their folders.
+
+    Raises:
+        DataError: they have neither.
+    """
+    from diffae.latent.attribute_labels import folder_labels
+
+    found = pack.labels or folder_labels(pack.names)
+    if found is None:
+        raise DataError("labels are missing: name a table by --labels, or put the images of each class into a folder")
+    return found
 
 
 def _usable(table: LabelTable, pack: Pack, path: Path) -> list[Target]:

@@ -83,6 +83,17 @@ def targets_from(labels: Labels, count: int) -> list[Target]:
     return targets
 
 
+def folder_labels(names: Sequence[str]) -> LabelTable | None:
+    """The first folder in each name as a class, in a column "folder"; None unless there are two."""
+    folders = [name.partition("/")[0] if "/" in name else "" for name in names]
+    classes = tuple(sorted({folder for folder in folders if folder}))
+    if len(classes) < 2:
+        return None
+    code = {folder: float(place) for place, folder in enumerate(classes)}
+    values = np.array([[code.get(folder, np.nan)] for folder in folders])
+    return LabelTable(tuple(names), ("folder",), values, {"folder": "class"}, {"folder": classes})
+
+
 def split_columns(labels: LabelTable | Mapping[str, Any]) -> list[Target]:
     """One target per column, and for columns of classes one per class; "split", which divides images, is none."""
     if isinstance(labels, LabelTable):
