@@ -119,7 +119,7 @@ BAD_USE = [
     (("denoise-path", "{model}", "mine.png", "--out", "./mine.png"), "is one of the files given"),
     (("reconstruct", "{model}", "reconstructions.png", "--out", "."), "is one of the files given"),
     (("encode", "cut", "bad", "--out", "cut/model.safetensors"), "is one of the files given"),
-    (("interpolate", "{model}", "{face}", "{face}", "--out", "out.mp4"), "the suffix must be one of"),
+    (("interpolate", "{model}", "{face}", "{face}", "--out", "out.avi"), "the suffix must be one of"),
     (("interpolate", "{model}", "{face}", "{face}", "--out", "out.png", "--frames", "1"), "frames is 1: must be"),
     (("vary", "{model}", "{face}", "--out", "out.gif"), "the suffix must be one of"),
     (("vary", "{model}", "{face}", "--out", "out.png", "--count", "1"), "count is 1: must be at least 2"),
