@@ -10,10 +10,12 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from diffae.checkpoint import written_beside
-from diffae.errors import ConfigError
+from diffae.errors import ConfigError, require
 from diffae.latent.directions import principal_directions
 
 LAYOUTS = ("pca", "umap")
+NEIGHBOURS = 15
+"""Neighbours by which UMAP places an image; its own default."""
 _MIXED = 8  # neighbours in the plane whose z_sem are mixed at a point between them
 
 
@@ -33,16 +35,17 @@ def umap(z_norm: Float[np.ndarray, "n d"], cache: Path) -> Float32[np.ndarray, "
     """Coordinates by UMAP, made once and then read from a file in `cache`.
 
     Raises:
-        ConfigError: umap-learn is not installed.
+        ConfigError: umap-learn is not installed, or there are too few images.
     """
     if not umap_installed():
         raise ConfigError("layout is 'umap': it needs umap-learn, which is not installed; pip install umap-learn")
+    require(len(z_norm) > NEIGHBOURS, "layout", "umap", f"needs more than {NEIGHBOURS} images, there are {len(z_norm)}")
     key = hashlib.sha256(np.ascontiguousarray(z_norm).tobytes()).hexdigest()[:16]
     path = cache / f"umap-{key}.npy"
     if not path.is_file():
         from umap import UMAP  # pyright: ignore[reportMissingImports]
 
-        points = UMAP(random_state=0, n_jobs=1).fit_transform(z_norm)
+        points = UMAP(NEIGHBOURS, random_state=0, n_jobs=1).fit_transform(z_norm)
         with written_beside(path) as temporary, temporary.open("wb") as file:
             np.save(file, np.asarray(points, dtype=np.float32))
     return np.load(path)
